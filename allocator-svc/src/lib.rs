@@ -1,0 +1,1 @@
+//! Leases addresses, keeps them in sled and decides which node announces what.

@@ -1,0 +1,2 @@
+//! Leases addresses, keeps them in sled and decides which node announces what.
+fn main() {}

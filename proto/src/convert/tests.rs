@@ -1,0 +1,121 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use prost::Message as _;
+
+use crate::pb;
+use crate::types::assignment::{AllocatorMessage, Assignment, Hello, Role, SpeakerMessage};
+use crate::types::claim::{BackendKey, Claim, Families, FamilyPolicy, SharingKey};
+use crate::types::lease::{Epoch, Revision};
+use crate::types::node::{Instance, Interface, InterfaceName, NodeName, SpeakerId};
+use crate::types::pool::PoolName;
+use crate::types::service::{Protocol, ServicePort, ServiceUid};
+use crate::types::time::UnixMillis;
+
+fn claim() -> Claim {
+    Claim {
+        service: "kube-system/dns".parse().unwrap(),
+        uid: ServiceUid("u1".to_owned()),
+        labels: BTreeMap::from([("app".to_owned(), "dns".to_owned())]),
+        namespace_labels: BTreeMap::new(),
+        ports: BTreeSet::from([ServicePort { protocol: Protocol::Udp, port: 53 }]),
+        families: Families::Dual { primary: crate::types::address::Family::V6 },
+        policy: FamilyPolicy::PreferDualStack,
+        requested_addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+        requested_pool: PoolName::new("prod"),
+        sharing_key: SharingKey::new("dns"),
+        backend_key: BackendKey("local:app=dns".to_owned()),
+        adopt: vec!["192.0.2.2".parse().unwrap()],
+        created: Some(UnixMillis(7)),
+    }
+}
+
+#[test]
+fn a_claim_crosses_the_wire() {
+    assert_eq!(Claim::try_from(pb::Claim::from(&claim())), Ok(claim()));
+}
+
+#[test]
+fn every_wrong_field_of_a_claim_is_named() {
+    let mut wrong = pb::Claim::from(&claim());
+    wrong.name.clear();
+    wrong.ports = vec![pb::ServicePort { protocol: 9, port: 53 }, pb::ServicePort { protocol: 1, port: 70_000 }];
+    wrong.ip_families = vec![1, 1];
+    wrong.requested_addresses = vec!["192.0.2.300".to_owned()];
+    assert_eq!(
+        Claim::try_from(wrong).unwrap_err().to_string(),
+        "name: \"kube-system/\" is not NAMESPACE/NAME; ports[0]: protocol 9 is unknown; ports[1]: port 70000 is not 1 to 65535; \
+         ip_families: want one family or two different ones, got 2; requested_addresses[0]: invalid IP address \"192.0.2.300\""
+    );
+}
+
+fn interface() -> Interface {
+    Interface {
+        name: InterfaceName::new("eth0").unwrap(),
+        mac: "02:00:00:00:00:01".parse().unwrap(),
+        addresses: vec!["192.0.2.7/24".parse().unwrap()],
+    }
+}
+
+#[test]
+fn all_that_a_speaker_says_crosses_the_wire() {
+    let vip = "192.0.2.1".parse().unwrap();
+    let speaker = SpeakerId { node: NodeName::new("node-a").unwrap(), instance: Instance::default() };
+    let said = [
+        SpeakerMessage::Hello(Hello {
+            speaker,
+            boot_id: "b".to_owned(),
+            interfaces: vec![interface()],
+            held: BTreeMap::from([(vip, Role::Active)]),
+        }),
+        SpeakerMessage::Heartbeat { seq: 1, applied: Revision(2) },
+        SpeakerMessage::Applied { revision: Revision(3), failures: BTreeMap::from([(vip, "no interface".to_owned())]) },
+        SpeakerMessage::InterfacesChanged(vec![interface()]),
+        SpeakerMessage::Conflict { vip, mac: interface().mac, interface: interface().name },
+        SpeakerMessage::Draining,
+    ];
+    for message in said {
+        assert_eq!(SpeakerMessage::try_from(pb::StreamAssignmentsRequest::from(&message)), Ok(message));
+    }
+}
+
+#[test]
+fn all_that_the_allocator_says_crosses_the_wire() {
+    let vip = "192.0.2.1".parse().unwrap();
+    let assignment = Assignment {
+        vip,
+        role: Role::Standby,
+        rank: 1,
+        interfaces: BTreeSet::from([interface().name]),
+        services: BTreeMap::from([("default/web".parse().unwrap(), PoolName::new("prod").unwrap())]),
+        peers: BTreeMap::from([(NodeName::new("node-b").unwrap(), BTreeSet::from([interface().mac]))]),
+    };
+    let told = [
+        AllocatorMessage::Snapshot { epoch: Epoch(1), revision: Revision(2), assignments: vec![assignment.clone()] },
+        AllocatorMessage::Delta { revision: Revision(3), upserts: vec![assignment], removals: vec![vip] },
+        AllocatorMessage::HeartbeatAck { seq: 4 },
+        AllocatorMessage::Goodbye { reason: "restart".to_owned(), retry_after: Duration::from_millis(50) },
+    ];
+    for message in told {
+        assert_eq!(AllocatorMessage::try_from(pb::StreamAssignmentsResponse::from(&message)), Ok(message));
+    }
+}
+
+#[test]
+fn wrong_words_on_the_stream_name_the_field() {
+    let hello = pb::Hello { held: vec![pb::HeldVip { vip: "x".to_owned(), role: 1 }], ..pb::Hello::default() };
+    let request = pb::StreamAssignmentsRequest { message: Some(pb::stream_assignments_request::Message::Hello(hello)) };
+    assert_eq!(SpeakerMessage::try_from(request).unwrap_err().to_string(), "hello.node: is empty; hello.held[0]: invalid IP address \"x\"");
+    let empty = SpeakerMessage::try_from(pb::StreamAssignmentsRequest::default());
+    assert_eq!(empty.unwrap_err().to_string(), "message: is missing");
+}
+
+#[test]
+fn a_truncated_message_never_panics_and_never_parses_as_the_whole() {
+    let bytes = pb::Claim::from(&claim()).encode_to_vec();
+    for end in 0..bytes.len() {
+        if let Ok(Ok(parsed)) = pb::Claim::decode(&bytes[..end]).map(Claim::try_from) {
+            assert_ne!(parsed, claim(), "{end} of {}", bytes.len());
+        }
+    }
+}

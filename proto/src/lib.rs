@@ -1,0 +1,25 @@
+//! The contract between Mooring's services.
+//!
+//! [`pb`] is the generated code, [`types`] what the services' cores speak, [`convert`] the only way from one to the other, [`reason`]
+//! and [`status`] how a refusal crosses the wire. Nothing here does any work of its own.
+
+pub mod convert;
+pub mod reason;
+pub mod status;
+pub mod types;
+
+/// The generated messages, clients and servers of package `mooring.v1`.
+#[expect(
+    missing_docs,
+    clippy::missing_errors_doc,
+    unused_qualifications,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
+pub mod pb {
+    tonic::include_proto!("mooring.v1");
+}
+
+/// The encoded `FileDescriptorSet` of package `mooring.v1`, for gRPC reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/mooring.v1.bin"));

@@ -1,0 +1,12 @@
+//! What the cores speak: parsed once at the edge, wrong values cannot be made.
+
+pub mod address;
+pub mod assignment;
+pub mod backends;
+pub mod claim;
+pub mod labels;
+pub mod lease;
+pub mod node;
+pub mod pool;
+pub mod service;
+pub mod time;

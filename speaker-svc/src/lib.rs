@@ -1,0 +1,1 @@
+//! Streams a node's assignments and answers for them by ARP on raw sockets.

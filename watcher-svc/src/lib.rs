@@ -1,0 +1,1 @@
+//! Turns Service events into allocation requests and writes status and Events.

@@ -1,0 +1,2 @@
+//! Turns Service events into allocation requests and writes status and Events.
+fn main() {}
