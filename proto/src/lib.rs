@@ -10,7 +10,6 @@ pub mod types;
 
 /// The generated messages, clients and servers of package `mooring.v1`.
 #[expect(
-    missing_docs,
     clippy::missing_errors_doc,
     unused_qualifications,
     clippy::allow_attributes,
