@@ -1,0 +1,28 @@
+//! Namespace → its labels, which pinned pools select by.
+
+use mooring_proto::types::labels::Labels;
+use serde_json::Value;
+
+use super::fields::{Errors, Field};
+use super::{ObjectRef, Parsed};
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceView {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Labels,
+}
+
+/// Reads a Namespace.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn parse(value: &Value) -> Parsed<NamespaceView> {
+    let mut errors = Errors::new(ObjectRef::of("Namespace", value));
+    let metadata = Field::root(value).get("metadata").object(&mut errors);
+    let name = metadata.get("name").required_text(&mut errors);
+    let labels = metadata.get("labels").texts(&mut errors);
+    errors.finish(name.map(|name| NamespaceView { name: name.to_owned(), labels }))
+}
