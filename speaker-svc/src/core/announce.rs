@@ -1,0 +1,187 @@
+//! When gratuitous rounds go out: at once, about each 1.1 s for 5 s, then a refresh now and then.
+//!
+//! Each VIP has a plan on each interface that answers for it. A takeover of thousands of VIPs is paced: every VIP's first round goes
+//! before anybody's second, and never more than [`BATCH`] rounds in [`PACE`]. What a round is (two ARP frames) is the shell's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mooring_proto::types::address::Vip;
+use mooring_proto::types::time::Mono;
+
+use super::interfaces::LinkIndex;
+use super::{Event, State};
+
+/// Pause between two gratuitous rounds of one VIP on one interface.
+///
+/// Above 1 s, as a Linux receiver keeps a fresh entry for `neigh/*/locktime` (1 s). RFC 5227 §2.3 asks for two, 2 s apart; MetalLB's
+/// pause is this one (MetalLB behaviour 8.4).
+const INTERVAL: Duration = Duration::from_millis(1_100);
+
+/// Rounds after a takeover: at 0, 1.1, 2.2, 3.3 and 4.4 s, which is what fits in MetalLB's window of 5 s (MetalLB behaviour 8.4).
+const ROUNDS: u8 = 5;
+
+/// How often a batch of rounds may go out.
+///
+/// Short enough that a single VIP behind a burst loses no time worth measuring.
+pub const PACE: Duration = Duration::from_millis(5);
+
+/// Rounds in one [`PACE`]: 8,000 a second, so a takeover of 10,000 VIPs has sent each first round after 1.25 s, while its 16,000 frames
+/// a second are 11 Mbit/s with preamble and gap, about 1 % of a gigabit link, and below what a switch's broadcast storm control lets by.
+pub const BATCH: usize = 40;
+
+/// Why a round goes out; the order is that of urgency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// We have just begun to answer here.
+    First,
+    /// The rounds that follow, for those that missed the first.
+    Repeat,
+    /// Long after, because switches forget.
+    Refresh,
+    /// A stranger claimed the VIP (RFC 5227 §2.4 c). Not in the queue: it goes out at once, and rarely.
+    Defense,
+}
+
+/// What is next for a VIP on an interface; `None` = nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Plan {
+    rounds: u8,
+    next: Option<(Phase, Mono)>,
+}
+
+/// All that is to be sent.
+#[derive(Debug)]
+pub struct Schedule {
+    plans: BTreeMap<(Vip, LinkIndex), Plan>,
+    queue: BTreeMap<Phase, BTreeSet<(Mono, Vip, LinkIndex)>>,
+    refresh: Option<Duration>,
+    random: u64,
+    /// When the running batch began, and how much of it is used.
+    batch: (Mono, usize),
+}
+
+impl Schedule {
+    /// Nothing to send; refreshes come that often, jittered from the seed.
+    #[must_use]
+    pub fn new(refresh: Option<Duration>, seed: u64) -> Self {
+        Self { plans: BTreeMap::new(), queue: BTreeMap::new(), refresh, random: seed, batch: (Mono::ZERO, 0) }
+    }
+
+    /// Begins with the first round, whatever was planned.
+    pub(super) fn start(&mut self, vip: Vip, link: LinkIndex, now: Mono) {
+        self.put(vip, link, Plan { rounds: 0, next: Some((Phase::First, now)) });
+    }
+
+    /// Forgets a VIP on an interface.
+    pub(super) fn stop(&mut self, vip: Vip, link: LinkIndex) {
+        if let Some(Plan { next: Some((phase, due)), .. }) = self.plans.remove(&(vip, link)) {
+            self.dequeue(phase, (due, vip, link));
+        }
+    }
+
+    /// Makes the interfaces of a VIP these: new ones start, the others go on, what is not named stops.
+    pub(super) fn align(&mut self, vip: Vip, links: &BTreeSet<LinkIndex>, now: Mono) {
+        let present = self.links_of(vip);
+        for link in present.difference(links) {
+            self.stop(vip, *link);
+        }
+        for link in links.difference(&present) {
+            self.start(vip, *link, now);
+        }
+    }
+
+    /// The interfaces on which a VIP has a plan.
+    pub(super) fn links_of(&self, vip: Vip) -> BTreeSet<LinkIndex> {
+        self.plans.range((vip, LinkIndex::MIN)..=(vip, LinkIndex::MAX)).map(|((_, link), _)| *link).collect()
+    }
+
+    /// All VIPs with a plan, once for each interface.
+    pub(super) fn vips(&self) -> impl Iterator<Item = Vip> {
+        self.plans.keys().map(|(vip, _)| *vip)
+    }
+
+    /// Whether queue and plans say the same.
+    pub(super) fn is_consistent(&self) -> bool {
+        let queued = self.queue.iter().flat_map(|(phase, due)| due.iter().map(|(at, vip, link)| ((*vip, *link), (*phase, *at))));
+        let planned = self.plans.iter().filter_map(|(key, plan)| Some((*key, plan.next?)));
+        queued.collect::<BTreeMap<_, _>>() == planned.collect()
+    }
+
+    /// What may go out now, the most urgent first.
+    fn due(&self, now: Mono) -> impl Iterator<Item = (Phase, Vip, LinkIndex)> {
+        let (began, used) = self.batch;
+        let room = if now >= began + PACE { BATCH } else { BATCH.saturating_sub(used) };
+        let each = self.queue.iter().flat_map(move |(phase, due)| {
+            due.iter().take_while(move |(at, ..)| *at <= now).map(move |(_, vip, link)| (*phase, *vip, *link))
+        });
+        each.take(room)
+    }
+
+    /// A round has gone out: plans the one after it.
+    fn sent(&mut self, vip: Vip, link: LinkIndex, now: Mono) {
+        let (began, used) = self.batch;
+        self.batch = if now >= began + PACE { (now, 1) } else { (began, used.saturating_add(1)) };
+        let Some(Plan { rounds, .. }) = self.plans.get(&(vip, link)).copied() else { return };
+        let rounds = rounds.saturating_add(1).min(ROUNDS);
+        let next = if rounds < ROUNDS { Some((Phase::Repeat, now + INTERVAL)) } else { self.next_refresh(now) };
+        self.put(vip, link, Plan { rounds, next });
+    }
+
+    fn next_refresh(&mut self, now: Mono) -> Option<(Phase, Mono)> {
+        let mean = self.refresh?;
+        // Between 3/4 and 5/4 of the mean, so that VIPs taken over together drift apart.
+        let spread = mean / 2;
+        let step = spread / 1024 * u32::try_from(self.draw() % 1024).unwrap_or_default();
+        Some((Phase::Refresh, now + (mean - mean / 4) + step))
+    }
+
+    /// The next number of splitmix64 (Steele, Lea, Flood 2014).
+    fn draw(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn put(&mut self, vip: Vip, link: LinkIndex, plan: Plan) {
+        self.stop(vip, link);
+        self.plans.insert((vip, link), plan);
+        if let Some((phase, due)) = plan.next {
+            self.queue.entry(phase).or_default().insert((due, vip, link));
+        }
+    }
+
+    fn dequeue(&mut self, phase: Phase, entry: (Mono, Vip, LinkIndex)) {
+        if let Some(due) = self.queue.get_mut(&phase) {
+            due.remove(&entry);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        let (began, used) = self.batch;
+        let earliest = self.queue.values().filter_map(|due| due.first().map(|(at, ..)| *at)).min()?;
+        Some(if used < BATCH { earliest } else { earliest.max(began + PACE) })
+    }
+}
+
+/// The rounds that may go out now.
+pub(super) fn due(state: &State, now: Mono) -> Vec<Event> {
+    state.schedule.due(now).map(|(phase, vip, link)| Event::AnnouncementDue { vip, link, phase }).collect()
+}
+
+/// A round has gone out.
+pub(super) fn sent(state: &mut State, vip: Vip, link: LinkIndex, phase: Phase, now: Mono) {
+    match phase {
+        Phase::First | Phase::Repeat | Phase::Refresh => state.schedule.sent(vip, link, now),
+        Phase::Defense => {}
+    }
+}
+
+/// When the next round may go out.
+pub(super) fn next_deadline(state: &State) -> Option<Mono> {
+    state.schedule.next_deadline()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! What the allocator gives us: snapshots, deltas, and what a gap between them means.
+//!
+//! The allocator's silence changes nothing here. A VIP is withdrawn only because a snapshot or delta says so, an interface is gone, or a
+//! peer has it (`conflict`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use mooring_proto::types::address::Vip;
+use mooring_proto::types::assignment::{Assignment, Role};
+use mooring_proto::types::lease::{Epoch, Revision};
+use mooring_proto::types::node::{InterfaceName, MacAddress};
+use mooring_proto::types::pool::PoolName;
+use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::time::Mono;
+
+use super::interfaces::Interfaces;
+use super::state::{Assigned, Counters, Held, Session, Silence, Standing};
+use super::{Change, Event, State, Withdrawal};
+
+/// A stream is open: we say who we are, and that we are about to end if we are.
+pub(super) fn open_session(_state: &State) -> Vec<Event> {
+    vec![Event::SessionChanged(Session::Joining), Event::HelloDue]
+}
+
+/// A stream is gone: everything stays as it is.
+pub(super) fn close_session(state: &State) -> Vec<Event> {
+    match state.session {
+        Session::Away => Vec::new(),
+        Session::Joining | Session::Live | Session::Resyncing => vec![Event::SessionChanged(Session::Away)],
+    }
+}
+
+/// All assignments: what is not among them is withdrawn. One from an older leadership counts for nothing.
+pub(super) fn snapshot(state: &State, epoch: Epoch, revision: Revision, assignments: Vec<Assignment>) -> Vec<Event> {
+    if epoch < state.epoch {
+        return vec![Event::EpochRefused { epoch, newest: state.epoch }];
+    }
+    let mut events = Vec::new();
+    if state.session != Session::Live {
+        events.push(Event::SessionChanged(Session::Live));
+    }
+    let assignments: BTreeMap<Vip, Assignment> = assignments.into_iter().map(|assignment| (assignment.vip, assignment)).collect();
+    for (vip, held) in state.vips.iter().filter(|(vip, _)| !assignments.contains_key(vip)) {
+        withdraw(state, *vip, held, &mut events);
+    }
+    let mut peers = PeerSets::new(state);
+    for assignment in assignments.into_values() {
+        upsert(state, assignment, &mut peers, &mut events);
+    }
+    events.extend([Event::RevisionReached { epoch, revision }, Event::AppliedDue]);
+    events
+}
+
+/// A change. If it is not the next one, or nothing complete came before it, only a new snapshot helps.
+pub(super) fn delta(state: &State, revision: Revision, upserts: Vec<Assignment>, removals: &[Vip]) -> Vec<Event> {
+    match state.session {
+        Session::Live if revision == state.revision.next() => {}
+        Session::Live => return vec![Event::SessionChanged(Session::Resyncing), Event::HelloDue],
+        // The snapshot that was asked for will say it too.
+        Session::Away | Session::Joining | Session::Resyncing => return Vec::new(),
+    }
+    let mut events = Vec::new();
+    let upserts: BTreeMap<Vip, Assignment> = upserts.into_iter().map(|assignment| (assignment.vip, assignment)).collect();
+    let removals: BTreeSet<Vip> = removals.iter().copied().filter(|vip| !upserts.contains_key(vip)).collect();
+    for vip in removals {
+        if let Some(held) = state.vips.get(&vip) {
+            withdraw(state, vip, held, &mut events);
+        }
+    }
+    let mut peers = PeerSets::new(state);
+    for assignment in upserts.into_values() {
+        upsert(state, assignment, &mut peers, &mut events);
+    }
+    events.extend([Event::RevisionReached { epoch: state.epoch, revision }, Event::AppliedDue]);
+    events
+}
+
+/// Equal sets of peers become one: thousands of VIPs have the same few.
+struct PeerSets<'a> {
+    known: &'a BTreeSet<Arc<BTreeSet<MacAddress>>>,
+    fresh: BTreeSet<Arc<BTreeSet<MacAddress>>>,
+}
+
+impl<'a> PeerSets<'a> {
+    fn new(state: &'a State) -> Self {
+        Self { known: &state.peer_sets, fresh: BTreeSet::new() }
+    }
+
+    fn share(&mut self, macs: BTreeSet<MacAddress>) -> Arc<BTreeSet<MacAddress>> {
+        if let Some(shared) = self.known.get(&macs).or_else(|| self.fresh.get(&macs)) {
+            return Arc::clone(shared);
+        }
+        let shared = Arc::new(macs);
+        self.fresh.insert(Arc::clone(&shared));
+        shared
+    }
+}
+
+/// The allocator's reason to take a VIP from us.
+fn taken(state: &State) -> Withdrawal {
+    if state.is_draining() { Withdrawal::Draining } else { Withdrawal::NotOwner }
+}
+
+fn withdraw(state: &State, vip: Vip, held: &Held, events: &mut Vec<Event>) {
+    let change = match held.standing {
+        Standing::Announced => Change::Withdrawn(taken(state)),
+        Standing::Silent(_) => Change::Noted,
+    };
+    events.push(Event::AssignmentRemoved(vip));
+    events.extend(service_updates(vip, &held.assigned.services, change));
+}
+
+fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, events: &mut Vec<Event>) {
+    let held = state.vips.get(&assignment.vip);
+    let standing = standing(&assignment, &state.interfaces);
+    if held.is_some_and(|held| held.standing == standing && held.assigned.says(&assignment)) {
+        return;
+    }
+    let vip = assignment.vip;
+    let assigned = Arc::new(Assigned {
+        vip,
+        role: assignment.role,
+        interfaces: assignment.interfaces,
+        services: assignment.services.into_iter().collect(),
+        peers: peers.share(assignment.peers.into_values().flatten().collect()),
+        counters: held.map_or_else(|| Arc::new(Counters::default()), |held| Arc::clone(&held.assigned.counters)),
+    });
+    events.push(Event::AssignmentStored(Arc::clone(&assigned)));
+    if held.is_none_or(|held| held.standing != standing) {
+        events.push(Event::StandingChanged { vip, standing });
+    }
+    if let Standing::Silent(silence @ (Silence::Family | Silence::NoInterface)) = standing {
+        events.push(Event::AssignmentFailed { vip, silence });
+    }
+    let before = held.map(|held| (held.standing, &held.assigned.services[..]));
+    events.extend(transition(state, vip, before, (standing, &assigned.services)));
+}
+
+/// Whether we answer for what we were given.
+pub(super) fn standing(assignment: &Assignment, interfaces: &Interfaces) -> Standing {
+    fit(assignment.vip, assignment.role, &assignment.interfaces, interfaces)
+}
+
+/// Whether we answer for what we keep.
+pub(super) fn standing_now(held: &Held, interfaces: &Interfaces) -> Standing {
+    if held.standing == Standing::Silent(Silence::Yielded) {
+        return held.standing;
+    }
+    fit(held.assigned.vip, held.assigned.role, &held.assigned.interfaces, interfaces)
+}
+
+fn fit(vip: Vip, role: Role, wanted: &BTreeSet<InterfaceName>, interfaces: &Interfaces) -> Standing {
+    match role {
+        _ if vip.v4().is_none() => Standing::Silent(Silence::Family),
+        _ if !interfaces.has_any(wanted) => Standing::Silent(Silence::NoInterface),
+        Role::Standby => Standing::Silent(Silence::Standby),
+        Role::Active => Standing::Announced,
+    }
+}
+
+/// A VIP's standing and Services.
+type Situation<'a> = (Standing, &'a [(ServiceKey, PoolName)]);
+
+/// What a change of a VIP means for each of its Services, old and new.
+fn transition(state: &State, vip: Vip, before: Option<Situation<'_>>, after: Situation<'_>) -> Vec<Event> {
+    let announced = |situation: Situation<'_>| situation.0 == Standing::Announced;
+    let (old, was) = before.map_or((&[][..], false), |before| (before.1, announced(before)));
+    let (new, is) = (after.1, announced(after));
+    let reason = if after.0 == Standing::Silent(Silence::NoInterface) { Withdrawal::InterfaceGone } else { taken(state) };
+    let has = |list: &[(ServiceKey, PoolName)], service: &ServiceKey| list.iter().any(|(key, _)| key == service);
+    let gone = old.iter().filter(|(service, _)| !has(new, service));
+    let gone = gone.map(|(service, pool)| (service, pool, if was { Change::Withdrawn(taken(state)) } else { Change::Noted }));
+    let here = new.iter().map(|(service, pool)| {
+        let before = was && has(old, service);
+        let change = match (before, is) {
+            (false, true) => Change::Announced,
+            (true, false) => Change::Withdrawn(reason),
+            (true, true) | (false, false) => Change::Noted,
+        };
+        (service, pool, change)
+    });
+    let update = |(service, pool, change): (&ServiceKey, &PoolName, Change)| Event::ServiceUpdated {
+        vip,
+        service: service.clone(),
+        pool: pool.clone(),
+        change,
+    };
+    gone.chain(here).map(update).collect()
+}
+
+/// The same for each of a VIP's Services.
+pub(super) fn service_updates(vip: Vip, services: &[(ServiceKey, PoolName)], change: Change) -> impl Iterator<Item = Event> {
+    services.iter().map(move |(service, pool)| Event::ServiceUpdated { vip, service: service.clone(), pool: pool.clone(), change })
+}
+
+/// Keeps an assignment; a VIP that is new stands by until its standing is said.
+pub(super) fn store(state: &mut State, assigned: &Arc<Assigned>, now: Mono) {
+    let fresh = || Held { assigned: Arc::clone(assigned), standing: Standing::Silent(Silence::Standby), strife: None };
+    let held = state.vips.entry(assigned.vip).or_insert_with(fresh);
+    held.assigned = Arc::clone(assigned);
+    state.peer_sets.insert(Arc::clone(&assigned.peers));
+    align(state, assigned.vip, now);
+}
+
+/// Assignments are complete up to a revision; sets of peers that none of them has any more are forgotten.
+pub(super) fn reach(state: &mut State, epoch: Epoch, revision: Revision) {
+    state.epoch = epoch;
+    state.revision = revision;
+    state.peer_sets.retain(|peers| Arc::strong_count(peers) > 1);
+}
+
+/// Forgets a VIP.
+pub(super) fn remove(state: &mut State, vip: Vip) {
+    if let Some(held) = state.vips.remove(&vip)
+        && held.standing == Standing::Announced
+    {
+        state.announced = state.announced.saturating_sub(1);
+    }
+    state.failing.remove(&vip);
+    state.schedule.align(vip, &BTreeSet::new(), Mono::ZERO);
+}
+
+/// Starts or stops to answer for a VIP.
+pub(super) fn stand(state: &mut State, vip: Vip, standing: Standing, now: Mono) {
+    let Some(held) = state.vips.get_mut(&vip) else { return };
+    let was = std::mem::replace(&mut held.standing, standing) == Standing::Announced;
+    let is = standing == Standing::Announced;
+    if is && !was {
+        state.announced = state.announced.saturating_add(1);
+    } else if was && !is {
+        state.announced = state.announced.saturating_sub(1);
+    }
+    match standing {
+        Standing::Silent(silence) if silence.failure().is_some() => state.failing.insert(vip),
+        Standing::Silent(_) | Standing::Announced => state.failing.remove(&vip),
+    };
+    align(state, vip, now);
+}
+
+/// Makes the schedule of a VIP fit the interfaces that answer for it.
+fn align(state: &mut State, vip: Vip, now: Mono) {
+    let Some(held) = state.vips.get(&vip) else { return };
+    let links = state.ports_of(held).map(|port| port.index).collect();
+    state.schedule.align(vip, &links, now);
+}
+
+#[cfg(test)]
+mod tests;
