@@ -1,0 +1,19 @@
+# Two commands: `make demo` shows the main job, `make test` runs every check.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mooring
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+
+.PHONY: demo test bench
+
+# The story on three nodes of a LAN in network namespaces. `make demo STAY=1` stays up afterwards.
+demo:
+	tests/setup --demo
+	cargo build --workspace --bins
+	$(CARGO_TARGET_DIR)/debug/demo $(if $(STAY),--stay)
+
+test:
+	.ci/run
+
+# Every benchmark, with its peer in the same run.
+bench:
+	tests/setup
+	cargo bench --package mooring-tests

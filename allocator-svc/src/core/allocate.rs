@@ -1,0 +1,109 @@
+//! A claim: keep what the Service has, change it, or grant it new addresses (MetalLB behaviour 3.4, with the old address kept until the
+//! new one is had).
+
+use mooring_proto::types::address::Vip;
+use mooring_proto::types::claim::Claim;
+use mooring_proto::types::lease::Lease;
+
+use super::dual_stack::{Grant, Need, candidate};
+use super::refusal::Refusal;
+use super::rules::{self, explicit};
+use super::state::State;
+use super::{Event, Now};
+
+/// Meets the first claim that is due; `None` if none is.
+pub(super) fn settle_next(state: &State, now: Now) -> Option<Vec<Event>> {
+    state.book.first_due().map(|claim| settle(state, claim, now))
+}
+
+/// Decides one claim over the present state.
+fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
+    let book = &state.book;
+    if book.is_stranded(&claim.service) && !asks_for_others(claim, book.lease(&claim.service)) {
+        return vec![Event::ClaimMet(claim.service.clone())];
+    }
+    match keep(state, claim) {
+        Some(grant) => vec![granted(state, claim, grant, now)],
+        None => match rules::judge(book, claim) {
+            Ok(grant) => vec![granted(state, claim, grant, now)],
+            Err(refusal) => vec![refused(state, claim, refusal)],
+        },
+    }
+}
+
+/// Moves a Service whose addresses are in no pool any more and whose grace is over; where it can have no others, it has none.
+pub(super) fn evict(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
+    match rules::judge(&state.book, claim) {
+        Ok(grant) => vec![granted(state, claim, grant, now)],
+        Err(refusal) => {
+            let service = claim.service.clone();
+            vec![Event::LeaseReleased(service.clone()), Event::ClaimRefused { service, refusal }]
+        }
+    }
+}
+
+/// The addresses that the Service has, or that its status holds, if it may and wants to keep them; with PreferDualStack the second one
+/// is added from the same pool as soon as there is one.
+fn keep(state: &State, claim: &Claim) -> Option<Grant> {
+    let book = &state.book;
+    let lease = book.lease(&claim.service);
+    let addresses = lease.map_or(&claim.adopt, |lease| &lease.addresses);
+    if addresses.is_empty() || asks_for_others_than(claim, addresses) || !Need::of(claim).is_met_by(addresses) {
+        return None;
+    }
+    let pool = explicit::allowed(book, claim, addresses).ok()?;
+    if claim.requested_pool.as_ref().is_some_and(|wanted| *wanted != pool.spec().name) {
+        return None;
+    }
+    let mut addresses = addresses.clone();
+    if let (Need::Prefer { .. }, [one]) = (Need::of(claim), addresses.as_slice())
+        && let Some(other) = candidate(book, claim, pool, one.family().other())
+    {
+        addresses.push(other);
+        addresses.sort();
+    }
+    Some(Grant { addresses, pool: pool.spec().name.clone() })
+}
+
+/// Whether addresses are asked for and these are not they.
+fn asks_for_others_than(claim: &Claim, addresses: &[Vip]) -> bool {
+    let sorted = |list: &[Vip]| {
+        let mut list = list.to_vec();
+        list.sort();
+        list
+    };
+    !claim.requested_addresses.is_empty() && sorted(&claim.requested_addresses) != sorted(addresses)
+}
+
+/// Whether a claim wants to leave the lease it has.
+fn asks_for_others(claim: &Claim, lease: Option<&Lease>) -> bool {
+    let Some(lease) = lease else { return true };
+    asks_for_others_than(claim, &lease.addresses) || claim.requested_pool.as_ref().is_some_and(|pool| *pool != lease.pool)
+}
+
+/// The lease, or that it is there already.
+fn granted(state: &State, claim: &Claim, grant: Grant, now: Now) -> Event {
+    let before = state.book.lease(&claim.service);
+    let unmoved = before.filter(|before| before.addresses == grant.addresses);
+    let lease = Lease {
+        service: claim.service.clone(),
+        uid: claim.uid.clone(),
+        addresses: grant.addresses,
+        pool: grant.pool,
+        ports: claim.ports.clone(),
+        sharing_key: claim.sharing_key.clone(),
+        backend_key: claim.backend_key.clone(),
+        revision: unmoved.map_or_else(|| state.feed.revision().next(), |before| before.revision),
+        granted: unmoved.map_or(now.wall, |before| before.granted),
+    };
+    if before == Some(&lease) {
+        return Event::ClaimMet(lease.service);
+    }
+    Event::LeaseGranted(Box::new(Lease { revision: state.feed.revision().next(), ..lease }))
+}
+
+/// The refusal; the Service keeps what it has.
+fn refused(state: &State, claim: &Claim, refusal: Refusal) -> Event {
+    let service = claim.service.clone();
+    if state.book.refusal(&service) == Some(&refusal) { Event::ClaimRetried(service) } else { Event::ClaimRefused { service, refusal } }
+}

@@ -1,0 +1,118 @@
+//! Families that a claim must or may have, and the choice of addresses for them (MetalLB behaviour 5.2, 5.3).
+
+use mooring_proto::types::address::{Family, Vip};
+use mooring_proto::types::claim::{Claim, Families, FamilyPolicy};
+use mooring_proto::types::pool::PoolName;
+
+use super::free::Pool;
+use super::refusal::Count;
+use super::rules::sharing;
+use super::state::Book;
+
+/// How many addresses of which families a claim needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// One of this family.
+    One(Family),
+    /// One of each.
+    Both,
+    /// One of each where a pool has both, otherwise one, rather of the primary family.
+    Prefer {
+        /// The Service's first family.
+        primary: Family,
+    },
+}
+
+impl Need {
+    /// What a claim needs. Never more addresses than cluster IPs, whatever the policy says.
+    pub(crate) fn of(claim: &Claim) -> Self {
+        match (claim.families, claim.policy) {
+            (Families::Single(family), _) => Self::One(family),
+            (Families::Dual { .. }, FamilyPolicy::RequireDualStack) => Self::Both,
+            (Families::Dual { primary }, FamilyPolicy::PreferDualStack) => Self::Prefer { primary },
+            (Families::Dual { primary }, FamilyPolicy::SingleStack) => Self::One(primary),
+        }
+    }
+
+    /// Whether these addresses, which the Service has, are of the families needed.
+    pub(crate) fn is_met_by(self, addresses: &[Vip]) -> bool {
+        match (self, addresses) {
+            (Self::One(family), [one]) => one.family() == family,
+            (Self::Prefer { .. }, [_one]) => true,
+            (Self::Both | Self::Prefer { .. }, [one, other]) => one.family() != other.family(),
+            _ => false,
+        }
+    }
+
+    /// Whether these addresses, which the Service asks for, are of just its families (MetalLB behaviour 3.3.2).
+    pub(crate) fn is_asked_by(self, addresses: &[Vip]) -> bool {
+        match (self, addresses) {
+            (Self::One(family), [one]) => one.family() == family,
+            (Self::Both | Self::Prefer { .. }, [one, other]) => one.family() != other.family(),
+            _ => false,
+        }
+    }
+
+    /// The families to count when a pool is full.
+    pub(crate) fn families(self) -> &'static [Family] {
+        match self {
+            Self::One(Family::V4) => &[Family::V4],
+            Self::One(Family::V6) => &[Family::V6],
+            Self::Both | Self::Prefer { .. } => &[Family::V4, Family::V6],
+        }
+    }
+}
+
+/// Addresses that a claim can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// The addresses: as asked, or IPv4 first.
+    pub(crate) addresses: Vec<Vip>,
+    /// The pool that has them.
+    pub(crate) pool: PoolName,
+}
+
+impl Grant {
+    fn new(pool: &Pool, addresses: impl IntoIterator<Item = Vip>) -> Self {
+        let mut addresses: Vec<Vip> = addresses.into_iter().collect();
+        addresses.sort();
+        Self { addresses, pool: pool.spec().name.clone() }
+    }
+}
+
+/// The addresses of the first pool, in the order given, that has what the claim needs.
+pub(crate) fn first_fit<'a>(book: &Book, claim: &Claim, pools: impl Iterator<Item = &'a Pool> + Clone) -> Option<Grant> {
+    fit(claim, pools, |pool, family| candidate(book, claim, pool, family))
+}
+
+/// As [`first_fit`], with addresses from `candidate`.
+pub(crate) fn fit<'a>(
+    claim: &Claim,
+    pools: impl Iterator<Item = &'a Pool> + Clone,
+    candidate: impl Fn(&Pool, Family) -> Option<Vip>,
+) -> Option<Grant> {
+    let one = |family: Family| pools.clone().find_map(|pool| Some(Grant::new(pool, [candidate(pool, family)?])));
+    let both = || pools.clone().find_map(|pool| Some(Grant::new(pool, [candidate(pool, Family::V4)?, candidate(pool, Family::V6)?])));
+    match Need::of(claim) {
+        Need::One(family) => one(family),
+        Need::Both => both(),
+        Need::Prefer { primary } => both().or_else(|| one(primary)).or_else(|| one(primary.other())),
+    }
+}
+
+/// The address of a pool that a claim would get in a family: the one that the Service has, one that it may share, or the lowest free.
+pub(crate) fn candidate(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Option<Vip> {
+    held(book, claim, pool, family).or_else(|| sharing::attracting(book, claim, pool, family)).or_else(|| pool.lowest(family))
+}
+
+/// What the Service has of this pool and family and may keep: a change of its claim moves no more than it must.
+fn held(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Option<Vip> {
+    let lease = book.lease(&claim.service)?;
+    let usable = |vip: &Vip| vip.family() == family && pool.hands_out(*vip) && sharing::check(book, claim, *vip).is_ok();
+    lease.addresses.iter().copied().find(usable)
+}
+
+/// How full a pool is in the families that a claim needs.
+pub(crate) fn counts(claim: &Claim, pool: &Pool) -> Vec<Count> {
+    Need::of(claim).families().iter().map(|family| pool.count(*family)).collect()
+}

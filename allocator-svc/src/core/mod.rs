@@ -1,0 +1,238 @@
+//! Every decision of the allocator, as functions over plain data.
+//!
+//! A [`Command`] is a wish. [`decide`] answers it with [`Event`]s, facts in the past tense, or a [`Refusal`], and changes nothing;
+//! [`apply`] takes a fact into the [`State`] and cannot fail, so that it also replays the store at start. One wish can make more work
+//! due (a released address helps a waiting claim, a new lease needs a node): that work stands in the state, [`next_deadline`] says
+//! "at once", and each [`Command::Tick`] does one piece of it. So every decision is made over the state that really is.
+
+use mooring_proto::types::address::Vip;
+use mooring_proto::types::assignment::SpeakerMessage;
+use mooring_proto::types::backends::Backends;
+use mooring_proto::types::claim::Claim;
+use mooring_proto::types::lease::{Epoch, Lease, Revision, Term};
+use mooring_proto::types::node::{NodeSpec, SpeakerId};
+use mooring_proto::types::pool::Configuration;
+use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::time::{Mono, UnixMillis};
+
+pub mod allocate;
+pub mod dual_stack;
+pub mod feed;
+pub mod free;
+pub mod nodes;
+pub mod placement;
+pub mod pools;
+pub mod reconcile;
+pub mod refusal;
+pub mod rules;
+pub mod state;
+
+pub use placement::{Placement, Unannounced};
+pub use refusal::Refusal;
+pub use state::{Settings, State, Violation};
+
+/// The moment of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// By the clock that never goes back: what deadlines are compared with.
+    pub mono: Mono,
+    /// By the wall clock, for people and records.
+    pub wall: UnixMillis,
+}
+
+/// Whose leadership a watcher's call belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// A term won elsewhere (a Kubernetes Lease).
+    Term(Term),
+    /// None: a person's call, at the present term.
+    Present,
+    /// The next term, to begin with this call.
+    Next,
+}
+
+/// One open stream of a speaker; never used again after it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// A wish.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A watcher wants a Service's claim met.
+    Allocate {
+        /// The watcher's leadership.
+        leadership: Leadership,
+        /// What the Service asks for.
+        claim: Box<Claim>,
+    },
+    /// A watcher says that a Service holds nothing any more.
+    Release {
+        /// The watcher's leadership.
+        leadership: Leadership,
+        /// The Service.
+        service: ServiceKey,
+    },
+    /// A watcher gives its full view.
+    Reconcile {
+        /// The watcher's leadership.
+        leadership: Leadership,
+        /// All Services that claim addresses.
+        claims: Vec<Claim>,
+    },
+    /// A watcher gives the whole configuration.
+    ReplacePools {
+        /// The watcher's leadership.
+        leadership: Leadership,
+        /// The configuration.
+        configuration: Configuration,
+    },
+    /// A watcher gives all nodes.
+    ReplaceNodes {
+        /// The watcher's leadership.
+        leadership: Leadership,
+        /// The nodes; none = every node that has a speaker is eligible.
+        nodes: Vec<NodeSpec>,
+    },
+    /// A watcher tells where Services can be served.
+    ReportBackends {
+        /// The watcher's leadership.
+        leadership: Leadership,
+        /// The Services reported; others keep what was last said of them.
+        backends: Vec<Backends>,
+    },
+    /// A speaker's word on its stream.
+    SpeakerSaid {
+        /// The stream.
+        session: SessionId,
+        /// The word.
+        message: SpeakerMessage,
+    },
+    /// A speaker's stream ended, for whatever reason.
+    SessionEnded {
+        /// The stream.
+        session: SessionId,
+    },
+    /// Time has passed, or work is due.
+    Tick,
+}
+
+/// A fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// This allocator leads. Written at each start, before anything else.
+    EpochBegan(Epoch),
+    /// A watcher's leadership began.
+    TermBegan(Term),
+    /// The configuration is now this.
+    ConfigurationReplaced {
+        /// The configuration.
+        configuration: Configuration,
+        /// When leases that are in no pool any more come to their end.
+        stranded_until: Mono,
+    },
+    /// A Service's claim is now this; it is due to be met.
+    ClaimMade(Box<Claim>),
+    /// A Service claims nothing any more.
+    ClaimForgotten(ServiceKey),
+    /// A Service holds this lease now, new or changed; its claim is met unless `ClaimRefused` follows.
+    LeaseGranted(Box<Lease>),
+    /// A Service holds nothing any more.
+    LeaseReleased(ServiceKey),
+    /// A claim is not met, for now; a lease that the Service has stays.
+    ClaimRefused {
+        /// The Service.
+        service: ServiceKey,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A claim was tried again and is refused as before.
+    ClaimRetried(ServiceKey),
+    /// A claim is met by the lease that the Service has.
+    ClaimMet(ServiceKey),
+    /// A watcher's full view is in.
+    ViewReconciled,
+    /// The nodes are now these.
+    NodesReplaced(Vec<NodeSpec>),
+    /// Where these Services can be served.
+    BackendsReported(Vec<Backends>),
+    /// Something about a speaker.
+    Speaker(nodes::SpeakerEvent),
+    /// The speakers that are coming back after a start of the allocator have come.
+    RecoveryEnded,
+    /// Who announces a VIP, or why nobody does.
+    VipPlaced {
+        /// The address.
+        vip: Vip,
+        /// The decision.
+        placement: Result<Placement, Unannounced>,
+    },
+    /// A VIP that no Service holds any more, or never held here, is announced by nobody.
+    VipDropped(Vip),
+    /// A VIP's node said that it announces it.
+    VipAnnounced {
+        /// The address.
+        vip: Vip,
+        /// By whom.
+        by: SpeakerId,
+    },
+    /// The feed moves on to this revision: all before it in the batch is part of it.
+    RevisionReached(Revision),
+}
+
+/// Decides one wish over the present state, without changing it.
+///
+/// # Errors
+/// The call belongs to a leadership that is over. A claim that cannot be met is no error here: it is a fact, [`Event::ClaimRefused`].
+pub fn decide(state: &State, command: Command, now: Now) -> Result<Vec<Event>, Refusal> {
+    match command {
+        Command::Allocate { leadership, claim } => reconcile::claim(state, leadership, claim),
+        Command::Release { leadership, service } => reconcile::release(state, leadership, &service),
+        Command::Reconcile { leadership, claims } => reconcile::full_view(state, leadership, claims),
+        Command::ReplacePools { leadership, configuration } => pools::replace(state, leadership, configuration, now),
+        Command::ReplaceNodes { leadership, nodes } => nodes::replace(state, leadership, nodes),
+        Command::ReportBackends { leadership, backends } => nodes::report_backends(state, leadership, backends),
+        Command::SpeakerSaid { session, message } => Ok(nodes::said(state, session, message, now)),
+        Command::SessionEnded { session } => Ok(nodes::session_ended(state, session, now)),
+        Command::Tick => Ok(tick(state, now)),
+    }
+}
+
+/// Takes a fact into the state.
+pub fn apply(state: &mut State, event: &Event) {
+    state.apply(event);
+}
+
+/// When the engine next sends [`Command::Tick`]: [`Mono::ZERO`] if work is due now, `None` if only a command can bring more.
+#[must_use]
+pub fn next_deadline(state: &State) -> Option<Mono> {
+    if state.book.has_due() || state.network.has_dirty() {
+        return Some(Mono::ZERO);
+    }
+    [state.book.next_stranded(), state.network.next_deadline()].into_iter().flatten().min()
+}
+
+/// Checks the invariants. Tests call it after every step.
+///
+/// # Errors
+/// The first invariant that does not hold.
+pub fn audit(state: &State) -> Result<(), Violation> {
+    state.book.audit()?;
+    state.network.audit(&state.book)
+}
+
+/// One piece of the work that is due: claims first, then speakers' deadlines, then VIPs to place.
+fn tick(state: &State, now: Now) -> Vec<Event> {
+    if let Some(events) = allocate::settle_next(state, now) {
+        return events;
+    }
+    if let Some(events) = pools::strand_next(state, now) {
+        return events;
+    }
+    if let Some(events) = nodes::expire_next(state, now) {
+        return events;
+    }
+    placement::place_next(state, now)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,150 @@
+//! The real core against a naive one: after any random commands no rule of sharing is broken, nothing moved that could stay, whoever
+//! waits could really not be served, and replaying the facts gives the same leases.
+
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::free::Pool;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Claim { name: u8, key: u8, port: u8, pool: u8, address: u8, family: u8 },
+    Release(u8),
+    Pools(u8),
+    Wait(u8),
+    FullView(Vec<u8>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..8u8, 0..3u8, 0..3u8, 0..4u8, 0..12u8, 0..4u8)
+            .prop_map(|(name, key, port, pool, address, family)| Step::Claim { name, key, port, pool, address, family }),
+        2 => (0..8u8).prop_map(Step::Release),
+        1 => (0..4u8).prop_map(Step::Pools),
+        1 => (0..20u8).prop_map(Step::Wait),
+        1 => prop::collection::vec(0..8u8, 0..8).prop_map(Step::FullView),
+    ]
+}
+
+fn configurations() -> [Vec<PoolSpec>; 4] {
+    let buggy = PoolSpec { avoid_buggy_ips: true, ..pool("b", &["10.0.1.254-10.0.2.1"]) };
+    [
+        vec![pool("a", &["10.0.0.0/31", "fc00::/127"]), pool("b", &["10.0.1.254-10.0.2.1"])],
+        vec![pool("a", &["10.0.0.0/30"]), pinned(buggy, 1, &["default"])],
+        vec![PoolSpec { auto_assign: false, ..pool("a", &["10.0.0.0/31", "fc00::/127"]) }],
+        vec![],
+    ]
+}
+
+fn made(step: &Step) -> Option<Claim> {
+    let Step::Claim { name, key, port, pool, address, family } = step else { return None };
+    let key = ["", "k1", "k2"][usize::from(*key)];
+    let port = ["TCP/80", "UDP/80", "TCP/443"][usize::from(*port)];
+    let requested = match address {
+        0 => vips(&["10.0.0.0"]),
+        1 => vips(&["10.0.1.255"]),
+        2 => vips(&["192.0.2.1"]),
+        3 => vips(&["fc00::1"]),
+        _ => vec![],
+    };
+    let (families, policy) = match family {
+        0 => (Families::Single(Family::V6), FamilyPolicy::SingleStack),
+        1 => (Families::Dual { primary: Family::V4 }, FamilyPolicy::PreferDualStack),
+        2 => (Families::Dual { primary: Family::V6 }, FamilyPolicy::RequireDualStack),
+        _ => (Families::Single(Family::V4), FamilyPolicy::SingleStack),
+    };
+    let requested_pool = PoolName::new(["", "", "a", "b"][usize::from(*pool)]);
+    let sharing_key = SharingKey::new(key);
+    let ports = ports(&[port]);
+    let requested_addresses = requested;
+    Some(Claim { requested_addresses, requested_pool, sharing_key, ports, families, policy, ..claim(&format!("s{name}")) })
+}
+
+/// Every free or shareable address that a claim without requests could have, by looking at each address of each pool.
+fn naive_could_have(rig: &Rig, claim: &Claim, family: Family) -> bool {
+    let book = rig.state.book();
+    let v4 = (0..=2u8).flat_map(|third| (0..=255u8).map(move |low| Vip::from(Ipv4Addr::new(10, 0, third, low))));
+    let mut everything = v4.chain(vips(&["fc00::", "fc00::1"])).filter(|vip| vip.family() == family);
+    everything.any(|vip| {
+        let has = |pool: &&Pool| pool.spec().prefixes().any(|net| net.contains(&vip.addr()));
+        let Some(pool) = book.pools().values().find(has) else { return false };
+        let usable = pool.spec().auto_assign && !(pool.spec().avoid_buggy_ips && vip.is_buggy());
+        usable
+            && book.leases().values().filter(|lease| lease.service != claim.service && lease.addresses.contains(&vip)).all(|lease| {
+                claim.sharing_key.is_some()
+                    && lease.sharing_key == claim.sharing_key
+                    && lease.backend_key == claim.backend_key
+                    && lease.ports.is_disjoint(&claim.ports)
+            })
+    })
+}
+
+/// A claim that is refused leaves the Service with what it had.
+fn refusal_keeps_the_lease(rig: &Rig, service: &ServiceKey, before: &BTreeMap<ServiceKey, Lease>) -> bool {
+    rig.state.book().refusal(service).is_none() || rig.state.book().lease(service) == before.get(service)
+}
+
+/// Services that nothing was said about and that want nothing else hold the addresses they held.
+fn nothing_moved_that_could_stay(rig: &Rig, before: &BTreeMap<ServiceKey, Lease>) -> bool {
+    let book = rig.state.book();
+    before.iter().all(|(service, lease)| {
+        let Some(claim) = book.claim(service) else { return true };
+        let content = lease.ports == claim.ports && lease.sharing_key == claim.sharing_key && lease.addresses.len() == 1;
+        let plain = claim.requested_addresses.is_empty() && claim.requested_pool.is_none() && claim.families == Families::Single(Family::V4);
+        !(plain && content) || book.lease(service).map(|after| &after.addresses) == Some(&lease.addresses)
+    })
+}
+
+/// Whoever waits without asking for anything special could really not be served.
+fn who_waits_cannot_be_served(rig: &Rig) -> bool {
+    let book = rig.state.book();
+    book.waiting().keys().filter_map(|service| book.claim(service)).all(|claim| match claim.families {
+        Families::Single(family) if claim.requested_addresses.is_empty() && claim.requested_pool.is_none() => {
+            !naive_could_have(rig, claim, family)
+        }
+        Families::Single(_) | Families::Dual { .. } => true,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #[test]
+    fn the_core_agrees_with_the_naive_model(steps in prop::collection::vec(step(), 1..40)) {
+        let mut rig = Rig::with_pools(configurations()[0].clone());
+        let mut wanted: BTreeMap<u8, Claim> = BTreeMap::new();
+        for step in &steps {
+            let before = rig.state.book().leases().clone();
+            match step {
+                Step::Claim { name, .. } => {
+                    let claim = made(step).unwrap();
+                    wanted.insert(*name, claim.clone());
+                    let service = claim.service.clone();
+                    let others: BTreeMap<_, _> = before.clone().into_iter().filter(|(other, _)| *other != service).collect();
+                    rig.claim(claim).ok();
+                    prop_assert!(refusal_keeps_the_lease(&rig, &service, &before));
+                    prop_assert!(nothing_moved_that_could_stay(&rig, &others));
+                }
+                Step::Release(name) => {
+                    rig.release(&format!("default/s{name}"));
+                    wanted.remove(name);
+                    prop_assert!(nothing_moved_that_could_stay(&rig, &before));
+                }
+                Step::Pools(which) => {
+                    rig.pools(configurations()[usize::from(*which)].clone());
+                }
+                Step::Wait(seconds) => rig.wait(Duration::from_secs(u64::from(*seconds))),
+                Step::FullView(names) => {
+                    wanted.retain(|name, _| names.contains(name));
+                    rig.full_view(wanted.values().cloned().collect());
+                    let claims: BTreeSet<&ServiceKey> = wanted.values().map(|claim| &claim.service).collect();
+                    prop_assert_eq!(rig.state.book().claims().keys().collect::<BTreeSet<_>>(), claims);
+                    prop_assert!(nothing_moved_that_could_stay(&rig, &before));
+                }
+            }
+            prop_assert!(who_waits_cannot_be_served(&rig));
+        }
+        prop_assert_eq!(replayed(&rig.events), rig.state.book().leases().clone());
+    }
+}
