@@ -271,7 +271,11 @@ fn assigned(status: &ServiceStatus) -> Result<Vec<Vip>, AssignedError> {
 }
 
 fn created(metadata: &Field<'_>, errors: &mut Errors) -> Option<UnixMillis> {
-    let created: Timestamp = metadata.get("creationTimestamp").parse(errors)?;
+    let field = metadata.get("creationTimestamp");
+    let Ok(created) = field.text(errors)?.parse::<Timestamp>() else {
+        errors.at(&field, "want a time as RFC 3339 writes it");
+        return None;
+    };
     u64::try_from(created.as_millisecond()).ok().map(UnixMillis)
 }
 
