@@ -36,7 +36,6 @@ impl Readiness {
     }
 
     /// One more thing that must be done first.
-    #[must_use]
     pub fn handle(&self, what: &'static str) -> ReadinessHandle {
         self.awaited.send_modify(|awaited| awaited.push(what));
         ReadinessHandle { what, readiness: self.clone() }

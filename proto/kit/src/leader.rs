@@ -129,7 +129,7 @@ impl Candidate {
             self.seen = Some((version, began));
         }
         let transitions = spec.lease_transitions.unwrap_or_default();
-        let outdated = Term(u64::from(transitions.unsigned_abs())).0 + 1 <= beyond.0;
+        let outdated = u64::from(transitions.unsigned_abs()) < beyond.0;
         if holder == self.settings.identity {
             let transitions = if outdated { i32::try_from(beyond.0).unwrap_or(i32::MAX) } else { transitions };
             return self.write(lease, self.spec(transitions, spec.acquire_time), began).await;
