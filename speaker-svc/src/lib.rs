@@ -1,5 +1,148 @@
 //! Streams a node's assignments and answers for them by ARP on raw sockets.
+//!
+//! ```text
+//!  allocator ⇄ session ──────┐            ┌────► reply table ──► responder threads ⇄ LAN
+//!  kernel ───► links ────────┼──► engine ─┤                          │ claims
+//!  people ───► grpc ─────────┘   (core)   └────► gratuitous frames ──┼─────────────► LAN
+//!                                  ▲                                 │
+//!                                  └─────────────────────────────────┘
+//! ```
+//!
+//! | task or thread | file | does |
+//! |---|---|---|
+//! | engine | `engine.rs` | owns the state: takes news, has [`core`] decide, carries out what follows |
+//! | session | `session.rs` | the stream to the allocator: hello, heartbeats, reconnection |
+//! | links | `net/links.rs` | says what interfaces there are, whenever that changes |
+//! | arp IFACE | `net/responder.rs` | one thread an interface: reads ARP, answers by the newest reply table |
+//! | grpc, admin | `grpc/` and mooring-kit | what people and probes ask |
+//!
+//! The way in is [`core`]; its first file lists all that can happen.
 
 pub mod core;
+
+pub mod args;
+pub mod engine;
+pub mod grpc;
+pub mod logs;
+pub mod metrics;
 pub mod net;
+pub mod session;
 pub mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use mooring_kit::Stop;
+use mooring_kit::admin::Readiness;
+use mooring_kit::backoff::Backoff;
+use mooring_kit::clock::Clock;
+use mooring_kit::mailbox::{Address, mailbox};
+use mooring_kit::metrics::GrpcMetrics;
+use mooring_kit::server::{Api, Listener};
+use mooring_kit::supervise::Supervisor;
+use mooring_kit::{admin, server, tls};
+use mooring_proto::pb::announcement_service_server::AnnouncementServiceServer;
+use tokio::select;
+use tracing::{info, warn};
+
+use crate::args::Config;
+use crate::core::reply::ReplyTable;
+use crate::core::{DRAIN_PATIENCE, Settings};
+use crate::engine::{CLAIMS, Engine, EngineFault, INBOX, Input, Mailboxes};
+use crate::grpc::announcement::Announcements;
+use crate::metrics::Metrics;
+use crate::net::links::{Links, LinksError};
+use crate::net::responder::Shared;
+use crate::net::socket;
+
+/// How long the process may take to end: the drain, and a moment to say farewell.
+const END: Duration = DRAIN_PATIENCE.saturating_add(Duration::from_secs(1));
+
+/// Pauses after a list of links that could not be read.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs a speaker until it is asked to end.
+///
+/// # Errors
+/// The first fault.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let Config { allocator, speaker, filter, refresh, admin, listen, common } = config;
+    info!(event = logs::STARTING, version = env!("CARGO_PKG_VERSION"), node = %speaker.node, instance = %speaker.instance, %allocator, ?filter, ?refresh, "Mooring speaker starting");
+    socket::check().map_err(EngineFault::Privilege)?;
+    let clock = Clock::start();
+    let mut service = Supervisor::new();
+    let (stop, ending) = (service.stop(), Stop::new());
+
+    let table = Arc::new(ArcSwap::from_pointee(ReplyTable::default()));
+    let mut registry = mooring_kit::metrics::registry(env!("CARGO_PKG_VERSION"));
+    let metrics = Metrics::register(&mut registry, &speaker.node, Arc::clone(&table));
+    let calls = GrpcMetrics::new(&mut registry, clock);
+    let readiness = Readiness::new();
+
+    let (engine_address, inputs) = mailbox(INBOX);
+    let (claims_address, claims) = mailbox(CLAIMS);
+    let shared = Shared { table, claims: claims_address, ended: Arc::default(), drops: metrics.drops.clone() };
+    let settings = Settings { speaker, boot_id: uuid::Uuid::new_v4().to_string(), refresh, seed: rand::random() };
+    let engine = Engine::new(settings, shared, metrics, clock, service.spawner(), readiness.handle("interfaces open"));
+
+    let connect = {
+        let common = common.clone();
+        move || tls::channel(&allocator, &common)
+    };
+    drop(connect().context("--allocator cannot be used")?);
+    let listener = Listener::bind(&listen).await?;
+    let api =
+        Api::new(&[mooring_proto::FILE_DESCRIPTOR_SET]).with(AnnouncementServiceServer::new(Announcements::new(engine_address.clone())));
+    let (links, netlink) = Links::open(filter)?;
+
+    service.task("engine", run_engine(engine, Mailboxes { inputs, claims }, stop.clone(), ending.clone()));
+    service.task("netlink", run_netlink(netlink, ending.clone()));
+    service.task("links", follow(links, engine_address.clone(), ending.clone()));
+    service.task("session", session::run(connect, engine_address, ending));
+    service.task("grpc", server::serve(listener, api, tls::server(&common)?, calls, readiness.clone(), stop.clone()));
+    service.task("admin", admin::serve(admin, registry, readiness, stop));
+    service.run(END).await
+}
+
+/// The engine is asked to end by `stop`; when it has, the tasks that serve it end by `ending`.
+async fn run_engine(engine: Engine, mailboxes: Mailboxes, stop: Stop, ending: Stop) -> anyhow::Result<()> {
+    let ended = engine.run(mailboxes, stop).await;
+    ending.cancel();
+    Ok(ended?)
+}
+
+async fn run_netlink(connection: impl Future<Output = ()>, ending: Stop) -> anyhow::Result<()> {
+    select! {
+        () = ending.cancelled() => Ok(()),
+        () = connection => Err(LinksError::Closed.into()),
+    }
+}
+
+/// Tells the engine the links, now and after each change.
+async fn follow(mut links: Links, engine: Address<Input>, ending: Stop) -> anyhow::Result<()> {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let follow = async {
+        loop {
+            match links.list().await {
+                // The engine's end is the engine's to explain.
+                Ok(list) => match engine.send(Input::Links(list)).await {
+                    Ok(()) => backoff.reset(),
+                    Err(_closed) => return Ok(()),
+                },
+                Err(error) => {
+                    warn!(event = logs::LINKS_FAILED, error = %mooring_kit::telemetry::chain(&error), "trying again");
+                    backoff.pause().await;
+                    continue;
+                }
+            }
+            links.changed().await?;
+        }
+    };
+    select! {
+        () = ending.cancelled() => Ok(()),
+        ended = follow => ended,
+    }
+}

@@ -133,8 +133,9 @@ pub(super) fn replace(state: &State, links: Vec<Link>) -> Vec<Event> {
         events.push(Event::InterfacesDue);
     }
     let changed = restand(state, &interfaces);
-    if !changed.is_empty() {
-        events.extend(changed);
+    let told = !changed.is_empty() && state.session.is_live();
+    events.extend(changed);
+    if told {
         events.push(Event::AppliedDue);
     }
     events

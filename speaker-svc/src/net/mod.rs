@@ -3,4 +3,5 @@
 //! All unsafe code of the speaker is in [`socket`].
 
 pub mod links;
+pub mod responder;
 pub mod socket;

@@ -47,7 +47,7 @@ impl ArpSocket {
     /// Opens a socket on an interface.
     ///
     /// # Errors
-    /// `EPERM` without CAP_NET_RAW, `ENODEV` if the interface is gone, or what else the kernel says.
+    /// `EPERM` without CAP_NET_RAW, `ENODEV` if the interface is gone, `ENETDOWN` if it is down, or what else the kernel says.
     pub fn open(link: LinkIndex) -> io::Result<Self> {
         // Protocol 0: nothing arrives before the filter is in place and the socket bound.
         let socket = open()?;
@@ -60,7 +60,8 @@ impl ArpSocket {
         ])?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         bind(&socket, link, ARP)?;
-        Ok(Self(socket))
+        // Binding to an interface that is down works and leaves an error behind.
+        socket.take_error()?.map_or(Ok(Self(socket)), Err)
     }
 
     /// Takes a frame; `WouldBlock` if there is none.
@@ -118,6 +119,12 @@ impl Transmitter {
     pub fn send(&self, frame: &[u8]) -> io::Result<usize> {
         (&self.0).write(frame)
     }
+}
+
+/// Whether an error says that the interface is down or gone, which the links will say too.
+#[must_use]
+pub fn is_interface_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV))
 }
 
 /// Checks that packet sockets can be opened at all.

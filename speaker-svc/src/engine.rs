@@ -1,0 +1,352 @@
+//! The one task that owns the core's state.
+//!
+//! It takes what waits in its mailboxes, has the core decide, carries the events out, publishes the reply table once for all of them,
+//! and only then tells the allocator what is in force. Gratuitous frames are sent from here, on sockets of their own and without ever
+//! waiting: answering is the responder threads', which share nothing with this task but the published table.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use mooring_kit::Stop;
+use mooring_kit::admin::ReadinessHandle;
+use mooring_kit::clock::Clock;
+use mooring_kit::mailbox::{Address, Mailbox};
+use mooring_kit::supervise::Spawner;
+use mooring_proto::types::address::Vip;
+use mooring_proto::types::assignment::{AllocatorMessage, SpeakerMessage};
+use mooring_proto::types::pool::PoolName;
+use mooring_proto::types::service::ServiceKey;
+use tokio::select;
+use tokio::sync::oneshot;
+use tracing::{debug, info, warn};
+
+use crate::core::interfaces::{Link, LinkIndex, Port};
+use crate::core::reply::ReplyTable;
+use crate::core::state::{Settings, State};
+use crate::core::{Change, Command, Event, decide, next_deadline};
+use crate::grpc::announcement::{Page, Query};
+use crate::logs;
+use crate::metrics::Metrics;
+use crate::net::responder::{Claim, Responder, Shared};
+use crate::net::socket::{Transmitter, is_interface_gone};
+use crate::wire::arp::{EMPTY_FRAME, Operation, emit, gratuitous};
+
+/// Inputs that may wait; policy: wait. More than a batch, so that the session reads on while one is worked off.
+pub const INBOX: usize = 512;
+
+/// Claims that may wait; policy: shed. A claim that matters is made again.
+pub const CLAIMS: usize = 256;
+
+/// Inputs worked off before the table is published; bounds how long a new VIP waits for the first answer.
+const BATCH: usize = 256;
+
+/// News from outside.
+#[derive(Debug)]
+pub enum Input {
+    /// A stream is open; messages for the allocator go here.
+    SessionOpened(Address<SpeakerMessage>),
+    /// The allocator said something.
+    Heard(AllocatorMessage),
+    /// The stream is gone.
+    SessionClosed,
+    /// The links are these.
+    Links(Vec<Link>),
+    /// Somebody asks for a page of announcements.
+    Listed(Query, oneshot::Sender<Page>),
+}
+
+/// What ends the process.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineFault {
+    /// No privilege.
+    #[error("speaker needs CAP_NET_RAW to open packet sockets")]
+    Privilege(#[source] io::Error),
+    /// A socket could not be opened.
+    #[error("could not open packet sockets on {interface}")]
+    Socket {
+        /// Its interface.
+        interface: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nobody sends inputs any more.
+    #[error("all senders of inputs are gone")]
+    Orphaned,
+}
+
+/// The two ends that only the engine reads.
+#[derive(Debug)]
+pub struct Mailboxes {
+    /// Everything but claims.
+    pub inputs: Mailbox<Input>,
+    /// Claims of the responder threads.
+    pub claims: Mailbox<Claim>,
+}
+
+/// An interface that answers.
+#[derive(Debug)]
+struct Open {
+    port: Port,
+    responder: Responder,
+    transmitter: Transmitter,
+}
+
+/// What the allocator is to be told once the table is published.
+#[derive(Debug, Default)]
+struct Due {
+    hello: bool,
+    interfaces: bool,
+    applied: bool,
+    draining: bool,
+    conflicts: Vec<SpeakerMessage>,
+}
+
+/// Owns the state.
+#[derive(Debug)]
+pub struct Engine {
+    state: State,
+    shared: Shared,
+    metrics: Metrics,
+    clock: Clock,
+    spawner: Spawner,
+    /// Done when the first links are known and open.
+    ready: Option<ReadinessHandle>,
+    open: BTreeMap<LinkIndex, Open>,
+    outbox: Option<Address<SpeakerMessage>>,
+    due: Due,
+    table_changed: bool,
+    links_changed: bool,
+    drained: bool,
+}
+
+impl Engine {
+    /// An engine that was told nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings, shared: Shared, metrics: Metrics, clock: Clock, spawner: Spawner, ready: ReadinessHandle) -> Self {
+        Self {
+            state: State::new(settings),
+            shared,
+            metrics,
+            clock,
+            spawner,
+            ready: Some(ready),
+            open: BTreeMap::new(),
+            outbox: None,
+            due: Due::default(),
+            table_changed: false,
+            links_changed: false,
+            drained: false,
+        }
+    }
+
+    /// Runs until `stop` and the drain after it.
+    ///
+    /// # Errors
+    /// What ends the process.
+    pub async fn run(mut self, mut mailboxes: Mailboxes, stop: Stop) -> Result<(), EngineFault> {
+        let ended = Arc::clone(&self.shared.ended);
+        let clock = self.clock;
+        while !self.drained {
+            let deadline = next_deadline(&self.state);
+            // Each branch is cancel-safe: a letter stays in its mailbox, a notification with its sender.
+            select! {
+                biased;
+                () = stop.cancelled(), if !self.state.is_draining() => self.take(Command::Drain),
+                inputs = mailboxes.inputs.take(BATCH) => {
+                    if inputs.is_empty() {
+                        return Err(EngineFault::Orphaned);
+                    }
+                    for input in inputs {
+                        self.hear(input);
+                    }
+                }
+                () = ended.notified() => self.bury(),
+                claims = mailboxes.claims.take(CLAIMS) => {
+                    for Claim { vip, mac, link } in claims {
+                        self.take(Command::NoteClaim { vip, mac, link });
+                    }
+                }
+                () = clock.wait_until(deadline.unwrap_or_default()), if deadline.is_some() => {}
+            }
+            self.finish_batch().await?;
+            // In the same round, so that a first announcement waits for nothing but its table.
+            if next_deadline(&self.state).is_some_and(|deadline| deadline <= clock.now()) {
+                self.take(Command::Tick);
+                self.finish_batch().await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, input: Input) {
+        match input {
+            Input::SessionOpened(outbox) => {
+                self.outbox = Some(outbox);
+                self.take(Command::OpenSession);
+            }
+            Input::Heard(message) => self.take(Command::Hear(message)),
+            Input::SessionClosed => {
+                self.outbox = None;
+                self.take(Command::CloseSession);
+            }
+            Input::Links(links) => self.take(Command::ReplaceLinks(links)),
+            Input::Listed(query, reply) => {
+                // Whoever asked may have gone.
+                drop(reply.send(Page::of(&self.state, query)));
+            }
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        let now = self.clock.now();
+        for event in decide(&self.state, command, now) {
+            crate::core::apply(&mut self.state, &event, now);
+            self.perform(event);
+        }
+    }
+
+    /// Publishes, opens and tells what a batch of commands led to.
+    async fn finish_batch(&mut self) -> Result<(), EngineFault> {
+        if std::mem::take(&mut self.table_changed) {
+            self.shared.table.store(Arc::new(ReplyTable::new(self.state.answering())));
+        }
+        if std::mem::take(&mut self.links_changed) {
+            self.open_missing().await?;
+            if let Some(ready) = self.ready.take() {
+                ready.done();
+            }
+        }
+        self.metrics.observe(&self.state);
+        self.tell();
+        Ok(())
+    }
+
+    fn perform(&mut self, event: Event) {
+        match event {
+            Event::SessionChanged(session) => info!(event = logs::SESSION_CHANGED, state = ?session, "session to the allocator"),
+            Event::HelloDue => self.due.hello = true,
+            Event::EpochRefused { epoch, newest } => {
+                warn!(event = logs::EPOCH_REFUSED, %epoch, %newest, "allocator of an older leadership refused");
+                self.outbox = None;
+            }
+            Event::RevisionReached { epoch, revision } => debug!(%epoch, %revision, "assignments in force"),
+            Event::AppliedDue => self.due.applied = true,
+            Event::AssignmentStored(_) | Event::AssignmentRemoved(_) | Event::StandingChanged { .. } => self.table_changed = true,
+            Event::ServiceUpdated { vip, service, pool, change } => log_update(vip, &service, &pool, change),
+            Event::AssignmentFailed { vip, silence } => {
+                warn!(event = logs::ANNOUNCE_FAILED, ip = %vip, reason = silence.failure(), "address cannot be announced");
+            }
+            Event::LinksReplaced(_) | Event::PortOpened(_) => self.links_changed = true,
+            Event::PortClosed(port) => self.close(port.index),
+            Event::InterfacesDue => self.due.interfaces = true,
+            Event::AnnouncementDue { vip, link, phase: _ } => self.announce(vip, link),
+            Event::ConflictSeen { vip, mac, interface, defend } => {
+                self.metrics.conflict();
+                if defend {
+                    warn!(event = logs::ADDRESS_CONFLICT, ip = %vip, %mac, %interface, "another machine claims the address");
+                    self.due.conflicts.push(SpeakerMessage::Conflict { vip, mac, interface });
+                }
+            }
+            Event::Yielded { vip, mac } => info!(event = logs::YIELDED, ip = %vip, peer = %mac, "a peer announces the address"),
+            Event::DrainStarted { .. } => {
+                info!(event = logs::DRAIN_STARTED, announced = self.state.announced(), "giving all addresses away");
+                self.due.draining = true;
+            }
+            Event::Drained { left } => {
+                info!(event = logs::DRAINED, left, "ending");
+                self.drained = true;
+            }
+        }
+    }
+
+    /// Sends a gratuitous round: a request, then a reply (MetalLB behaviour 8.2).
+    fn announce(&self, vip: Vip, link: LinkIndex) {
+        let (Some(open), Some(held), Some(address)) = (self.open.get(&link), self.state.vips().get(&vip), vip.v4()) else { return };
+        let mut frame = EMPTY_FRAME;
+        for operation in [Operation::Request, Operation::Reply] {
+            let (header, arp) = gratuitous(operation, address, open.port.mac);
+            emit(header, &arp, &mut frame);
+            match open.transmitter.send(&frame) {
+                Ok(_) => held.assigned.counters.note_gratuitous(),
+                Err(_) => self.metrics.drops.unsent(),
+            }
+        }
+    }
+
+    /// Opens what can answer and does not yet.
+    async fn open_missing(&mut self) -> Result<(), EngineFault> {
+        let missing: Vec<Port> = self.state.interfaces().ports().filter(|port| !self.open.contains_key(&port.index)).cloned().collect();
+        for port in missing {
+            match self.open_one(&port).await {
+                Ok(open) => {
+                    info!(event = logs::CREATE_ARP_RESPONDER, interface = %port.name, mac = %port.mac, "created ARP responder for interface");
+                    self.open.insert(port.index, open);
+                }
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(EngineFault::Privilege(error)),
+                // The links will say so too, or that it is back.
+                Err(error) if is_interface_gone(&error) => debug!(interface = %port.name, %error, "interface went before it was opened"),
+                Err(source) => return Err(EngineFault::Socket { interface: port.name.to_string(), source }),
+            }
+        }
+        Ok(())
+    }
+
+    async fn open_one(&self, port: &Port) -> io::Result<Open> {
+        let transmitter = Transmitter::open(port.index)?;
+        Ok(Open { port: port.clone(), responder: Responder::start(port, self.shared.clone(), &self.spawner).await?, transmitter })
+    }
+
+    fn close(&mut self, link: LinkIndex) {
+        if let Some(open) = self.open.remove(&link) {
+            info!(event = logs::DELETE_ARP_RESPONDER, interface = %open.port.name, "deleted ARP responder for interface");
+        }
+    }
+
+    /// Removes responders that ended by themselves; one whose interface is back already is opened again.
+    fn bury(&mut self) {
+        let dead: Vec<LinkIndex> = self.open.iter().filter(|(_, open)| open.responder.has_ended()).map(|(link, _)| *link).collect();
+        for link in dead {
+            self.close(link);
+            self.links_changed = true;
+        }
+    }
+
+    /// Sends what is due. A session that does not take it is given up: the next one begins with everything.
+    fn tell(&mut self) {
+        let due = std::mem::take(&mut self.due);
+        let Some(outbox) = &self.outbox else { return };
+        let mut messages = Vec::new();
+        if due.hello {
+            messages.extend(self.state.greeting());
+        } else if due.draining {
+            messages.push(SpeakerMessage::Draining);
+        }
+        if due.interfaces {
+            messages.push(SpeakerMessage::InterfacesChanged(self.state.interface_list()));
+        }
+        messages.extend(due.conflicts);
+        if due.applied {
+            messages.push(SpeakerMessage::Applied { revision: self.state.revision(), failures: self.state.failures() });
+        }
+        if !messages.into_iter().all(|message| outbox.offer(message)) {
+            self.outbox = None;
+        }
+    }
+}
+
+/// A look at one Service's address, as MetalLB logs it.
+fn log_update(ip: Vip, service: &ServiceKey, pool: &PoolName, change: Change) {
+    info!(event = logs::START_UPDATE, %service, "start of service update");
+    match change {
+        Change::Announced => {
+            info!(event = logs::SERVICE_ANNOUNCED, %service, %ip, %pool, protocol = "layer2", "service has IP, announcing");
+        }
+        Change::Withdrawn(reason) => {
+            let reason = reason.as_str();
+            info!(event = logs::SERVICE_WITHDRAWN, %service, %ip, %pool, protocol = "layer2", reason, "withdrawing service announcement");
+        }
+        Change::Noted => {}
+    }
+    info!(event = logs::END_UPDATE, %service, "end of service update");
+}

@@ -1,0 +1,3 @@
+//! What the speaker serves over gRPC.
+
+pub mod announcement;

@@ -1,0 +1,226 @@
+//! The stream to the allocator: opened again and again, for as long as the speaker lives.
+//!
+//! A session is one call on a connection of its own, so a connection that hangs is left with it. The engine says what is to be said,
+//! beginning with `Hello`; the session adds heartbeats and counts their acknowledgements. When a session ends the engine is told, and
+//! keeps everything.
+
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryFutureExt as _};
+use mooring_kit::Stop;
+use mooring_kit::backoff::{Backoff, pause};
+use mooring_kit::mailbox::{Address, Mailbox, mailbox};
+use mooring_kit::telemetry::chain;
+use mooring_proto::convert::Violations;
+use mooring_proto::pb;
+use mooring_proto::pb::assignment_service_client::AssignmentServiceClient;
+use mooring_proto::types::assignment::{AllocatorMessage, SpeakerMessage};
+use mooring_proto::types::lease::Revision;
+use tokio::select;
+use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::transport::Channel;
+use tracing::{debug, info, warn};
+
+use crate::engine::Input;
+use crate::logs;
+
+/// Pause between two heartbeats.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+
+/// Heartbeats without acknowledgement after which nobody is there: together the allocator's default for `--speaker-ttl`, so both sides
+/// give a session up at about the same time.
+const MISSED: u64 = 4;
+
+/// The pauses between attempts: short enough that a restarted allocator has heard all its speakers within its recovery window of 2 s.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause an allocator may ask for by its farewell: silence for longer is no better than a lost allocator.
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
+/// How long the last messages may take to arrive when the process ends.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// Messages of the engine that may wait; policy: a session that cannot take one is given up.
+const OUTBOX: usize = 64;
+
+/// Messages between session and connection; the connection's own window follows.
+const WIRE: usize = 16;
+
+/// The largest message of an allocator: a snapshot of some 200,000 VIPs.
+const LARGEST: usize = 64 << 20;
+
+/// Opens sessions until `stop`.
+///
+/// # Errors
+/// No channel can be made: the certificate files are no good any more.
+pub async fn run(connect: impl Fn() -> anyhow::Result<Channel> + Send, engine: Address<Input>, stop: Stop) -> anyhow::Result<()> {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let mut failing = false;
+    loop {
+        let (mut session, outbox) = Session::open(connect()?);
+        if engine.send(Input::SessionOpened(outbox)).await.is_err() {
+            // The engine's end is the engine's to explain.
+            return Ok(());
+        }
+        let end = select! {
+            () = stop.cancelled() => {
+                session.close().await;
+                return Ok(());
+            }
+            end = session.serve(&engine) => end,
+        };
+        if engine.send(Input::SessionClosed).await.is_err() {
+            return Ok(());
+        }
+        if session.was_heard {
+            backoff.reset();
+            failing = false;
+        }
+        let rest = match end {
+            End::Goodbye { reason, retry_after } => {
+                info!(event = logs::GOODBYE, reason, ?retry_after, "the allocator ends the session");
+                retry_after.min(LONGEST_RETRY).max(backoff.next_pause())
+            }
+            End::Lost(lost) => {
+                // Once, until a session works again: an allocator may be away for long.
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(event = logs::SESSION_FAILED, error = %chain(&lost), "no session to the allocator; trying on");
+                }
+                backoff.next_pause()
+            }
+        };
+        select! {
+            () = stop.cancelled() => return Ok(()),
+            () = pause(rest) => {}
+        }
+    }
+}
+
+/// How a session ended.
+enum End {
+    /// The allocator ended it.
+    Goodbye { reason: String, retry_after: Duration },
+    /// Something broke.
+    Lost(Lost),
+}
+
+/// Why a session broke.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("the call failed")]
+    Call(#[source] Status),
+    #[error("the allocator closed the stream")]
+    Closed,
+    #[error("a message of the allocator does not parse")]
+    Malformed(#[source] Violations),
+    #[error("{MISSED} heartbeats were not acknowledged")]
+    Silent,
+    #[error("the allocator does not take messages as fast as they come")]
+    Slow,
+    #[error("the engine gave the session up")]
+    GivenUp,
+}
+
+type Told = futures::stream::BoxStream<'static, Result<pb::StreamAssignmentsResponse, Status>>;
+
+/// One call.
+struct Session {
+    due: Mailbox<SpeakerMessage>,
+    wire: mpsc::Sender<pb::StreamAssignmentsRequest>,
+    told: Told,
+    ticks: Interval,
+    greeted: bool,
+    was_heard: bool,
+    seq: u64,
+    acknowledged: u64,
+    applied: Revision,
+}
+
+impl Session {
+    /// Begins a call, and gives the engine's end of it; nothing is sent before it is served.
+    fn open(channel: Channel) -> (Self, Address<SpeakerMessage>) {
+        let (outbox, due) = mailbox(OUTBOX);
+        let (wire, requests) = mpsc::channel(WIRE);
+        let mut client = AssignmentServiceClient::new(channel).max_decoding_message_size(LARGEST);
+        // A server may wait for the first request before it answers, so the call is part of the stream that is read while we write.
+        let call = async move { client.stream_assignments(ReceiverStream::new(requests)).await };
+        let told = call.map_ok(tonic::Response::into_inner).try_flatten_stream().boxed();
+        let mut ticks = interval(HEARTBEAT);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (greeted, was_heard, seq, acknowledged, applied) = (false, false, 0, 0, Revision::default());
+        (Self { due, wire, told, ticks, greeted, was_heard, seq, acknowledged, applied }, outbox)
+    }
+
+    /// Until the session ends.
+    async fn serve(&mut self, engine: &Address<Input>) -> End {
+        loop {
+            // Each branch is cancel-safe: mailbox, stream and interval keep what they have.
+            let result = select! {
+                messages = self.due.take(OUTBOX) => self.say(&messages),
+                told = self.told.next() => match self.hear(told) {
+                    Ok(Some(AllocatorMessage::Goodbye { reason, retry_after })) => return End::Goodbye { reason, retry_after },
+                    Ok(Some(message)) => engine.send(Input::Heard(message)).await.map_err(|_closed| Lost::GivenUp),
+                    Ok(None) => Ok(()),
+                    Err(lost) => Err(lost),
+                },
+                _ = self.ticks.tick(), if self.greeted => self.beat(),
+            };
+            if let Err(lost) = result {
+                return End::Lost(lost);
+            }
+        }
+    }
+
+    /// Passes on what the engine says. Nothing at all means that it dropped its end.
+    fn say(&mut self, messages: &[SpeakerMessage]) -> Result<(), Lost> {
+        if messages.is_empty() {
+            return Err(Lost::GivenUp);
+        }
+        for message in messages {
+            if let SpeakerMessage::Applied { revision, .. } = message {
+                self.applied = *revision;
+            }
+            self.send(message)?;
+        }
+        self.greeted = true;
+        Ok(())
+    }
+
+    fn send(&self, message: &SpeakerMessage) -> Result<(), Lost> {
+        self.wire.try_send(message.into()).map_err(|_full| Lost::Slow)
+    }
+
+    fn beat(&mut self) -> Result<(), Lost> {
+        if self.seq.saturating_sub(self.acknowledged) >= MISSED {
+            return Err(Lost::Silent);
+        }
+        self.seq = self.seq.saturating_add(1);
+        self.send(&SpeakerMessage::Heartbeat { seq: self.seq, applied: self.applied })
+    }
+
+    /// Reads what the allocator said; `None` for an acknowledgement. What does not parse ends the session: a change would be missed.
+    fn hear(&mut self, told: Option<Result<pb::StreamAssignmentsResponse, Status>>) -> Result<Option<AllocatorMessage>, Lost> {
+        let message = told.ok_or(Lost::Closed)?.map_err(Lost::Call)?;
+        let message = AllocatorMessage::try_from(message).map_err(Lost::Malformed)?;
+        self.was_heard = true;
+        if let AllocatorMessage::HeartbeatAck { seq } = message {
+            self.acknowledged = self.acknowledged.max(seq.min(self.seq));
+            return Ok(None);
+        }
+        Ok(Some(message))
+    }
+
+    /// Passes on what the engine said last, and lets it arrive.
+    async fn close(mut self) {
+        let messages = self.due.take_now(OUTBOX);
+        let told = messages.is_empty() || self.say(&messages).is_ok();
+        let Self { wire, told: mut stream, .. } = self;
+        drop(wire);
+        let ended = timeout(FAREWELL, async { while let Some(Ok(_)) = stream.next().await {} }).await;
+        debug!(told, answered = ended.is_ok(), "session closed");
+    }
+}
