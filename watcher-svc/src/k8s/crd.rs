@@ -2,6 +2,7 @@
 //!
 //! Their specs are read in `k8s/pool.rs`; their schemas are in `deploy/crds`.
 
+use mooring_proto::types::labels::Labels;
 use mooring_proto::types::node::{InterfaceName, NodeName};
 use mooring_proto::types::service::ServiceKey;
 use serde::{Deserialize, Serialize};
@@ -80,12 +81,13 @@ pub struct L2Status {
 impl L2Status {
     /// The labels that the object is found by.
     #[must_use]
-    pub fn labels(&self) -> Value {
-        json!({
-            NODE_LABEL: self.node.as_str(),
-            SERVICE_NAME_LABEL: self.service.name(),
-            SERVICE_NAMESPACE_LABEL: self.service.namespace(),
-        })
+    pub fn labels(&self) -> Labels {
+        let labels = [
+            (NODE_LABEL, self.node.as_str()),
+            (SERVICE_NAME_LABEL, self.service.name()),
+            (SERVICE_NAMESPACE_LABEL, self.service.namespace()),
+        ];
+        labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
     /// The field `status` of the ServiceL2Status.

@@ -1,0 +1,312 @@
+//! Writes: a Service's status, Events, a pool's counters, who announces a Service.
+//!
+//! Each is one function that may be called as often as one likes: what is there already is not written twice. Whether and when to
+//! repeat a failed one is the caller's decision; the client is shared, so any number may be in flight.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ObjectReference, Service};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::DynamicObject;
+use mooring_proto::types::pool::PoolName;
+use mooring_proto::types::service::{ServiceKey, ServiceUid};
+use mooring_proto::types::time::UnixMillis;
+use serde_json::{Value, json};
+
+use super::{Cluster, resource};
+use crate::k8s::ObjectRef;
+use crate::k8s::crd::{self, L2Status, PoolStatus};
+
+/// How long one request may take; the API server's own limit is a minute.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The longest note that the API server takes, in bytes (events.k8s.io/v1).
+const NOTE_LIMIT: usize = 1024;
+
+/// The longest name of an object less what an Event's name adds to it, in bytes.
+const NAME_LIMIT: usize = 253 - 17;
+
+/// What a write came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is there.
+    Done,
+    /// The object is gone, or another one of the same name took its place: there is nothing to write any more.
+    Gone,
+}
+
+/// A write that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The API server took too long.
+    #[error("could not {action} {object}: no answer within {DEADLINE:?}")]
+    Deadline {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        object: ObjectRef,
+    },
+    /// The API server refused it, or could not be reached.
+    #[error("could not {action} {object}")]
+    Failed {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        object: ObjectRef,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+}
+
+impl WriteError {
+    /// Whether the same write will fail again: it is invalid or forbidden, and only a change helps.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Deadline { .. } => false,
+            Self::Failed { source, .. } => matches!(code(source), Some(400 | 403 | 405 | 413 | 415 | 422)),
+        }
+    }
+}
+
+/// Whether an Event reports something expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    /// It is.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+/// Who reports an Event; MetalLB's names, which tools look for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reporter {
+    /// What concerns addresses.
+    Controller,
+    /// What concerns announcing.
+    Speaker,
+}
+
+/// An Event. The same record is the same Event, however often it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRecord {
+    /// What it is about.
+    pub regarding: ObjectRef,
+    /// That object's API version, `v1` for a Service.
+    pub api_version: String,
+    /// Its uid, without which kubectl does not show the Event.
+    pub uid: ServiceUid,
+    /// Normal or Warning.
+    pub event_type: EventType,
+    /// The machine-readable reason.
+    pub reason: String,
+    /// The text.
+    pub note: String,
+    /// Who reports it.
+    pub reporter: Reporter,
+    /// When it happened.
+    pub at: UnixMillis,
+}
+
+impl Cluster {
+    /// Patches a Service's status, with a patch of `crate::k8s::status::patch`. Annotations travel on the status subresource, so no
+    /// right to write Services is needed.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn patch_service_status(&self, key: &ServiceKey, patch: &Value) -> Result<Written, WriteError> {
+        let api: Api<Service> = Api::namespaced(self.client.clone(), key.namespace());
+        let object = || ObjectRef::new("Service", key.namespace(), key.name());
+        let patched = within("write the status of", object, api.patch_status(key.name(), &params(), &Patch::Merge(patch))).await;
+        gone_is_fine(patched)
+    }
+
+    /// Writes an Event.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn write_event(&self, record: &EventRecord) -> Result<Written, WriteError> {
+        let event = event(record);
+        let namespace = event.metadata.namespace.clone().unwrap_or_default();
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        let object = || record.regarding.clone();
+        match within("write an Event on", object, api.create(&PostParams::default(), &event)).await {
+            // Its name says that it is this very record.
+            Err(WriteError::Failed { source, .. }) if code(&source) == Some(409) => Ok(Written::Done),
+            // The namespace is on its way out, and refuses anything new.
+            Err(WriteError::Failed { source, .. }) if is_terminating(&source) => Ok(Written::Gone),
+            created => gone_is_fine(created),
+        }
+    }
+
+    /// Writes a pool's counters.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn patch_pool_status(&self, pool: &PoolName, status: &PoolStatus) -> Result<Written, WriteError> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource(crd::IP_ADDRESS_POOL));
+        let object = || ObjectRef::new(crd::IP_ADDRESS_POOL.kind, &self.namespace, pool.as_str());
+        let patch = json!({"status": status.to_json()});
+        gone_is_fine(within("write the status of", object, api.patch_status(pool.as_str(), &params(), &Patch::Merge(&patch))).await)
+    }
+
+    /// Says who announces a Service: one ServiceL2Status of its node, none of others; none at all if nobody does.
+    ///
+    /// [`Written::Gone`] means that the custom resource is not installed.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn write_l2_status(&self, service: &ServiceKey, wanted: Option<&L2Status>) -> Result<Written, WriteError> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource(crd::SERVICE_L2_STATUS));
+        let object = || ObjectRef::new(crd::SERVICE_L2_STATUS.kind, service.namespace(), service.name());
+        let (name, namespace) = (crd::SERVICE_NAME_LABEL, crd::SERVICE_NAMESPACE_LABEL);
+        let selector = ListParams::default().labels(&format!("{name}={},{namespace}={}", service.name(), service.namespace()));
+        let found = match within("list", object, api.list(&selector)).await {
+            Ok(found) => found.items,
+            Err(error) => return gone_is_fine::<()>(Err(error)),
+        };
+        let node = |object: &DynamicObject| object.labels().get(crd::NODE_LABEL).cloned();
+        let (mut right, mut wrong): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|found| wanted.is_some_and(|wanted| node(found).as_deref() == Some(wanted.node.as_str())));
+        // A second one of the same node is one too many.
+        wrong.extend(right.split_off(right.len().min(1)));
+        if let Some(wanted) = wanted {
+            let present = match right.pop() {
+                Some(present) => present,
+                None => within("create", object, api.create(&PostParams::default(), &l2_object(wanted))).await?,
+            };
+            let status = wanted.to_json();
+            if present.data.get("status") != Some(&status) {
+                // A list that is left out must go, where it was there.
+                let mut status = status;
+                if let Some(fields) = status.as_object_mut() {
+                    fields.entry("interfaces").or_insert(Value::Null);
+                }
+                let patch = json!({"status": status});
+                within("write the status of", object, api.patch_status(&present.name_any(), &params(), &Patch::Merge(&patch))).await?;
+            }
+        }
+        for wrong in wrong {
+            gone_is_fine(within("delete", object, api.delete(&wrong.name_any(), &DeleteParams::default())).await)?;
+        }
+        Ok(Written::Done)
+    }
+
+    /// The Services that some ServiceL2Status is about: after a start, those of them that nobody announces any more need
+    /// [`Cluster::write_l2_status`] with nobody. Empty if the custom resource is not installed.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn services_with_l2_status(&self) -> Result<Vec<ServiceKey>, WriteError> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource(crd::SERVICE_L2_STATUS));
+        let object = || ObjectRef::new(crd::SERVICE_L2_STATUS.kind, &self.namespace, "");
+        let found = match within("list", object, api.list(&ListParams::default())).await {
+            Err(WriteError::Failed { source, .. }) if code(&source) == Some(404) => return Ok(Vec::new()),
+            found => found?.items,
+        };
+        let label = |object: &DynamicObject, key: &str| object.labels().get(key).cloned().unwrap_or_default();
+        let key = |object: &DynamicObject| {
+            ServiceKey::new(&label(object, crd::SERVICE_NAMESPACE_LABEL), &label(object, crd::SERVICE_NAME_LABEL)).ok()
+        };
+        Ok(found.iter().filter_map(key).collect())
+    }
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some("mooring".to_owned()), ..PatchParams::default() }
+}
+
+async fn within<T>(
+    action: &'static str,
+    object: impl Fn() -> ObjectRef,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, WriteError> {
+    match tokio::time::timeout(DEADLINE, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(WriteError::Failed { action, object: object(), source: Box::new(error) }),
+        Err(_elapsed) => Err(WriteError::Deadline { action, object: object() }),
+    }
+}
+
+/// 404: there is no such object; 409: the uid in a patch is another one's.
+fn gone_is_fine<T>(answer: Result<T, WriteError>) -> Result<Written, WriteError> {
+    match answer {
+        Ok(_) => Ok(Written::Done),
+        Err(WriteError::Failed { source, .. }) if matches!(code(&source), Some(404 | 409)) => Ok(Written::Gone),
+        Err(error) => Err(error),
+    }
+}
+
+fn code(error: &kube::Error) -> Option<u16> {
+    if let kube::Error::Api(status) = error { Some(status.code) } else { None }
+}
+
+fn is_terminating(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    status.code == 403
+        && status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
+}
+
+fn l2_object(wanted: &L2Status) -> DynamicObject {
+    let mut object = DynamicObject::new("", &resource(crd::SERVICE_L2_STATUS));
+    object.metadata.name = None;
+    object.metadata.generate_name = Some("l2-".to_owned());
+    object.metadata.labels = Some(wanted.labels());
+    object.data = json!({"spec": {}});
+    object
+}
+
+fn event(record: &EventRecord) -> Event {
+    let EventRecord { regarding, api_version, uid, event_type, reason, note, reporter, at } = record;
+    // Events on objects without a namespace live in "default".
+    let namespace = if regarding.namespace.is_empty() { "default" } else { &regarding.namespace };
+    let (controller, action) = match reporter {
+        Reporter::Controller => ("metallb-controller", "Allocate"),
+        Reporter::Speaker => ("metallb-speaker", "Announce"),
+    };
+    let time = i64::try_from(at.0).ok().and_then(|at| Timestamp::from_millisecond(at).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+    let name = format!("{}.{:016x}", shortened(&regarding.name, NAME_LIMIT), fingerprint(record));
+    Event {
+        metadata: ObjectMeta { name: Some(name), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
+        event_time: Some(MicroTime(time)),
+        type_: Some(match event_type {
+            EventType::Normal => "Normal".to_owned(),
+            EventType::Warning => "Warning".to_owned(),
+        }),
+        reason: Some(reason.clone()),
+        note: Some(shortened(note, NOTE_LIMIT).to_owned()),
+        action: Some(action.to_owned()),
+        reporting_controller: Some(controller.to_owned()),
+        reporting_instance: Some(controller.to_owned()),
+        regarding: Some(ObjectReference {
+            api_version: Some(api_version.clone()),
+            kind: Some(regarding.kind.clone()),
+            namespace: Some(regarding.namespace.clone()).filter(|namespace| !namespace.is_empty()),
+            name: Some(regarding.name.clone()),
+            uid: Some(uid.0.clone()).filter(|uid| !uid.is_empty()),
+            ..ObjectReference::default()
+        }),
+        ..Event::default()
+    }
+}
+
+/// The text, cut at a character's end so that it has at most `limit` bytes.
+fn shortened(text: &str, limit: usize) -> &str {
+    text.get(..text.floor_char_boundary(limit)).unwrap_or(text)
+}
+
+/// Tells Events of one object apart: FNV-1a over all that differs between two records.
+fn fingerprint(record: &EventRecord) -> u64 {
+    let at = record.at.0.to_be_bytes();
+    let parts = [record.uid.0.as_bytes(), record.reason.as_bytes(), record.note.as_bytes(), &at];
+    let bytes = parts.iter().flat_map(|part| part.iter().chain(&[0xff]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! Where objects come from and results go to.
+
+pub mod kube;
