@@ -1,1 +1,6 @@
-//! The lab.
+//! The lab: a LAN of network namespaces, Mooring's three workloads as real processes on it, and a real control plane.
+//!
+//! Start at [`lab::enter`], which puts the calling program into a namespace tree of its own, then [`lab::Lab`], a LAN with hosts, and
+//! [`lab::workloads::Mooring`], the three workloads on it.
+
+pub mod lab;

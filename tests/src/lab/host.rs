@@ -1,0 +1,297 @@
+//! A host on the LAN: it resolves, pings, fetches and asks as any machine does.
+
+use std::io::{ErrorKind, Read as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use mooring_proto::types::node::MacAddress;
+use pnet_datalink::{Channel, Config};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::capture::{Arp, Operation, build_arp};
+use super::netns::Netns;
+use super::{VIP_RANGES, run};
+
+/// A host with one interface, `eth0`, on the LAN.
+#[derive(Debug)]
+pub struct Host {
+    name: String,
+    address: Ipv4Addr,
+    netns: Netns,
+}
+
+impl Host {
+    /// Plugs a new host into the bridge. Its hardware address ends in the last byte of its address.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn new(name: &str, address: Ipv4Addr) -> Result<Self> {
+        let netns = Netns::new(name)?;
+        let host = Self { name: name.to_owned(), address, netns };
+        let (port, mac) = (host.port(), host.mac().to_string());
+        run("ip", &["link", "add", &port, "type", "veth", "peer", "name", "eth0", "address", &mac, "netns", name])?;
+        run("ip", &["link", "set", &port, "master", "br0", "up"])?;
+        for setting in ["all/arp_ignore=1", "all/arp_announce=2", "all/rp_filter=0", "default/rp_filter=0", "all/forwarding=1"] {
+            let (key, value) = setting.split_once('=').unwrap_or((setting, "1"));
+            let write = format!("echo {value} > /proc/sys/net/ipv4/conf/{key}");
+            host.netns.run("sh", &["-c", &write])?;
+        }
+        host.netns.run("ip", &["address", "add", &format!("{address}/16"), "dev", "eth0"])?;
+        host.netns.run("ip", &["link", "set", "eth0", "up"])?;
+        host.netns.run("ip", &["route", "add", "default", "via", &super::BRIDGE.to_string()])?;
+        Ok(host)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its address on the LAN.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// The hardware address of its `eth0`.
+    #[must_use]
+    pub fn mac(&self) -> MacAddress {
+        let [_, _, third, fourth] = self.address.octets();
+        MacAddress([0x02, 0, 0, 0, third, fourth])
+    }
+
+    /// Its network namespace.
+    #[must_use]
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// The bridge's end of its cable.
+    #[must_use]
+    pub fn port(&self) -> String {
+        format!("p-{}", self.name)
+    }
+
+    /// Pulls its cable out.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn port_down(&self) -> Result<()> {
+        run("ip", &["link", "set", &self.port(), "down"])
+    }
+
+    /// Plugs its cable in.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn port_up(&self) -> Result<()> {
+        run("ip", &["link", "set", &self.port(), "up"])
+    }
+
+    /// Takes what arrives for a VIP as its own: Mooring only attracts frames, and without a kube-proxy the lab does the rest. The
+    /// kernel never answers ARP for these addresses, as they are on no interface (`arp_ignore` is 1).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn serve_vips(&self) -> Result<()> {
+        for range in VIP_RANGES {
+            self.netns.run("ip", &["route", "add", "local", range, "dev", "lo", "table", "local"])?;
+        }
+        Ok(())
+    }
+
+    /// Forgets which hardware addresses its neighbors have.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn flush_neighbors(&self) -> Result<()> {
+        self.netns.run("ip", &["neighbor", "flush", "all"])
+    }
+
+    /// Asks by ARP who has an address, and returns everybody who answers within the time.
+    ///
+    /// # Errors
+    /// The interface cannot be used.
+    pub fn arp_all(&self, target: Ipv4Addr, wait: Duration) -> Result<Vec<MacAddress>> {
+        let (mac, address) = (self.mac(), self.address);
+        self.netns.within(move || arp(mac, address, target, wait, usize::MAX))
+    }
+
+    /// Asks by ARP who has an address; the first answer within a second.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub fn arp(&self, target: Ipv4Addr) -> Result<MacAddress> {
+        let (mac, address) = (self.mac(), self.address);
+        let answers = self.netns.within(move || arp(mac, address, target, Duration::from_secs(1), 1))?;
+        answers.first().copied().with_context(|| format!("nobody answers ARP for {target}"))
+    }
+
+    /// Fetches a page with curl.
+    ///
+    /// # Errors
+    /// Nobody answers within two seconds, or not with success.
+    pub fn curl(&self, url: &str) -> Result<String> {
+        super::output_of(self.netns.command("curl").args(["--silent", "--show-error", "--fail", "--max-time", "2", url]))
+    }
+
+    /// Asks a name server for the address of a name.
+    ///
+    /// # Errors
+    /// No answer within two seconds.
+    pub fn dig(&self, server: IpAddr, name: &str, tcp: bool) -> Result<String> {
+        let transport = if tcp { "+tcp" } else { "+notcp" };
+        let answer = super::output_of(self.netns.command("dig").args([
+            &format!("@{server}"),
+            name,
+            transport,
+            "+short",
+            "+time=1",
+            "+tries=2",
+        ]))?;
+        if answer.trim().is_empty() { bail!("{server} does not know {name}") } else { Ok(answer.trim().to_owned()) }
+    }
+
+    /// Begins to ping an address at an interval.
+    ///
+    /// # Errors
+    /// The socket cannot be opened.
+    pub fn ping_every(&self, interval: Duration, target: Ipv4Addr) -> Result<Pings> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&stop);
+        let thread = self.netns.spawn(move || ping(target, interval, &asked))?;
+        Ok(Pings { stop, thread })
+    }
+}
+
+fn arp(mac: MacAddress, address: Ipv4Addr, target: Ipv4Addr, wait: Duration, enough: usize) -> Result<Vec<MacAddress>> {
+    let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "eth0").context("no eth0")?;
+    let config = Config { read_timeout: Some(Duration::from_millis(5)), promiscuous: false, ..Config::default() };
+    let Channel::Ethernet(mut sender, mut receiver) = pnet_datalink::channel(&interface, config)? else { bail!("no Ethernet") };
+    let request = Arp { operation: Operation::Request, sha: mac, spa: address, tha: MacAddress([0; 6]), tpa: target };
+    sender.send_to(&build_arp(MacAddress::BROADCAST, &request), None).context("no frame could be sent")??;
+    let began = clock();
+    let mut answers = Vec::new();
+    while answers.len() < enough && began.elapsed() < wait {
+        match receiver.next() {
+            Ok(frame) => {
+                let reply = Arp::parse(frame).filter(|arp| arp.operation == Operation::Reply && arp.spa == target && arp.tha == mac);
+                answers.extend(reply.map(|arp| arp.sha));
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(answers)
+}
+
+/// Pings that are under way.
+#[derive(Debug)]
+pub struct Pings {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<PingReport>>,
+}
+
+impl Pings {
+    /// Ends them and says what was seen.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub fn finish(self) -> Result<PingReport> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_panic| anyhow!("the pings panicked"))?
+    }
+}
+
+/// What a train of pings saw.
+#[derive(Clone, Debug)]
+pub struct PingReport {
+    /// How many were sent.
+    pub sent: u32,
+    /// How many were not answered.
+    pub lost: u32,
+    /// The longest time between two answers, less the interval.
+    pub gap: Duration,
+}
+
+/// How long an answer is waited for after the last ping.
+const LAST_ANSWER: Duration = Duration::from_millis(100);
+
+/// Sends numbered echo requests (RFC 792) at an even pace and notes when each is answered. A ping that the kernel cannot send, as it
+/// does not know the neighbor, is a lost one.
+fn ping(target: Ipv4Addr, interval: Duration, stop: &AtomicBool) -> Result<PingReport> {
+    let mut socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
+    let identifier = u16::try_from(std::process::id() & 0xffff).unwrap_or_default() ^ u16::from(target.octets()[3]);
+    let peer = SocketAddrV4::new(target, 0).into();
+    let began = clock();
+    let (mut sent, mut answered) = (0u32, std::collections::BTreeSet::new());
+    let (mut last_answer, mut gap) = (None::<Instant>, Duration::ZERO);
+    let mut finishing = None::<Instant>;
+    loop {
+        let now = clock();
+        if finishing.is_none() && stop.load(Ordering::Relaxed) {
+            finishing = Some(now);
+        }
+        if finishing.is_some_and(|since| since.elapsed() > LAST_ANSWER) {
+            break;
+        }
+        if finishing.is_none() && began.elapsed() >= interval * sent {
+            let packet = echo_request(identifier, sent);
+            if let Err(error) = socket.send_to(&packet, &peer)
+                && !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
+            {
+                return Err(error).context("could not send a ping");
+            }
+            sent += 1;
+        }
+        let next = began + interval * sent;
+        socket.set_read_timeout(Some(next.saturating_duration_since(clock()).clamp(Duration::from_micros(200), interval)))?;
+        let mut buffer = [0; 256];
+        if let Ok(length) = socket.read(&mut buffer) {
+            if let Some(number) = buffer.get(..length).and_then(|packet| echo_reply(packet, identifier, target)) {
+                let now = clock();
+                if let Some(last) = last_answer.replace(now) {
+                    gap = gap.max(now.duration_since(last).saturating_sub(interval));
+                }
+                answered.insert(number);
+            }
+        }
+    }
+    if let (Some(last), Some(end)) = (last_answer, finishing) {
+        gap = gap.max(end.saturating_duration_since(last).saturating_sub(interval));
+    }
+    let answered = u32::try_from(answered.len()).unwrap_or(u32::MAX);
+    Ok(PingReport { sent, lost: sent.saturating_sub(answered), gap })
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures the wire, decides nothing")]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+fn echo_request(identifier: u16, number: u32) -> Vec<u8> {
+    let mut packet = vec![8, 0, 0, 0];
+    packet.extend(identifier.to_be_bytes());
+    packet.extend(u16::try_from(number & 0xffff).unwrap_or_default().to_be_bytes());
+    packet.extend(number.to_be_bytes());
+    let sum = packet.chunks(2).fold(0u32, |sum, pair| sum + u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])));
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or(u16::MAX);
+    packet[2..4].copy_from_slice(&checksum.to_be_bytes());
+    packet
+}
+
+/// The number of the ping that a packet answers, if it does.
+fn echo_reply(packet: &[u8], identifier: u16, target: Ipv4Addr) -> Option<u32> {
+    let header = usize::from(packet.first()? & 0x0f) * 4;
+    let source: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
+    let icmp = packet.get(header..)?;
+    let ours = icmp.first() == Some(&0) && icmp.get(4..6)? == identifier.to_be_bytes() && Ipv4Addr::from(source) == target;
+    let number: [u8; 4] = icmp.get(8..12)?.try_into().ok()?;
+    ours.then(|| u32::from_be_bytes(number))
+}
