@@ -18,14 +18,17 @@ use crate::clock;
 /// What the libraries say below `info` is their developers' business.
 const QUIET: &str = "h2=info,hyper=info,hyper_util=info,tower=info,rustls=info,sled=info,kube_client=info,tonic=info,netlink_proto=info";
 
+/// kube logs each failed request at `error`, although its caller handles and reports it.
+const HANDLED: &str = "kube_client=off,kube_runtime=off";
+
 /// Sends all log lines of the process to standard output. `RUST_LOG` wins over the level.
 pub fn init(format: LogFormat, level: LogLevel) {
     let directive = match level {
         LogLevel::All => format!("trace,{QUIET}"),
         LogLevel::Debug => format!("debug,{QUIET}"),
-        LogLevel::Info => "info".to_owned(),
-        LogLevel::Warn => "warn".to_owned(),
-        LogLevel::Error => "error".to_owned(),
+        LogLevel::Info => format!("info,{HANDLED}"),
+        LogLevel::Warn => format!("warn,{HANDLED}"),
+        LogLevel::Error => format!("error,{HANDLED}"),
         LogLevel::None => "off".to_owned(),
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new(directive));
