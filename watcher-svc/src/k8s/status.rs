@@ -70,7 +70,7 @@ impl ServiceStatus {
 
 /// The merge patch (RFC 7386) of subresource `status` that makes `found` into `wanted`; `None` if nothing differs.
 ///
-/// The uid keeps a late patch from a Service that was made anew under the same name: the API server answers 409. A Service without
+/// The uid keeps a late patch from a Service that was made anew under the same name: the API server refuses it. A Service without
 /// addresses keeps neither list nor annotation.
 #[must_use]
 pub fn patch(uid: &ServiceUid, found: &ServiceStatus, wanted: &ServiceStatus) -> Option<Value> {

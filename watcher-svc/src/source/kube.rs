@@ -7,6 +7,7 @@ pub mod watch;
 pub mod write;
 
 use k8s_openapi::api::coordination::v1::Lease;
+use kube::core::Status;
 use kube::{Api, Client, Config};
 
 use crate::k8s::crd;
@@ -26,6 +27,40 @@ pub enum ConnectError {
     /// The configuration is there but no client can be made of it.
     #[error("the access to the Kubernetes API server is configured wrongly")]
     Client(#[source] kube::Error),
+}
+
+/// A request to the API server failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// It answered no.
+    #[error("{} (HTTP {})", .0.message, .0.code)]
+    Refused(Box<Status>),
+    /// It did not answer, or not in a way that can be understood.
+    #[error("no answer of the API server")]
+    Unanswered(#[source] Box<kube::Error>),
+}
+
+impl RequestError {
+    fn new(error: kube::Error) -> Self {
+        let kube::Error::Api(status) = error else { return Self::Unanswered(Box::new(error)) };
+        Self::Refused(status)
+    }
+
+    /// The HTTP status code of a refusal.
+    #[must_use]
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Refused(status) => Some(status.code),
+            Self::Unanswered(_) => None,
+        }
+    }
+
+    /// Whether a refusal names this field or this reason among its causes.
+    fn blames(&self, field_or_reason: &str) -> bool {
+        let Self::Refused(status) = self else { return false };
+        let mut causes = status.details.iter().flat_map(|details| &details.causes);
+        causes.any(|cause| cause.field == field_or_reason || cause.reason == field_or_reason)
+    }
 }
 
 /// Access to one API server.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, SelectAll, StreamExt as _};
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, Status};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::Backoff as KubeBackoff;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -21,7 +21,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::{Cluster, api_resource, resource};
+use super::{Cluster, RequestError, api_resource, resource};
 use crate::k8s::{ObjectRef, crd};
 
 /// The pauses between attempts to list or watch.
@@ -124,26 +124,26 @@ pub async fn watch(cluster: Cluster, changes: mpsc::Sender<Change>, stop: Stop) 
                 probe = None;
                 if was_away {
                     info!(event = "apiServerBack", "the API server answers again, listing everything");
+                    view.begin_anew();
                     streams = cluster.streams();
                 }
                 continue;
             }
-            said = streams.next() => said.context("the watches ended")?,
+            // Nobody asks while it is not known whether anybody answers.
+            said = streams.next(), if probe.is_none() => said.context("the watches ended")?,
         };
-        match said {
-            (kind, Ok(event)) => {
-                for change in view.take(kind, event) {
-                    changes.send(change).await.context("nobody reads the watches")?;
-                }
-            }
+        let told = match said {
+            (kind, Ok(event)) => view.take(kind, event),
             (kind, Err(error)) => {
-                for change in view.failed(kind, &error) {
-                    changes.send(change).await.context("nobody reads the watches")?;
-                }
-                if probe.is_none() && !is_answer(&error) {
+                let failure = Failure::new(error);
+                if !failure.is_answer() {
                     probe = Some(Box::pin(until_ready(cluster.client.clone())));
                 }
+                view.failed(kind, &failure)
             }
+        };
+        for change in told {
+            changes.send(change).await.context("nobody reads the watches")?;
         }
     }
 }
@@ -195,10 +195,7 @@ struct View {
 impl View {
     fn take(&mut self, kind: Kind, event: Event<DynamicObject>) -> Vec<Change> {
         match event {
-            Event::Init => {
-                self.listing.insert(kind, Vec::new());
-                Vec::new()
-            }
+            Event::Init => Vec::new(),
             Event::InitApply(object) => {
                 self.listing.entry(kind).or_default().push(json(object));
                 Vec::new()
@@ -228,44 +225,61 @@ impl View {
         changes
     }
 
+    /// What was listed half is not worth anything any more.
+    fn begin_anew(&mut self) {
+        self.listing.clear();
+    }
+
     /// A kind that the API server does not know has no objects, unless it had some before: then they stay.
-    fn failed(&mut self, kind: Kind, error: &watcher::Error) -> Vec<Change> {
+    fn failed(&mut self, kind: Kind, failure: &Failure) -> Vec<Change> {
         self.listing.remove(&kind);
-        if kind.is_custom() && code(error) == Some(404) {
+        if kind.is_custom() && failure.error.code() == Some(404) {
             if self.listed.contains(&kind) {
                 return Vec::new();
             }
             info!(event = "kindAbsent", kind = kind.as_str(), "this custom resource is not installed; looked for again and again");
             return self.listed(kind, Vec::new());
         }
-        let first = is_answer(error) && !is_routine(error) && self.troubled.insert(kind);
-        if first {
-            warn!(event = "watchFailed", kind = kind.as_str(), error = %chain(error), "could not list or watch; what is known stays");
+        if failure.is_worth_a_warning() && self.troubled.insert(kind) {
+            warn!(event = "watchFailed", kind = kind.as_str(), error = %chain(&failure.error), "could not list or watch; what is known stays");
         } else {
-            debug!(event = "watchFailed", kind = kind.as_str(), error = %chain(error), "could not list or watch");
+            debug!(event = "watchFailed", kind = kind.as_str(), error = %chain(&failure.error), "could not list or watch");
         }
         Vec::new()
     }
 }
 
-/// What the API server answered, if it did.
-fn code(error: &watcher::Error) -> Option<u16> {
-    let error = match error {
-        watcher::Error::WatchError(status) => return Some(status.code),
-        watcher::Error::NoResourceVersion => return None,
-        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => error,
-    };
-    if let kube::Error::Api(status) = error { Some(status.code) } else { None }
+/// Why a list or a watch ended.
+struct Failure {
+    error: RequestError,
+    listing: bool,
 }
 
-/// Whether it is the API server's considered answer rather than a sign that it is away.
-fn is_answer(error: &watcher::Error) -> bool {
-    code(error).is_some_and(|code| code < 500)
-}
+impl Failure {
+    fn new(error: watcher::Error) -> Self {
+        match error {
+            watcher::Error::InitialListFailed(error) => Self { error: RequestError::new(error), listing: true },
+            watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
+                Self { error: RequestError::new(error), listing: false }
+            }
+            watcher::Error::WatchError(status) => Self { error: RequestError::Refused(status), listing: false },
+            watcher::Error::NoResourceVersion => {
+                let status = Status { message: "a list or object without a resource version".to_owned(), ..Status::default() };
+                Self { error: RequestError::Refused(Box::new(status)), listing: true }
+            }
+        }
+    }
 
-/// A watch that fell behind is told so, and lists again.
-fn is_routine(error: &watcher::Error) -> bool {
-    code(error) == Some(410)
+    /// Whether it is the API server's considered answer rather than a sign that it is away.
+    fn is_answer(&self) -> bool {
+        self.error.code().is_some_and(|code| code < 500)
+    }
+
+    /// Watches end as they like and fall behind (410); then the list comes again. A list that is refused, or a right to watch that is
+    /// missing, stays so until somebody acts.
+    fn is_worth_a_warning(&self) -> bool {
+        self.error.code().is_some_and(|code| code != 410 && (code < 500 || self.listing))
+    }
 }
 
 /// The object as JSON, without what nobody here reads and what makes it big.
@@ -307,7 +321,9 @@ impl Cluster {
             Kind::IpAddressPool => (here(resource(crd::IP_ADDRESS_POOL)), every),
             Kind::L2Advertisement => (here(resource(crd::L2_ADVERTISEMENT)), every),
         };
-        watcher(api, config).backoff(Pauses(Backoff::new(FIRST_PAUSE, LONGEST_PAUSE))).map(move |said| (kind, said)).boxed()
+        // The beginning of a list is no success: it is said before anything is asked, and would end the pauses.
+        let asked = watcher(api, config).filter(|said| std::future::ready(!matches!(said, Ok(Event::Init))));
+        asked.backoff(Pauses(Backoff::new(FIRST_PAUSE, LONGEST_PAUSE))).map(move |said| (kind, said)).boxed()
     }
 }
 

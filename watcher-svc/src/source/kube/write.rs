@@ -18,7 +18,7 @@ use mooring_proto::types::service::{ServiceKey, ServiceUid};
 use mooring_proto::types::time::UnixMillis;
 use serde_json::{Value, json};
 
-use super::{Cluster, resource};
+use super::{Cluster, RequestError, resource};
 use crate::k8s::ObjectRef;
 use crate::k8s::crd::{self, L2Status, PoolStatus};
 
@@ -59,7 +59,7 @@ pub enum WriteError {
         /// To what.
         object: ObjectRef,
         /// Why.
-        source: Box<kube::Error>,
+        source: RequestError,
     },
 }
 
@@ -69,7 +69,7 @@ impl WriteError {
     pub fn is_lasting(&self) -> bool {
         match self {
             Self::Deadline { .. } => false,
-            Self::Failed { source, .. } => matches!(code(source), Some(400 | 403 | 405 | 413 | 415 | 422)),
+            Self::Failed { source, .. } => matches!(source.code(), Some(400 | 403 | 405 | 413 | 415 | 422)),
         }
     }
 }
@@ -137,9 +137,9 @@ impl Cluster {
         let object = || record.regarding.clone();
         match within("write an Event on", object, api.create(&PostParams::default(), &event)).await {
             // Its name says that it is this very record.
-            Err(WriteError::Failed { source, .. }) if code(&source) == Some(409) => Ok(Written::Done),
+            Err(WriteError::Failed { source, .. }) if source.code() == Some(409) => Ok(Written::Done),
             // The namespace is on its way out, and refuses anything new.
-            Err(WriteError::Failed { source, .. }) if is_terminating(&source) => Ok(Written::Gone),
+            Err(WriteError::Failed { source, .. }) if source.blames("NamespaceTerminating") => Ok(Written::Gone),
             created => gone_is_fine(created),
         }
     }
@@ -206,7 +206,7 @@ impl Cluster {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource(crd::SERVICE_L2_STATUS));
         let object = || ObjectRef::new(crd::SERVICE_L2_STATUS.kind, &self.namespace, "");
         let found = match within("list", object, api.list(&ListParams::default())).await {
-            Err(WriteError::Failed { source, .. }) if code(&source) == Some(404) => return Ok(Vec::new()),
+            Err(WriteError::Failed { source, .. }) if source.code() == Some(404) => return Ok(Vec::new()),
             found => found?.items,
         };
         let label = |object: &DynamicObject, key: &str| object.labels().get(key).cloned().unwrap_or_default();
@@ -228,28 +228,22 @@ async fn within<T>(
 ) -> Result<T, WriteError> {
     match tokio::time::timeout(DEADLINE, request).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(WriteError::Failed { action, object: object(), source: Box::new(error) }),
+        Ok(Err(error)) => Err(WriteError::Failed { action, object: object(), source: RequestError::new(error) }),
         Err(_elapsed) => Err(WriteError::Deadline { action, object: object() }),
     }
 }
 
-/// 404: there is no such object; 409: the uid in a patch is another one's.
 fn gone_is_fine<T>(answer: Result<T, WriteError>) -> Result<Written, WriteError> {
     match answer {
         Ok(_) => Ok(Written::Done),
-        Err(WriteError::Failed { source, .. }) if matches!(code(&source), Some(404 | 409)) => Ok(Written::Gone),
+        Err(WriteError::Failed { source, .. }) if is_gone(&source) => Ok(Written::Gone),
         Err(error) => Err(error),
     }
 }
 
-fn code(error: &kube::Error) -> Option<u16> {
-    if let kube::Error::Api(status) = error { Some(status.code) } else { None }
-}
-
-fn is_terminating(error: &kube::Error) -> bool {
-    let kube::Error::Api(status) = error else { return false };
-    status.code == 403
-        && status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
+/// There is no such object, or the uid in the patch is not that of the one that is there.
+fn is_gone(error: &RequestError) -> bool {
+    error.code() == Some(404) || error.blames("metadata.uid")
 }
 
 fn l2_object(wanted: &L2Status) -> DynamicObject {

@@ -1,4 +1,3 @@
-use kube::core::Status;
 use serde_json::json;
 
 use super::*;
@@ -19,8 +18,8 @@ fn trimmed(namespace: &str, name: &str) -> Value {
     json!({"metadata": {"namespace": namespace, "name": name, "annotations": {"a": "b"}}, "spec": {"type": "LoadBalancer"}})
 }
 
-fn refused(code: u16) -> watcher::Error {
-    watcher::Error::InitialListFailed(kube::Error::Api(Box::new(Status { code, ..Status::default() })))
+fn refused(code: u16) -> Failure {
+    Failure::new(watcher::Error::InitialListFailed(kube::Error::Api(Box::new(Status { code, ..Status::default() }))))
 }
 
 fn list(view: &mut View, kind: Kind, names: &[&str]) -> Vec<Change> {
@@ -77,16 +76,19 @@ fn a_definition_that_is_not_installed_means_no_objects_and_one_that_went_changes
 #[test]
 fn only_an_answer_shows_that_the_api_server_is_there() {
     let unreachable = || kube::Error::Service("connection refused".into());
+    let gone = || Box::new(Status { code: 410, ..Status::default() });
     let cases = [
-        (refused(403), true, false),
-        (refused(410), true, true),
-        (refused(503), false, false),
-        (watcher::Error::WatchError(Box::new(Status { code: 410, ..Status::default() })), true, true),
-        (watcher::Error::WatchFailed(unreachable()), false, false),
-        (watcher::Error::WatchStartFailed(unreachable()), false, false),
-        (watcher::Error::NoResourceVersion, false, false),
+        (refused(403), true, true),
+        (refused(410), true, false),
+        (refused(503), false, true),
+        (Failure::new(watcher::Error::WatchError(gone())), true, false),
+        (Failure::new(watcher::Error::WatchStartFailed(kube::Error::Api(gone()))), true, false),
+        (Failure::new(watcher::Error::WatchFailed(unreachable())), false, false),
+        (Failure::new(watcher::Error::WatchStartFailed(unreachable())), false, false),
+        (Failure::new(watcher::Error::InitialListFailed(unreachable())), false, false),
+        (Failure::new(watcher::Error::NoResourceVersion), true, true),
     ];
-    for (error, answer, routine) in cases {
-        assert_eq!((is_answer(&error), is_routine(&error)), (answer, routine), "{error}");
+    for (failure, answer, warning) in cases {
+        assert_eq!((failure.is_answer(), failure.is_worth_a_warning()), (answer, warning), "{}", failure.error);
     }
 }
