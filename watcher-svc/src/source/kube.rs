@@ -1,9 +1,12 @@
 //! The API server as a source: watches of everything that matters, and the writes.
 //!
-//! Nothing is decided here. [`watch`] sends objects as JSON to whoever reads them by `crate::k8s`; [`write`] carries out what was
+//! Nothing is decided here. [`watch`] sends [`view`]'s objects as JSON to whoever reads them by `crate::k8s`; [`write`] carries out what was
 //! decided. Both live through an API server that is away.
 
+pub mod view;
 pub mod watch;
+
+pub mod event;
 pub mod write;
 
 use k8s_openapi::api::coordination::v1::Lease;
