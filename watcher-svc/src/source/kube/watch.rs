@@ -64,7 +64,10 @@ pub async fn watch(cluster: Cluster, changes: mpsc::Sender<Change>, stop: Stop) 
             }
         };
         for change in told {
-            changes.send(change).await.context("nobody reads the watches")?;
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                sent = changes.send(change) => sent.context("nobody reads the watches")?,
+            }
         }
     }
 }
