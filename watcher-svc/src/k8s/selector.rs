@@ -6,7 +6,7 @@ use mooring_proto::types::labels::{LabelSelector, Operator, Requirement};
 
 use super::fields::{Errors, Field};
 
-/// Reads one selector. `kind` and `owner` go into the messages: `failed to parse node selector for <owner>`.
+/// Reads one selector; `what` words the messages.
 pub(super) fn selector(field: &Field<'_>, what: &What<'_>, errors: &mut Errors) -> LabelSelector {
     let field = field.clone().object(errors);
     let match_labels = field.get("matchLabels").texts(errors);
