@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use mooring_tests::lab::capture::Capture;
+use mooring_tests::lab::cluster::{Cluster, dns, nginx};
 use mooring_tests::lab::until::{millis, secs, until};
 use mooring_tests::lab::{Lab, Program};
 use serde_json::json;
@@ -9,6 +10,7 @@ use serde_json::json;
 pub(crate) const SCENARIOS: &[(&str, fn() -> Result<()>)] = &[
     ("lab::hosts_resolve_and_ping_each_other_and_a_cable_can_be_pulled", hosts_resolve_and_ping_each_other_and_a_cable_can_be_pulled),
     ("lab::the_kernel_serves_vips_but_never_answers_arp_for_them", the_kernel_serves_vips_but_never_answers_arp_for_them),
+    ("lab::a_real_control_plane_serves_real_pods", a_real_control_plane_serves_real_pods),
     ("lab::a_process_is_killed_and_started_again", a_process_is_killed_and_started_again),
 ];
 
@@ -51,5 +53,26 @@ fn a_process_is_killed_and_started_again() -> Result<()> {
     process.restart()?;
     process.wait_for(&json!({"event": "up"}))?;
     ensure!(process.terminate()?.code().is_none(), "ended by the signal");
+    Ok(())
+}
+
+fn a_real_control_plane_serves_real_pods() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut cluster = Cluster::start(&lab)?;
+    let node = lab.host("node-a");
+    cluster.add_node(node)?;
+    cluster.start_controllers(lab.host("control"))?;
+    cluster.start_proxy(node)?;
+    let (_nginx, _dns) = (nginx(&lab, node, 8080)?, dns(node)?);
+    cluster.add_pod("default", "web", &json!({"run": "nginx-web"}), node)?;
+    cluster.apply(include_str!("../../deploy/examples/nginx-lb.yaml"))?;
+    cluster.kubectl(&["patch", "service", "nginx-lb", "--type=merge", "--patch", r#"{"spec":{"externalIPs":["172.17.200.7"]}}"#])?;
+    lab.host("client").netns().run("ip", &["route", "add", "172.17.200.7/32", "via", &node.address().to_string()])?;
+    let page = until(secs(20), "the Service answers through kube-proxy", || lab.host("client").curl("http://172.17.200.7:8080/"))?;
+    ensure!(page == "nginx on node-a\n", "{page}");
+    cluster.save_etcd()?;
+    cluster.kubectl(&["delete", "service", "nginx-lb"])?;
+    cluster.restore_etcd()?;
+    cluster.get(&["service", "nginx-lb"])?;
     Ok(())
 }
