@@ -168,6 +168,8 @@ pub enum Event {
     },
     /// A VIP that no Service holds any more, or never held here, is announced by nobody.
     VipDropped(Vip),
+    /// A VIP was looked at and stays as it is.
+    VipKept(Vip),
     /// A VIP's node said that it announces it.
     VipAnnounced {
         /// The address.
@@ -208,7 +210,7 @@ pub fn next_deadline(state: &State) -> Option<Mono> {
     if state.book.has_due() || state.network.has_dirty() {
         return Some(Mono::ZERO);
     }
-    [state.book.next_stranded(), state.network.next_deadline()].into_iter().flatten().min()
+    [state.book.next_stranded(), state.network.next_deadline(&state.settings)].into_iter().flatten().min()
 }
 
 /// Checks the invariants. Tests call it after every step.

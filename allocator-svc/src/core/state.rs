@@ -301,6 +301,7 @@ impl Book {
             | Event::RecoveryEnded
             | Event::VipPlaced { .. }
             | Event::VipDropped(_)
+            | Event::VipKept(_)
             | Event::VipAnnounced { .. }
             | Event::RevisionReached(_) => {}
         }

@@ -1,0 +1,666 @@
+//! Nodes and their speakers: who is there, who was lost, where Services can be served (DESIGN 3.4).
+//!
+//! A speaker whose stream breaks has a short grace, one that is silent the whole time to live; one that says that it is draining goes
+//! at once when its stream ends. What a speaker still has to be told stands here too, as the VIPs whose assignments changed since it was
+//! last told: never a queue of messages.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mooring_proto::types::address::Vip;
+use mooring_proto::types::assignment::{Hello, Role, SpeakerMessage};
+use mooring_proto::types::backends::{Backends, Reach};
+use mooring_proto::types::lease::Revision;
+use mooring_proto::types::node::{EXCLUDE_LABEL, Interface, InterfaceName, MacAddress, NodeName, NodeSpec, SpeakerId};
+use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::time::Mono;
+
+use super::placement::{Placement, Unannounced};
+use super::refusal::Refusal;
+use super::state::{Book, Settings, State, Violation};
+use super::{Event, Leadership, Now, SessionId};
+
+/// A broken stream has the time to live divided by this to come back: a reconnect on a LAN takes a few milliseconds.
+const GRACE_PART: u32 = 4;
+
+/// A fact about a speaker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpeakerEvent {
+    /// It said Hello on a stream.
+    Joined {
+        /// The stream.
+        session: SessionId,
+        /// What it said.
+        hello: Hello,
+        /// When.
+        at: Mono,
+    },
+    /// It said something.
+    Heard {
+        /// The stream.
+        session: SessionId,
+        /// The newest revision that it has in force, if it said so.
+        applied: Option<Revision>,
+        /// When.
+        at: Mono,
+    },
+    /// It had been lost and is heard again on its old stream.
+    Returned(SpeakerId),
+    /// Its interfaces are now these.
+    InterfacesChanged(SpeakerId, Vec<Interface>),
+    /// It could not put these VIPs in force.
+    Failed(SpeakerId, BTreeMap<Vip, String>),
+    /// A stranger claims a VIP that it announces.
+    ConflictSeen {
+        /// The address.
+        vip: Vip,
+        /// The stranger.
+        conflict: Conflict,
+    },
+    /// It is about to end.
+    DrainBegan(SpeakerId),
+    /// Its stream broke; it may come back until then.
+    GraceBegan(SpeakerId, Mono),
+    /// It is gone.
+    Lost(SpeakerId),
+    /// It was told all that had changed for it.
+    Told {
+        /// The stream.
+        session: SessionId,
+        /// The message's revision.
+        revision: Revision,
+        /// The VIPs in it that it is to announce or stand by for.
+        vips: BTreeSet<Vip>,
+    },
+}
+
+/// A stranger that claims a VIP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Its hardware address.
+    pub mac: MacAddress,
+    /// Where it was seen.
+    pub interface: InterfaceName,
+    /// By which node.
+    pub node: NodeName,
+}
+
+/// How a speaker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// Its stream is open and it is heard.
+    Live,
+    /// Its stream broke; it may come back until then.
+    Grace(Mono),
+    /// It is about to end.
+    Draining,
+    /// It is gone.
+    Lost,
+    /// It announced something before this allocator started, and has not come back yet.
+    Awaited,
+}
+
+/// A speaker.
+#[derive(Clone, Debug)]
+pub struct Speaker {
+    /// How it is.
+    pub liveness: Liveness,
+    /// Its process.
+    pub boot_id: String,
+    /// Its interfaces that are up and can answer.
+    pub interfaces: Vec<Interface>,
+    /// When it last said anything.
+    pub heard: Mono,
+    /// The newest revision of its stream that it has in force.
+    pub applied: Revision,
+    session: Option<SessionId>,
+    needs_snapshot: bool,
+    /// VIPs whose assignment changed since it was last told.
+    untold: BTreeSet<Vip>,
+    /// VIPs that it was told of and has not yet said are in force.
+    unapplied: BTreeMap<Revision, BTreeSet<Vip>>,
+    /// VIPs that it cannot put in force, until its interfaces change.
+    unable: BTreeSet<Vip>,
+}
+
+impl Speaker {
+    fn awaited() -> Self {
+        Self {
+            liveness: Liveness::Awaited,
+            boot_id: String::new(),
+            interfaces: Vec::new(),
+            heard: Mono::ZERO,
+            applied: Revision::default(),
+            session: None,
+            needs_snapshot: false,
+            untold: BTreeSet::new(),
+            unapplied: BTreeMap::new(),
+            unable: BTreeSet::new(),
+        }
+    }
+
+    /// Whether it can be given a VIP.
+    pub(super) fn is_live(&self) -> bool {
+        self.liveness == Liveness::Live
+    }
+
+    /// Whether it may still announce what it announces.
+    pub(super) fn may_announce(&self) -> bool {
+        match self.liveness {
+            Liveness::Live | Liveness::Grace(_) | Liveness::Awaited => true,
+            Liveness::Draining | Liveness::Lost => false,
+        }
+    }
+
+    /// Whether it is about to end and still announces.
+    pub(super) fn is_draining(&self) -> bool {
+        self.liveness == Liveness::Draining
+    }
+
+    /// Whether it said that it cannot announce a VIP.
+    pub(super) fn is_unable(&self, vip: Vip) -> bool {
+        self.unable.contains(&vip)
+    }
+}
+
+/// What a speaker is to be told next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Untold {
+    /// All its assignments.
+    Snapshot,
+    /// What changed for these VIPs.
+    Delta(BTreeSet<Vip>),
+}
+
+/// Who is there to announce, and who does.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    nodes: BTreeMap<NodeName, NodeSpec>,
+    speakers: BTreeMap<SpeakerId, Speaker>,
+    sessions: BTreeMap<SessionId, SpeakerId>,
+    backends: BTreeMap<ServiceKey, Reach>,
+    leased: BTreeMap<ServiceKey, Vec<Vip>>,
+    placements: BTreeMap<Vip, Result<Placement, Unannounced>>,
+    announced: BTreeSet<Vip>,
+    conflicts: BTreeMap<Vip, Conflict>,
+    active_on: BTreeMap<NodeName, usize>,
+    standby_on: BTreeMap<NodeName, usize>,
+    dirty: BTreeSet<Vip>,
+    recovering_until: Option<Mono>,
+}
+
+impl Network {
+    /// The cluster's nodes; none = every node that has a speaker is eligible.
+    #[must_use]
+    pub fn nodes(&self) -> &BTreeMap<NodeName, NodeSpec> {
+        &self.nodes
+    }
+
+    /// All speakers that were seen.
+    #[must_use]
+    pub fn speakers(&self) -> &BTreeMap<SpeakerId, Speaker> {
+        &self.speakers
+    }
+
+    /// The speaker on a stream.
+    #[must_use]
+    pub fn speaker_of(&self, session: SessionId) -> Option<&SpeakerId> {
+        self.sessions.get(&session)
+    }
+
+    /// Who announces each VIP, or why nobody does.
+    #[must_use]
+    pub fn placements(&self) -> &BTreeMap<Vip, Result<Placement, Unannounced>> {
+        &self.placements
+    }
+
+    /// Whether a VIP's node has said that it announces it.
+    #[must_use]
+    pub fn is_announced(&self, vip: Vip) -> bool {
+        self.announced.contains(&vip)
+    }
+
+    /// The stranger that claims a VIP.
+    #[must_use]
+    pub fn conflict(&self, vip: Vip) -> Option<&Conflict> {
+        self.conflicts.get(&vip)
+    }
+
+    /// How many VIPs a node announces.
+    #[must_use]
+    pub fn active_on(&self, node: &NodeName) -> usize {
+        self.active_on.get(node).copied().unwrap_or_default()
+    }
+
+    /// For how many VIPs a node stands by.
+    #[must_use]
+    pub fn standby_on(&self, node: &NodeName) -> usize {
+        self.standby_on.get(node).copied().unwrap_or_default()
+    }
+
+    /// Why a node announces nothing whatever its speakers do; `None` = it may.
+    #[must_use]
+    pub fn bar(&self, node: &NodeName) -> Option<&'static str> {
+        if self.nodes.is_empty() {
+            return None;
+        }
+        match self.nodes.get(node) {
+            None => Some("the cluster has no such node"),
+            Some(spec) if spec.network_unavailable => Some("its condition NetworkUnavailable is True"),
+            Some(spec) if spec.labels.contains_key(EXCLUDE_LABEL) => Some("it has the label that excludes it from external load balancers"),
+            Some(_) => None,
+        }
+    }
+
+    /// What a speaker with an open stream is to be told next.
+    #[must_use]
+    pub fn untold(&self, speaker: &SpeakerId) -> Option<Untold> {
+        let speaker = self.speakers.get(speaker)?;
+        speaker.session?;
+        if speaker.needs_snapshot {
+            return Some(Untold::Snapshot);
+        }
+        (!speaker.untold.is_empty()).then(|| Untold::Delta(speaker.untold.clone()))
+    }
+
+    /// From where the Services that hold a VIP can be served; `None` = nobody has said yet.
+    pub(super) fn reach<'a>(&self, services: impl Iterator<Item = &'a ServiceKey>) -> Option<Reach> {
+        let known: Vec<&Reach> = services.filter_map(|service| self.backends.get(service)).collect();
+        if known.is_empty() {
+            return None;
+        }
+        if known.contains(&&Reach::Anywhere) {
+            return Some(Reach::Anywhere);
+        }
+        let nodes = |reach: &Reach| match reach {
+            Reach::Nodes(nodes) => nodes.clone(),
+            Reach::Nowhere | Reach::Anywhere => BTreeSet::new(),
+        };
+        let serving: Vec<BTreeSet<NodeName>> = known.into_iter().map(nodes).filter(|nodes| !nodes.is_empty()).collect();
+        let all = serving.iter().skip(1).fold(serving.first().cloned().unwrap_or_default(), |all, nodes| &all & nodes);
+        let any: BTreeSet<NodeName> = serving.into_iter().flatten().collect();
+        match (any.is_empty(), all.is_empty()) {
+            (true, _) => Some(Reach::Nowhere),
+            (false, true) => Some(Reach::Nodes(any)),
+            (false, false) => Some(Reach::Nodes(all)),
+        }
+    }
+
+    pub(super) fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    pub(super) fn first_dirty(&self) -> Option<Vip> {
+        self.dirty.first().copied()
+    }
+
+    /// When the next speaker is lost unless it is heard, or the recovery ends.
+    pub(super) fn next_deadline(&self, settings: &Settings) -> Option<Mono> {
+        let deadlines = self.speakers.values().filter_map(|speaker| deadline(speaker, settings));
+        deadlines.chain(self.recovering_until).min()
+    }
+
+    /// Takes a fact in. The book has taken it in already.
+    pub(super) fn apply(&mut self, event: &Event, book: &Book, settings: &Settings) {
+        match event {
+            Event::EpochBegan(_) => {
+                let recovering = !self.placements.is_empty() || !self.leased.is_empty();
+                self.recovering_until = recovering.then(|| Mono::ZERO + settings.recovery_window);
+            }
+            Event::LeaseGranted(lease) => self.leased_now(&lease.service, lease.addresses.clone()),
+            Event::LeaseReleased(service) => self.leased_now(service, Vec::new()),
+            Event::ClaimMade(claim) => self.service_dirty(&claim.service),
+            Event::ClaimForgotten(service) => {
+                self.backends.remove(service);
+                self.service_dirty(service);
+            }
+            Event::ConfigurationReplaced { .. } | Event::ViewReconciled => self.all_dirty(book),
+            Event::NodesReplaced(nodes) => {
+                self.nodes = nodes.iter().map(|node| (node.name.clone(), node.clone())).collect();
+                self.all_dirty(book);
+            }
+            Event::BackendsReported(reported) => {
+                for Backends { service, reach } in reported {
+                    self.backends.insert(service.clone(), reach.clone());
+                    self.service_dirty(service);
+                }
+            }
+            Event::RecoveryEnded => self.recovering_until = None,
+            Event::VipPlaced { vip, placement } => self.place(*vip, Some(placement.clone())),
+            Event::VipDropped(vip) => self.place(*vip, None),
+            Event::VipKept(vip) => {
+                self.dirty.remove(vip);
+            }
+            Event::VipAnnounced { vip, .. } => self.announced_now(*vip),
+            Event::Speaker(event) => self.apply_speaker(event, book),
+            Event::TermBegan(_)
+            | Event::ClaimRefused { .. }
+            | Event::ClaimRetried(_)
+            | Event::ClaimMet(_)
+            | Event::RevisionReached(_) => {}
+        }
+    }
+
+    fn apply_speaker(&mut self, event: &SpeakerEvent, book: &Book) {
+        match event {
+            SpeakerEvent::Joined { session, hello, at } => {
+                let speaker = self.speakers.entry(hello.speaker.clone()).or_insert_with(Speaker::awaited);
+                let old = speaker.session.replace(*session).filter(|old| old != session);
+                speaker.liveness = Liveness::Live;
+                speaker.boot_id.clone_from(&hello.boot_id);
+                speaker.interfaces.clone_from(&hello.interfaces);
+                speaker.heard = *at;
+                speaker.applied = Revision::default();
+                speaker.needs_snapshot = true;
+                speaker.unapplied.clear();
+                speaker.unable.clear();
+                old.map(|old| self.sessions.remove(&old));
+                self.sessions.insert(*session, hello.speaker.clone());
+                self.peers_changed(&hello.speaker);
+                self.all_dirty(book);
+            }
+            SpeakerEvent::Heard { session, applied, at } => {
+                let Some(speaker) = self.sessions.get(session).and_then(|id| self.speakers.get_mut(id)) else { return };
+                speaker.heard = *at;
+                if let Some(applied) = applied {
+                    speaker.applied = speaker.applied.max(*applied);
+                    speaker.unapplied = speaker.unapplied.split_off(&applied.next());
+                }
+            }
+            SpeakerEvent::Returned(id) => {
+                self.set_liveness(id, Liveness::Live);
+                self.peers_changed(id);
+                self.all_dirty(book);
+            }
+            SpeakerEvent::InterfacesChanged(id, interfaces) => {
+                if let Some(speaker) = self.speakers.get_mut(id) {
+                    speaker.interfaces.clone_from(interfaces);
+                    speaker.unable.clear();
+                }
+                self.peers_changed(id);
+                self.all_dirty(book);
+            }
+            SpeakerEvent::Failed(id, failures) => {
+                if let Some(speaker) = self.speakers.get_mut(id) {
+                    speaker.unable.extend(failures.keys());
+                }
+                self.dirty.extend(failures.keys());
+            }
+            SpeakerEvent::ConflictSeen { vip, conflict } => {
+                self.conflicts.insert(*vip, conflict.clone());
+            }
+            SpeakerEvent::DrainBegan(id) => {
+                self.set_liveness(id, Liveness::Draining);
+                self.part_dirty(id);
+            }
+            SpeakerEvent::GraceBegan(id, until) => {
+                self.close(id);
+                self.set_liveness(id, Liveness::Grace(*until));
+                self.part_dirty(id);
+            }
+            SpeakerEvent::Lost(id) => {
+                self.set_liveness(id, Liveness::Lost);
+                self.part_dirty(id);
+                self.peers_changed(id);
+            }
+            SpeakerEvent::Told { session, revision, vips } => {
+                let Some(speaker) = self.sessions.get(session).and_then(|id| self.speakers.get_mut(id)) else { return };
+                speaker.needs_snapshot = false;
+                speaker.untold.clear();
+                speaker.unapplied.insert(*revision, vips.clone());
+            }
+        }
+    }
+
+    fn set_liveness(&mut self, id: &SpeakerId, liveness: Liveness) {
+        if let Some(speaker) = self.speakers.get_mut(id) {
+            speaker.liveness = liveness;
+        }
+    }
+
+    fn close(&mut self, id: &SpeakerId) {
+        if let Some(session) = self.speakers.get_mut(id).and_then(|speaker| speaker.session.take()) {
+            self.sessions.remove(&session);
+        }
+    }
+
+    fn leased_now(&mut self, service: &ServiceKey, vips: Vec<Vip>) {
+        let before = self.leased.remove(service).unwrap_or_default();
+        for vip in before.iter().chain(&vips) {
+            self.dirty.insert(*vip);
+            self.assignment_changed(*vip);
+        }
+        if !vips.is_empty() {
+            self.leased.insert(service.clone(), vips);
+        }
+    }
+
+    fn service_dirty(&mut self, service: &ServiceKey) {
+        self.dirty.extend(self.leased.get(service).into_iter().flatten());
+    }
+
+    fn all_dirty(&mut self, book: &Book) {
+        self.dirty.extend(book.holders().keys().chain(self.placements.keys()));
+    }
+
+    /// The VIPs in which a speaker has a part are looked at again.
+    fn part_dirty(&mut self, id: &SpeakerId) {
+        let part = |placement: &Placement| placement.speakers().any(|speaker| speaker == id);
+        self.dirty.extend(self.placements.iter().filter(|(_, placed)| placed.as_ref().is_ok_and(part)).map(|(vip, _)| *vip));
+    }
+
+    /// All others are told anew who a speaker is, or that it is gone.
+    fn peers_changed(&mut self, id: &SpeakerId) {
+        for (vip, placed) in &self.placements {
+            for part in placed.iter().flat_map(Placement::speakers).filter(|part| *part != id) {
+                if let Some(speaker) = self.speakers.get_mut(part) {
+                    speaker.untold.insert(*vip);
+                }
+            }
+        }
+    }
+
+    fn assignment_changed(&mut self, vip: Vip) {
+        for part in self.placements.get(&vip).into_iter().flatten().flat_map(Placement::speakers) {
+            if let Some(speaker) = self.speakers.get_mut(part) {
+                speaker.untold.insert(vip);
+            }
+        }
+    }
+
+    fn place(&mut self, vip: Vip, placement: Option<Result<Placement, Unannounced>>) {
+        self.dirty.remove(&vip);
+        self.assignment_changed(vip);
+        let before = self.placements.remove(&vip).and_then(Result::ok);
+        if let Some(before) = &before {
+            count(&mut self.active_on, &before.active.node, false);
+            before.standby.iter().for_each(|standby| count(&mut self.standby_on, &standby.node, false));
+        }
+        let after = placement.as_ref().and_then(|placed| placed.as_ref().ok());
+        if let Some(after) = after {
+            count(&mut self.active_on, &after.active.node, true);
+            after.standby.iter().for_each(|standby| count(&mut self.standby_on, &standby.node, true));
+            for speaker in after.speakers() {
+                self.speakers.entry(speaker.clone()).or_insert_with(Speaker::awaited);
+            }
+        }
+        if before.as_ref().map(|before| &before.active) != after.map(|after| &after.active) {
+            self.announced.remove(&vip);
+            self.conflicts.remove(&vip);
+        }
+        if let Some(placement) = placement {
+            self.placements.insert(vip, placement);
+        }
+        self.assignment_changed(vip);
+    }
+
+    /// The active speaker announces: whoever went on until then is released.
+    fn announced_now(&mut self, vip: Vip) {
+        self.announced.insert(vip);
+        self.assignment_changed(vip);
+        if let Some(Ok(placement)) = self.placements.get_mut(&vip) {
+            placement.outgoing = None;
+        }
+        self.assignment_changed(vip);
+        self.dirty.insert(vip);
+    }
+
+    /// Checks the invariants.
+    ///
+    /// # Errors
+    /// The first that does not hold.
+    pub(super) fn audit(&self, book: &Book) -> Result<(), Violation> {
+        let mut active: BTreeMap<NodeName, usize> = BTreeMap::new();
+        let mut standby: BTreeMap<NodeName, usize> = BTreeMap::new();
+        for (vip, placed) in &self.placements {
+            let Ok(placement) = placed else { continue };
+            count(&mut active, &placement.active.node, true);
+            placement.standby.iter().for_each(|speaker| count(&mut standby, &speaker.node, true));
+            let settled = !self.dirty.contains(vip);
+            let lost = self.speakers.get(&placement.active).is_none_or(|speaker| speaker.liveness == Liveness::Lost);
+            if settled && lost {
+                return Err(Violation(format!("{vip} is placed on {}, which is lost", placement.active)));
+            }
+            if placement.standby.as_ref() == Some(&placement.active) || placement.outgoing.as_ref() == Some(&placement.active) {
+                return Err(Violation(format!("{} plays two parts for {vip}", placement.active)));
+            }
+            if settled && book.is_reconciled() && !book.holders().contains_key(vip) {
+                return Err(Violation(format!("{vip} is placed and leased to nobody")));
+            }
+        }
+        if active != self.active_on || standby != self.standby_on {
+            return Err(Violation("the counts by node differ from the placements".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn count(counts: &mut BTreeMap<NodeName, usize>, node: &NodeName, more: bool) {
+    let entry = counts.entry(node.clone()).or_default();
+    *entry = if more { entry.saturating_add(1) } else { entry.saturating_sub(1) };
+    if *entry == 0 {
+        counts.remove(node);
+    }
+}
+
+/// When a speaker is lost unless it is heard.
+fn deadline(speaker: &Speaker, settings: &Settings) -> Option<Mono> {
+    match speaker.liveness {
+        Liveness::Live | Liveness::Draining => Some(speaker.heard + settings.speaker_ttl),
+        Liveness::Grace(until) => Some(until),
+        Liveness::Lost | Liveness::Awaited => None,
+    }
+}
+
+/// All nodes. Those that are known already change nothing.
+pub(super) fn replace(state: &State, leadership: Leadership, nodes: Vec<NodeSpec>) -> Result<Vec<Event>, Refusal> {
+    let mut events = Vec::from_iter(state.admit(leadership)?);
+    let known = &state.network.nodes;
+    if nodes.len() != known.len() || nodes.iter().any(|node| known.get(&node.name) != Some(node)) {
+        events.push(Event::NodesReplaced(nodes));
+    }
+    Ok(events)
+}
+
+/// Where Services can be served. What is known already changes nothing.
+pub(super) fn report_backends(state: &State, leadership: Leadership, backends: Vec<Backends>) -> Result<Vec<Event>, Refusal> {
+    let mut events = Vec::from_iter(state.admit(leadership)?);
+    let news = |reported: &Backends| state.network.backends.get(&reported.service) != Some(&reported.reach);
+    let news: Vec<Backends> = backends.into_iter().filter(news).collect();
+    if !news.is_empty() {
+        events.push(Event::BackendsReported(news));
+    }
+    Ok(events)
+}
+
+/// A speaker's word. On a stream that said no Hello, or has been replaced by a newer one, nothing but Hello counts.
+pub(super) fn said(state: &State, session: SessionId, message: SpeakerMessage, now: Now) -> Vec<Event> {
+    let network = &state.network;
+    if let SpeakerMessage::Hello(hello) = message {
+        return joined(state, session, hello, now);
+    }
+    let Some((id, speaker)) = network.sessions.get(&session).and_then(|id| Some((id, network.speakers.get(id)?))) else { return Vec::new() };
+    let heard = |applied| Event::Speaker(SpeakerEvent::Heard { session, applied, at: now.mono });
+    let mut events = match message {
+        SpeakerMessage::Hello(_) => Vec::new(),
+        SpeakerMessage::Heartbeat { applied, .. } => in_force(network, id, speaker, applied, heard(Some(applied))),
+        SpeakerMessage::Applied { revision, mut failures } => {
+            let mut events = in_force(network, id, speaker, revision, heard(Some(revision)));
+            failures.retain(|vip, _| network.placements.get(vip).into_iter().flatten().flat_map(Placement::speakers).any(|part| part == id));
+            if !failures.is_empty() {
+                events.retain(|event| !matches!(event, Event::VipAnnounced { vip, .. } if failures.contains_key(vip)));
+                events.push(Event::Speaker(SpeakerEvent::Failed(id.clone(), failures)));
+            }
+            events
+        }
+        SpeakerMessage::InterfacesChanged(interfaces) if interfaces == speaker.interfaces => vec![heard(None)],
+        SpeakerMessage::InterfacesChanged(interfaces) => {
+            vec![heard(None), Event::Speaker(SpeakerEvent::InterfacesChanged(id.clone(), interfaces))]
+        }
+        SpeakerMessage::Conflict { vip, mac, interface } => {
+            let conflict = Conflict { mac, interface, node: id.node.clone() };
+            let own = network.speakers.values().flat_map(|speaker| &speaker.interfaces).any(|interface| interface.mac == mac);
+            let known = network.conflicts.get(&vip) == Some(&conflict);
+            let news = (!own && !known).then_some(Event::Speaker(SpeakerEvent::ConflictSeen { vip, conflict }));
+            std::iter::once(heard(None)).chain(news).collect()
+        }
+        SpeakerMessage::Draining if speaker.is_draining() => vec![heard(None)],
+        SpeakerMessage::Draining => vec![heard(None), Event::Speaker(SpeakerEvent::DrainBegan(id.clone()))],
+    };
+    if speaker.liveness == Liveness::Lost {
+        events.insert(0, Event::Speaker(SpeakerEvent::Returned(id.clone())));
+    }
+    events
+}
+
+/// The VIPs that a speaker now announces by its own word.
+fn in_force(network: &Network, id: &SpeakerId, speaker: &Speaker, applied: Revision, heard: Event) -> Vec<Event> {
+    let vips = speaker.unapplied.range(..=applied).flat_map(|(_, vips)| vips);
+    let own = |vip: &&Vip| network.placements.get(vip).into_iter().flatten().any(|placement| placement.active == *id);
+    let announced: BTreeSet<Vip> = vips.filter(own).filter(|vip| !network.announced.contains(vip)).copied().collect();
+    std::iter::once(heard).chain(announced.into_iter().map(|vip| Event::VipAnnounced { vip, by: id.clone() })).collect()
+}
+
+/// A speaker comes, or comes back. What it announces is left with it where nobody else has it: an allocator that lost its records must
+/// not take an address away from whoever answers for it.
+fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Event> {
+    let network = &state.network;
+    let held: Vec<Vip> = hello.held.iter().filter(|(_, role)| **role == Role::Active).map(|(vip, _)| *vip).collect();
+    let ours = |vip: &Vip| state.book.holders().contains_key(vip) || !state.book.is_reconciled();
+    let nobodys = |vip: &Vip| match network.placements.get(vip) {
+        Some(Ok(placement)) => {
+            placement.active != hello.speaker && network.speakers.get(&placement.active).is_none_or(|other| !other.may_announce())
+        }
+        Some(Err(_)) | None => true,
+    };
+    let adopt = |vip: Vip| Event::VipPlaced { vip, placement: Ok(Placement::on(hello.speaker.clone())) };
+    let adopted: Vec<Event> = held.into_iter().filter(|vip| ours(vip) && nobodys(vip)).map(adopt).collect();
+    std::iter::once(Event::Speaker(SpeakerEvent::Joined { session, hello: hello.clone(), at: now.mono })).chain(adopted).collect()
+}
+
+/// A stream ended: a draining speaker is gone, any other has a short grace.
+pub(super) fn session_ended(state: &State, session: SessionId, now: Now) -> Vec<Event> {
+    let network = &state.network;
+    let Some(id) = network.sessions.get(&session) else { return Vec::new() };
+    let Some(speaker) = network.speakers.get(id) else { return Vec::new() };
+    let grace = Event::Speaker(SpeakerEvent::GraceBegan(id.clone(), now.mono + state.settings.speaker_ttl / GRACE_PART));
+    match speaker.liveness {
+        Liveness::Live | Liveness::Grace(_) | Liveness::Awaited => vec![grace],
+        Liveness::Draining | Liveness::Lost => vec![grace, Event::Speaker(SpeakerEvent::Lost(id.clone()))],
+    }
+}
+
+/// The first speaker whose time is up is lost; then the recovery ends. `None` if no time is up.
+pub(super) fn expire_next(state: &State, now: Now) -> Option<Vec<Event>> {
+    let network = &state.network;
+    let overdue = |(_, speaker): &(&SpeakerId, &Speaker)| deadline(speaker, &state.settings).is_some_and(|at| at <= now.mono);
+    if let Some((id, _)) = network.speakers.iter().find(overdue) {
+        return Some(vec![Event::Speaker(SpeakerEvent::Lost(id.clone()))]);
+    }
+    network.recovering_until.filter(|until| *until <= now.mono)?;
+    let awaited = network.speakers.iter().filter(|(_, speaker)| speaker.liveness == Liveness::Awaited);
+    let lost = awaited.map(|(id, _)| Event::Speaker(SpeakerEvent::Lost(id.clone())));
+    Some(lost.chain([Event::RecoveryEnded]).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+//! Which node announces a VIP, and which stands by (DESIGN 3.3).
+//!
+//! The present node stays as long as it may. Otherwise the best of those that may: by preference, then the fewest VIPs, then a stable
+//! hash. Speakers on one node are one node: another one there takes over first. A VIP that must move from a node that still answers is
+//! moved make-before-break: the old one goes on until the new one has said that it announces.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use mooring_proto::types::address::Vip;
+use mooring_proto::types::assignment::{Assignment, Role};
+use mooring_proto::types::backends::Reach;
+use mooring_proto::types::labels::Labels;
+use mooring_proto::types::lease::Lease;
+use mooring_proto::types::node::{InterfaceName, MacAddress, NodeName, SpeakerId};
+use mooring_proto::types::pool::{AdvertisementSpec, PoolName};
+use sha2::{Digest as _, Sha256};
+
+use super::nodes::Speaker;
+use super::state::State;
+use super::{Event, Now};
+
+/// Who announces a VIP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Who answers.
+    pub active: SpeakerId,
+    /// Who takes over when the active one is lost.
+    pub standby: Option<SpeakerId>,
+    /// Who goes on answering until the active one has said that it does.
+    pub outgoing: Option<SpeakerId>,
+    /// The interfaces to announce on; empty = all.
+    pub interfaces: BTreeSet<InterfaceName>,
+}
+
+impl Placement {
+    /// On one speaker, on all its interfaces, as nothing more is known.
+    #[must_use]
+    pub fn on(active: SpeakerId) -> Self {
+        Self { active, standby: None, outgoing: None, interfaces: BTreeSet::new() }
+    }
+
+    /// All speakers that have a part in it.
+    pub fn speakers(&self) -> impl Iterator<Item = &SpeakerId> {
+        std::iter::once(&self.active).chain(&self.standby).chain(&self.outgoing)
+    }
+}
+
+/// Why nobody announces a VIP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unannounced {
+    /// No endpoint of its Services can serve.
+    NoEndpoint,
+    /// Nobody has said yet where its Services can be served.
+    BackendsUnknown,
+    /// No advertisement is about its pool and Services.
+    NotAdvertised(PoolName),
+    /// No node may announce it: the reason of each node that has a speaker.
+    NoEligibleNode(BTreeMap<NodeName, &'static str>),
+}
+
+impl fmt::Display for Unannounced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoEndpoint => f.write_str("no endpoint can serve"),
+            Self::BackendsUnknown => f.write_str("it is not known yet where it can be served"),
+            Self::NotAdvertised(pool) => write!(f, "no L2Advertisement is about pool {pool} and this Service"),
+            Self::NoEligibleNode(nodes) if nodes.is_empty() => f.write_str("no node has a speaker"),
+            Self::NoEligibleNode(nodes) => {
+                let reasons = nodes.iter().map(|(node, reason)| format!("{node}: {reason}")).collect::<Vec<_>>();
+                write!(f, "no node is eligible: {}", reasons.join("; "))
+            }
+        }
+    }
+}
+
+/// Decides the first VIP that is to be looked at.
+pub(super) fn place_next(state: &State, _now: Now) -> Vec<Event> {
+    let Some(vip) = state.network.first_dirty() else { return Vec::new() };
+    let present = state.network.placements().get(&vip);
+    match decide(state, vip) {
+        None if present.is_none() => vec![Event::VipKept(vip)],
+        None => vec![Event::VipDropped(vip)],
+        Some(placement) if present == Some(&placement) => vec![Event::VipKept(vip)],
+        Some(placement) => vec![Event::VipPlaced { vip, placement }],
+    }
+}
+
+/// A node that may announce a VIP.
+struct Candidate<'a> {
+    id: &'a SpeakerId,
+    speaker: &'a Speaker,
+    score: u32,
+    interfaces: BTreeSet<InterfaceName>,
+}
+
+/// What a VIP's Services ask of its node.
+struct Demand<'a> {
+    vip: Vip,
+    advertisements: Vec<&'a AdvertisementSpec>,
+    reach: Reach,
+}
+
+/// Where a VIP is to be announced; `None` = nobody holds it.
+fn decide(state: &State, vip: Vip) -> Option<Result<Placement, Unannounced>> {
+    let (book, network) = (&state.book, &state.network);
+    let present = network.placements().get(&vip).and_then(|placed| placed.as_ref().ok());
+    let Some(holders) = book.holders().get(&vip) else {
+        // A speaker answers for it, and no full view has said yet whether it still should.
+        let provisional = present.filter(|_| !book.is_reconciled());
+        return provisional.map(|placement| Ok(placement.clone()));
+    };
+    let leases: Vec<&Lease> = holders.iter().filter_map(|holder| book.lease(holder)).collect();
+    let reach = match (network.reach(holders.iter()), present) {
+        (Some(reach), _) => reach,
+        (None, Some(_)) => Reach::Anywhere,
+        (None, None) => return Some(Err(Unannounced::BackendsUnknown)),
+    };
+    if reach == Reach::Nowhere {
+        return Some(Err(Unannounced::NoEndpoint));
+    }
+    let advertisements = advertisements(state, &leases);
+    if advertisements.is_empty() {
+        let pool = leases.first().map(|lease| lease.pool.clone())?;
+        // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
+        let in_grace = present.filter(|_| !book.pools().contains_key(&pool));
+        return Some(in_grace.map_or(Err(Unannounced::NotAdvertised(pool)), |placement| Ok(placement.clone())));
+    }
+    Some(choose(state, &Demand { vip, advertisements, reach }, present))
+}
+
+/// The advertisements about a VIP's pool and any of its Services. Labels that are not known yet match no selector.
+fn advertisements<'a>(state: &'a State, leases: &[&Lease]) -> Vec<&'a AdvertisementSpec> {
+    let none = Labels::new();
+    let about = |ad: &&AdvertisementSpec| {
+        leases.iter().any(|lease| {
+            let labels = state.book.claim(&lease.service).map_or(&none, |claim| &claim.labels);
+            let pool = state.book.pools().get(&lease.pool);
+            pool.is_some_and(|pool| ad.covers_pool(&lease.pool, &pool.spec().labels)) && ad.covers_service(labels)
+        })
+    };
+    state.book.configuration().advertisements().iter().filter(about).collect()
+}
+
+/// The best placement, with the present one kept where it may be.
+fn choose(state: &State, demand: &Demand<'_>, present: Option<&Placement>) -> Result<Placement, Unannounced> {
+    let network = &state.network;
+    let fits: Vec<(&SpeakerId, Result<Candidate<'_>, &'static str>)> =
+        network.speakers().iter().map(|(id, speaker)| (id, fit(state, demand, id, speaker))).collect();
+    let all: Vec<&Candidate<'_>> = fits.iter().filter_map(|(_, fit)| fit.as_ref().ok()).collect();
+    let live: Vec<&Candidate<'_>> = all.iter().copied().filter(|candidate| candidate.speaker.is_live()).collect();
+    let find = |list: &[&Candidate<'_>], id: &SpeakerId| list.iter().any(|candidate| candidate.id == id);
+
+    let stays = present.filter(|present| find(&all, &present.active)).and_then(|present| {
+        let broken = !find(&live, &present.active);
+        // Another speaker on the same node takes over without waiting: nobody on the LAN can tell.
+        let twin = live.iter().find(|other| broken && other.id.node == present.active.node);
+        Some(twin.map_or(&present.active, |twin| twin.id)).cloned()
+    });
+    let promoted = || present.and_then(|present| present.standby.clone()).filter(|standby| find(&live, standby));
+    let best = || live.iter().min_by_key(|candidate| rank(state, demand.vip, candidate, false)).map(|candidate| candidate.id.clone());
+    let twin_first = || {
+        let node = present.map(|present| &present.active.node);
+        live.iter().find(|candidate| Some(&candidate.id.node) == node).map(|candidate| candidate.id.clone())
+    };
+    let Some(active) = stays.or_else(twin_first).or_else(promoted).or_else(best) else {
+        // Nobody else can: a speaker that is about to end goes on as long as it lives.
+        let last = present.filter(|present| network.speakers().get(&present.active).is_some_and(Speaker::is_draining));
+        let reasons = fits.iter().filter_map(|(id, fit)| Some((id.node.clone(), *fit.as_ref().err()?))).collect();
+        return last
+            .map(|last| Placement { standby: None, outgoing: None, ..last.clone() })
+            .ok_or(Unannounced::NoEligibleNode(reasons));
+    };
+    let rest = || live.iter().filter(|candidate| *candidate.id != active);
+    let twin = rest().find(|candidate| candidate.id.node == active.node);
+    let kept = rest().find(|candidate| present.and_then(|present| present.standby.as_ref()) == Some(candidate.id));
+    let next = rest().min_by_key(|candidate| rank(state, demand.vip, candidate, true));
+    let interfaces = all.iter().find(|candidate| *candidate.id == active).map(|candidate| candidate.interfaces.clone());
+    Ok(Placement {
+        standby: twin.or(kept).or(next).map(|candidate| candidate.id.clone()),
+        outgoing: outgoing(state, present, &active),
+        interfaces: interfaces.unwrap_or_default(),
+        active,
+    })
+}
+
+/// Who goes on answering until the new one does: the one that answered until now, if it still can.
+fn outgoing(state: &State, present: Option<&Placement>, active: &SpeakerId) -> Option<SpeakerId> {
+    let present = present?;
+    let before = if present.active == *active { present.outgoing.as_ref()? } else { &present.active };
+    let speaker = state.network.speakers().get(before)?;
+    let answers = (speaker.is_live() || speaker.is_draining()) && !speaker.interfaces.is_empty();
+    (answers && before != active).then(|| before.clone())
+}
+
+/// Whether a speaker may announce a VIP, or why not.
+fn fit<'a>(state: &State, demand: &Demand<'_>, id: &'a SpeakerId, speaker: &'a Speaker) -> Result<Candidate<'a>, &'static str> {
+    let network = &state.network;
+    if !speaker.may_announce() {
+        return Err(if speaker.is_draining() { "its speaker is about to end" } else { "its speaker is lost" });
+    }
+    if let Some(bar) = network.bar(&id.node) {
+        return Err(bar);
+    }
+    if matches!(&demand.reach, Reach::Nodes(nodes) if !nodes.contains(&id.node)) {
+        return Err("no endpoint there can serve, and externalTrafficPolicy is Local");
+    }
+    if speaker.is_unable(demand.vip) {
+        return Err("its speaker could not announce the address");
+    }
+    let none = Labels::new();
+    let labels = network.nodes().get(&id.node).map_or(&none, |node| &node.labels);
+    let covering: Vec<&&AdvertisementSpec> = demand.advertisements.iter().filter(|ad| ad.covers_node(labels)).collect();
+    if covering.is_empty() {
+        return Err("no L2Advertisement selects it");
+    }
+    let everywhere = covering.iter().any(|ad| ad.interfaces.is_empty());
+    let wanted: BTreeSet<InterfaceName> = covering.iter().flat_map(|ad| ad.interfaces.iter().cloned()).collect();
+    let has = |interface: &InterfaceName| everywhere || wanted.contains(interface);
+    // An awaited speaker has not told its interfaces yet.
+    let awaited = !speaker.is_live() && speaker.interfaces.is_empty();
+    if !awaited && !speaker.interfaces.iter().any(|interface| has(&interface.name)) {
+        return Err(if everywhere { "it has no interface that is up" } else { "it has none of the advertised interfaces" });
+    }
+    let preferences = covering.iter().flat_map(|ad| &ad.preferences).filter(|preference| preference.selector.matches(labels));
+    let score = preferences.fold(0u32, |score, preference| score.saturating_add(preference.weight));
+    let interfaces = if everywhere { BTreeSet::new() } else { wanted };
+    Ok(Candidate { id, speaker, score, interfaces })
+}
+
+/// The smaller, the better: more preference, then fewer VIPs, then MetalLB's hash of node and address.
+fn rank(state: &State, vip: Vip, candidate: &Candidate<'_>, standby: bool) -> (u32, usize, [u8; 32], SpeakerId) {
+    let node = &candidate.id.node;
+    let load = if standby { state.network.standby_on(node) } else { state.network.active_on(node) };
+    let hash = Sha256::digest(format!("{node}#{vip}")).into();
+    (u32::MAX.saturating_sub(candidate.score), load, hash, candidate.id.clone())
+}
+
+/// The part that a speaker plays for a VIP, as it is told; `None` = none.
+#[must_use]
+pub fn assignment(state: &State, vip: Vip, speaker: &SpeakerId) -> Option<Assignment> {
+    let placement = state.network.placements().get(&vip)?.as_ref().ok()?;
+    let (role, rank) = if placement.active == *speaker {
+        (Role::Active, 0)
+    } else if placement.outgoing.as_ref() == Some(speaker) {
+        (Role::Active, 1)
+    } else if placement.standby.as_ref() == Some(speaker) {
+        (Role::Standby, 1)
+    } else {
+        return None;
+    };
+    let holders = state.book.holders().get(&vip).into_iter().flatten();
+    let services = holders.filter_map(|holder| Some((holder.clone(), state.book.lease(holder)?.pool.clone()))).collect();
+    Some(Assignment { vip, role, rank, interfaces: placement.interfaces.clone(), services, peers: peers(state, &speaker.node) })
+}
+
+/// All that a speaker is told, by address.
+#[must_use]
+pub fn assignments(state: &State, speaker: &SpeakerId) -> Vec<Assignment> {
+    state.network.placements().keys().filter_map(|vip| assignment(state, *vip, speaker)).collect()
+}
+
+/// The other nodes whose speakers may announce, with their hardware addresses.
+fn peers(state: &State, own: &NodeName) -> BTreeMap<NodeName, BTreeSet<MacAddress>> {
+    let mut peers: BTreeMap<NodeName, BTreeSet<MacAddress>> = BTreeMap::new();
+    let others = state.network.speakers().iter().filter(|(id, speaker)| id.node != *own && speaker.may_announce());
+    for (id, speaker) in others {
+        peers.entry(id.node.clone()).or_default().extend(speaker.interfaces.iter().map(|interface| interface.mac));
+    }
+    peers
+}
+
+#[cfg(test)]
+mod tests;
