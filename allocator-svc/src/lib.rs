@@ -1,1 +1,88 @@
-//! Leases addresses, keeps them in sled and decides which node announces what.
+//! The allocator: it leases addresses, keeps the leases on disk, and decides which node announces what.
+//!
+//! ```text
+//!  grpc/allocator ─┐                                   ┌─ feed (grpc/inspect)
+//!  grpc/inspect  ──┼─► engine ── decide, apply (core/) ─┼─ answers
+//!  grpc/assignment ┘      └── store/ (sled) ── Durable ─┴─ speakers' streams
+//! ```
+//!
+//! Every decision is in [`core`], as functions over plain data; `engine` owns the state and is the only one to change it; nothing leaves
+//! it before `store` has it on disk.
+
+pub mod args;
+pub mod core;
+mod engine;
+pub mod export;
+mod grpc;
+mod logs;
+mod metrics;
+pub mod store;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use mooring_kit::admin::{self, Readiness};
+use mooring_kit::clock::{Clock, wall};
+use mooring_kit::metrics::GrpcMetrics;
+use mooring_kit::server::{self, Api, Listener};
+use mooring_kit::supervise::Supervisor;
+use mooring_kit::tls;
+use mooring_proto::FILE_DESCRIPTOR_SET;
+use mooring_proto::pb::allocator_service_server::AllocatorServiceServer;
+use mooring_proto::pb::assignment_service_server::AssignmentServiceServer;
+use mooring_proto::pb::inspect_service_server::InspectServiceServer;
+use mooring_proto::types::lease::Epoch;
+use mooring_proto::types::time::Mono;
+use tracing::info;
+
+use crate::args::Args;
+use crate::core::{State, apply};
+use crate::engine::Owner;
+use crate::grpc::allocator::Allocator;
+use crate::grpc::assignment::Assignments;
+use crate::grpc::inspect::Inspect;
+use crate::metrics::Metrics;
+use crate::store::LeaseStore;
+
+/// How long open calls and streams have to end after a signal.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs the allocator until a signal or a fault.
+///
+/// # Errors
+/// The records cannot be read or written, or an address cannot be listened at.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    info!(event = "starting", version = env!("CARGO_PKG_VERSION"), config = ?args, "Mooring allocator starting");
+    let clock = Clock::start();
+    let readiness = Readiness::new();
+    let loaded = readiness.handle("store loaded");
+    let mut registry = mooring_kit::metrics::registry(env!("CARGO_PKG_VERSION"));
+    let (metrics, grpc_metrics) = (Metrics::new(&mut registry), GrpcMetrics::new(&mut registry, clock));
+
+    let (store, records) = LeaseStore::open(&args.data_dir)?;
+    let (facts, last) = store::replay(records, Mono::ZERO + args.pool_grace);
+    let mut state = State::new(args.settings());
+    facts.iter().for_each(|fact| apply(&mut state, fact));
+    core::audit(&state).context("the records contradict each other")?;
+
+    let mut supervisor = Supervisor::new();
+    let (engine, owner) = Owner::new(state, store, clock, metrics);
+    let listener = Listener::bind(&args.listen).await?;
+    supervisor.thread("engine", move |stop| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        runtime.block_on(owner.run(next_epoch(last), || loaded.done(), stop.clone()))
+    });
+    let api = Api::new(&[FILE_DESCRIPTOR_SET])
+        .with(AllocatorServiceServer::new(Allocator::new(engine.clone())))
+        .with(AssignmentServiceServer::new(Assignments::new(engine.clone(), supervisor.spawner())))
+        .with(InspectServiceServer::new(Inspect::new(engine, supervisor.spawner(), clock)));
+    let stop = supervisor.stop();
+    supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common)?, grpc_metrics, readiness.clone(), stop));
+    supervisor.task("admin", admin::serve(args.admin, registry, readiness, supervisor.stop()));
+    supervisor.run(DRAIN).await
+}
+
+/// The next leadership: more than the last on disk, and more than any before it even if the disk was lost, as seconds since the Unix epoch.
+fn next_epoch(last: Epoch) -> Epoch {
+    Epoch(last.0.saturating_add(1).max(wall().0 / 1000))
+}

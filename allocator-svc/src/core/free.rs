@@ -127,12 +127,20 @@ impl Segment {
         match self {
             Self::V4 { numbering, free, .. } => {
                 if let Some(number) = vip.v4().and_then(|address| numbering.number(address.to_bits())) {
-                    if is_free { free.insert(number) } else { free.remove(number) };
+                    if is_free {
+                        free.insert(number)
+                    } else {
+                        free.remove(number)
+                    };
                 }
             }
             Self::V6 { free, .. } => {
                 if let Some(bits) = vip.v6().map(Ipv6Addr::to_bits) {
-                    if is_free { free.insert(bits) } else { free.remove(bits) };
+                    if is_free {
+                        free.insert(bits)
+                    } else {
+                        free.remove(bits)
+                    };
                 }
             }
         }

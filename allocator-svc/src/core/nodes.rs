@@ -332,11 +332,7 @@ impl Network {
             }
             Event::VipAnnounced { vip, .. } => self.announced_now(*vip),
             Event::Speaker(event) => self.apply_speaker(event, book),
-            Event::TermBegan(_)
-            | Event::ClaimRefused { .. }
-            | Event::ClaimRetried(_)
-            | Event::ClaimMet(_)
-            | Event::RevisionReached(_) => {}
+            Event::TermBegan(_) | Event::ClaimRefused { .. } | Event::ClaimRetried(_) | Event::ClaimMet(_) | Event::RevisionReached(_) => {}
         }
     }
 
@@ -578,14 +574,17 @@ pub(super) fn said(state: &State, session: SessionId, message: SpeakerMessage, n
     if let SpeakerMessage::Hello(hello) = message {
         return joined(state, session, hello, now);
     }
-    let Some((id, speaker)) = network.sessions.get(&session).and_then(|id| Some((id, network.speakers.get(id)?))) else { return Vec::new() };
+    let Some((id, speaker)) = network.sessions.get(&session).and_then(|id| Some((id, network.speakers.get(id)?))) else {
+        return Vec::new();
+    };
     let heard = |applied| Event::Speaker(SpeakerEvent::Heard { session, applied, at: now.mono });
     let mut events = match message {
         SpeakerMessage::Hello(_) => Vec::new(),
         SpeakerMessage::Heartbeat { applied, .. } => in_force(network, id, speaker, applied, heard(Some(applied))),
         SpeakerMessage::Applied { revision, mut failures } => {
             let mut events = in_force(network, id, speaker, revision, heard(Some(revision)));
-            failures.retain(|vip, _| network.placements.get(vip).into_iter().flatten().flat_map(Placement::speakers).any(|part| part == id));
+            failures
+                .retain(|vip, _| network.placements.get(vip).into_iter().flatten().flat_map(Placement::speakers).any(|part| part == id));
             if !failures.is_empty() {
                 events.retain(|event| !matches!(event, Event::VipAnnounced { vip, .. } if failures.contains_key(vip)));
                 events.push(Event::Speaker(SpeakerEvent::Failed(id.clone(), failures)));

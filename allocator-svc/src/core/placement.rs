@@ -167,9 +167,7 @@ fn choose(state: &State, demand: &Demand<'_>, present: Option<&Placement>) -> Re
         // Nobody else can: a speaker that is about to end goes on as long as it lives.
         let last = present.filter(|present| network.speakers().get(&present.active).is_some_and(Speaker::is_draining));
         let reasons = fits.iter().filter_map(|(id, fit)| Some((id.node.clone(), *fit.as_ref().err()?))).collect();
-        return last
-            .map(|last| Placement { standby: None, outgoing: None, ..last.clone() })
-            .ok_or(Unannounced::NoEligibleNode(reasons));
+        return last.map(|last| Placement { standby: None, outgoing: None, ..last.clone() }).ok_or(Unannounced::NoEligibleNode(reasons));
     };
     let rest = || live.iter().filter(|candidate| *candidate.id != active);
     let twin = rest().find(|candidate| candidate.id.node == active.node);

@@ -225,12 +225,7 @@ impl Book {
 
     /// The Services that hold an address besides this one.
     pub(super) fn others(&self, vip: Vip, service: &ServiceKey) -> impl Iterator<Item = &Lease> {
-        self.holders
-            .get(&vip)
-            .into_iter()
-            .flatten()
-            .filter(move |holder| *holder != service)
-            .filter_map(|holder| self.leases.get(holder))
+        self.holders.get(&vip).into_iter().flatten().filter(move |holder| *holder != service).filter_map(|holder| self.leases.get(holder))
     }
 
     /// The addresses held under a sharing key and a backend key, ascending.
@@ -378,13 +373,10 @@ impl Book {
     /// Builds anew what changed; who holds addresses of a changed pool is looked at again, and so is everybody who waits.
     fn replace_pools(&mut self, configuration: &Configuration, stranded_until: Mono) {
         let wanted: BTreeMap<PoolName, &PoolSpec> = configuration.pools().iter().map(|spec| (spec.name.clone(), spec)).collect();
-        let changed: BTreeSet<PoolName> = self
-            .pools
-            .iter()
-            .filter(|(name, pool)| wanted.get(*name) != Some(&pool.spec()))
-            .map(|(name, _)| name.clone())
-            .collect();
-        let added = wanted.iter().any(|(name, spec)| self.pools.get(name).is_none_or(|pool| pool.spec() != *spec));
+        let is_wanted = |name: &PoolName, pool: &Pool| wanted.get(name) == Some(&pool.spec());
+        let mut changed: BTreeSet<PoolName> =
+            self.pools.iter().filter(|(name, pool)| !is_wanted(name, pool)).map(|(name, _)| name.clone()).collect();
+        changed.extend(wanted.keys().filter(|name| !self.pools.contains_key(*name)).cloned());
         self.pools.retain(|name, _| !changed.contains(name));
         self.segments.retain(|_, (_, name)| !changed.contains(name));
         for (name, spec) in wanted {
@@ -401,13 +393,9 @@ impl Book {
             self.pools.insert(name, pool);
         }
         self.configuration = configuration.clone();
-        let mut affected: Vec<ServiceKey> = changed.iter().filter_map(|name| self.by_pool.get(name)).flatten().cloned().collect();
+        let homeless = self.by_pool.iter().filter(|(name, _)| changed.contains(*name) || !self.pools.contains_key(*name));
+        let mut affected: Vec<ServiceKey> = homeless.flat_map(|(_, services)| services).cloned().collect();
         affected.extend(self.stranded.keys().cloned());
-        if added {
-            // A pool that comes back, or one that takes over addresses, may hold leases that were loaded before it was there.
-            let homeless = self.by_pool.iter().filter(|(name, _)| !self.pools.contains_key(*name)).flat_map(|(_, services)| services);
-            affected.extend(homeless.cloned());
-        }
         for service in affected {
             self.strand_or_not(&service, stranded_until);
             self.make_due(&service);

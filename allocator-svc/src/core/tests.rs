@@ -92,7 +92,8 @@ impl Rig {
     /// What a claim leads to: the addresses with their pool, or the refusal's text.
     pub(crate) fn claim(&mut self, claim: Claim) -> Result<String, String> {
         let service = claim.service.clone();
-        self.command(Command::Allocate { leadership: Leadership::Present, claim: Box::new(claim) }).unwrap();
+        let done = self.command(Command::Allocate { leadership: Leadership::Present, claim: Box::new(claim) });
+        done.map_err(|refusal| refusal.to_string())?;
         self.outcome(&service)
     }
 
@@ -272,8 +273,8 @@ fn a_full_view_releases_whom_it_does_not_name_and_adopts_in_order() {
 fn an_older_term_is_refused_and_changes_nothing() {
     let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/30"])]);
     let allocate = |leadership| Command::Allocate { leadership, claim: Box::new(claim("web")) };
-    rig.command(Command::Reconcile { leadership: Leadership::Term(mooring_proto::types::lease::Term(3)), claims: vec![] }).unwrap();
-    let refused = rig.command(allocate(Leadership::Term(mooring_proto::types::lease::Term(2)))).unwrap_err();
+    rig.command(Command::Reconcile { leadership: Leadership::Term(Term(3)), claims: vec![] }).unwrap();
+    let refused = rig.command(allocate(Leadership::Term(Term(2)))).unwrap_err();
     assert_eq!(refused.to_string(), "term 2 is over: a watcher leads with term 3");
     assert_eq!(rig.held("default/web"), "");
     rig.command(allocate(Leadership::Next)).unwrap();
@@ -294,7 +295,7 @@ fn the_feed_tells_who_changed_and_refuses_what_it_does_not_keep() {
     assert_eq!(keys(one), Ok(vec!["three", "two"]));
     assert_eq!(keys(rig.state.feed().revision()), Ok(vec![]));
     assert_eq!(keys(Revision(7)), Err(Refusal::RevisionNotKept { revision: Revision(7) }));
-    assert_eq!(keys(rig.state.feed().revision().next()).is_err(), true);
+    assert!(keys(rig.state.feed().revision().next()).is_err());
 }
 
 /// What durable facts lead to when they are applied again in a new process.

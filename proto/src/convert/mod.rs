@@ -36,6 +36,14 @@ impl Violations {
         self.0
     }
 
+    /// The same fields, seen from outside: `path` in front of each.
+    #[must_use]
+    pub fn within(self, path: &str) -> Self {
+        let mut outer = Self::default();
+        outer.nest(path, self);
+        outer
+    }
+
     /// Takes over another message's wrong fields, `path` in front of each.
     pub(crate) fn nest(&mut self, path: &str, inner: Self) {
         self.0.extend(inner.0.into_iter().map(|(field, problem)| (format!("{path}.{field}"), problem)));

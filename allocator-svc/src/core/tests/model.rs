@@ -92,7 +92,8 @@ fn nothing_moved_that_could_stay(rig: &Rig, before: &BTreeMap<ServiceKey, Lease>
     before.iter().all(|(service, lease)| {
         let Some(claim) = book.claim(service) else { return true };
         let content = lease.ports == claim.ports && lease.sharing_key == claim.sharing_key && lease.addresses.len() == 1;
-        let plain = claim.requested_addresses.is_empty() && claim.requested_pool.is_none() && claim.families == Families::Single(Family::V4);
+        let plain =
+            claim.requested_addresses.is_empty() && claim.requested_pool.is_none() && claim.families == Families::Single(Family::V4);
         !(plain && content) || book.lease(service).map(|after| &after.addresses) == Some(&lease.addresses)
     })
 }

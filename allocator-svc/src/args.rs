@@ -1,0 +1,82 @@
+//! Flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use mooring_kit::args::{CommonArgs, ListenAddress, bad_flag, duration};
+
+use crate::core::Settings;
+
+/// Leases addresses to Services, keeps them on disk, and decides which node announces what.
+#[derive(Parser, Clone, Debug)]
+#[command(version, about, after_help = EXAMPLES)]
+pub struct Args {
+    /// Where gRPC is served: IP:PORT, or unix:PATH; port 0 picks a port and the log says which.
+    #[arg(long, env = "MOORING_LISTEN", default_value = "127.0.0.1:7470")]
+    pub listen: ListenAddress,
+    /// Where probes and metrics are served, as HTTP.
+    #[arg(long, env = "MOORING_ADMIN", default_value = "127.0.0.1:7472")]
+    pub admin: SocketAddr,
+    /// The folder that holds the records; made if it is not there.
+    #[arg(long, env = "MOORING_DATA_DIR", default_value = "./data", global = true)]
+    pub data_dir: PathBuf,
+    /// How long a node may be silent before its addresses move, such as 800ms.
+    #[arg(long, env = "MOORING_SPEAKER_TTL", default_value = "800ms", value_parser = duration)]
+    pub speaker_ttl: Duration,
+    /// How often a speaker says that it lives, such as 200ms; must be less than the time to live.
+    #[arg(long, env = "MOORING_HEARTBEAT", default_value = "200ms", value_parser = duration)]
+    pub heartbeat: Duration,
+    /// How long after a start the allocator waits for the speakers that announced something, such as 2s.
+    #[arg(long, env = "MOORING_RECOVERY_WINDOW", default_value = "2s", value_parser = duration)]
+    pub recovery_window: Duration,
+    /// How long addresses outlive the pool that they came from, such as 10s.
+    #[arg(long, env = "MOORING_POOL_GRACE", default_value = "10s", value_parser = duration)]
+    pub pool_grace: Duration,
+    /// How many addresses a minute may move to spread the load over the nodes; 0 = none.
+    #[arg(long, env = "MOORING_REBALANCE", default_value_t = 0)]
+    pub rebalance: u32,
+    /// What all services have.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Task>,
+}
+
+const EXAMPLES: &str = "Examples:
+  allocator-svc --data-dir /var/lib/mooring
+  allocator-svc --listen unix:/run/mooring/allocator.sock
+  allocator-svc export --data-dir /var/lib/mooring > records.jsonl";
+
+/// What to do instead of serving.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Task {
+    /// Writes every record that can be read to standard output, one JSON object a line; the allocator must not run.
+    Export,
+    /// Reads records as `export` writes them from standard input into an empty data directory.
+    Import,
+}
+
+impl Args {
+    /// Ends the process with exit code 2 if the flags contradict each other.
+    pub fn check(&self) {
+        self.common.check_exposure::<Self>("listen", &self.listen, self.listen.stays_here());
+        if self.heartbeat.is_zero() || self.speaker_ttl <= self.heartbeat {
+            let (ttl, heartbeat) = (self.speaker_ttl, self.heartbeat);
+            bad_flag::<Self>(&format!("--speaker-ttl {ttl:?} must be longer than --heartbeat {heartbeat:?}, which must not be 0"));
+        }
+    }
+
+    /// What the flags say about decisions.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            speaker_ttl: self.speaker_ttl,
+            recovery_window: self.recovery_window,
+            pool_grace: self.pool_grace,
+            rebalance: self.rebalance,
+        }
+    }
+}

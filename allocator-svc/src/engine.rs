@@ -1,0 +1,415 @@
+//! The one task that owns the state and the records.
+//!
+//! It takes what waits in its mailbox, decides and applies it, writes all of it in one batch, and only then answers, moves the feed on
+//! and wakes the speakers' streams. Readers are never sent a queue: they are woken, and pull what changed since they last did.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mooring_kit::Stop;
+use mooring_kit::clock::{Clock, wall};
+use mooring_kit::mailbox::{Address, Closed, Mailbox, mailbox};
+use mooring_proto::types::assignment::AllocatorMessage;
+use mooring_proto::types::lease::{Epoch, Revision};
+use mooring_proto::types::node::SpeakerId;
+use mooring_proto::types::time::Mono;
+use tokio::sync::{Notify, oneshot, watch};
+use tracing::{debug, info, warn};
+
+use crate::core::nodes::{SpeakerEvent, Untold};
+use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, decide, next_deadline, placement};
+use crate::logs;
+use crate::metrics::{Metrics, Outcome};
+use crate::store::{Durable, LeaseStore};
+
+/// How many requests may wait: 16 full batches, about a tenth of a second of work.
+const DEPTH: usize = 4096;
+
+/// How many requests share one flush.
+const BATCH: usize = 256;
+
+/// After so many full batches in a row deadlines are looked at although more waits.
+const PATIENCE: u32 = 4;
+
+/// How often the gauges are brought up to date at most.
+const OBSERVE: Duration = Duration::from_millis(500);
+
+/// What a caller does with the state once its command is durable, or with the refusal.
+type Then = Box<dyn FnOnce(Result<&State, Refusal>) + Send>;
+
+/// What the engine is asked.
+enum Request {
+    /// A wish, or only a look at the durable state.
+    Do { command: Option<Command>, then: Then },
+    /// A speaker's stream opened: wake it through this when there is something for it.
+    Open { session: SessionId, wake: Arc<Notify> },
+    /// What is there for a speaker's stream?
+    Pull { session: SessionId, reply: oneshot::Sender<Option<AllocatorMessage>> },
+}
+
+/// Where others reach the engine.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    address: Address<Request>,
+    revision: watch::Receiver<Revision>,
+}
+
+/// The engine's own end.
+pub(crate) struct Owner {
+    mailbox: Mailbox<Request>,
+    revision: watch::Sender<Revision>,
+    state: State,
+    store: LeaseStore,
+    clock: Clock,
+    metrics: Metrics,
+    streams: BTreeMap<SessionId, Stream>,
+    full_batches: u32,
+    observed: Mono,
+}
+
+/// A speaker's stream.
+struct Stream {
+    wake: Arc<Notify>,
+    revision: Revision,
+}
+
+impl Engine {
+    /// Carries out a wish and hands its durable outcome to `then`, whose result is returned.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub(crate) async fn command<T: Send + 'static>(
+        &self,
+        command: Command,
+        then: impl FnOnce(Result<&State, Refusal>) -> T + Send + 'static,
+    ) -> Result<T, Closed> {
+        self.ask_with(Some(command), then).await
+    }
+
+    /// Looks at the durable state.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub(crate) async fn ask<T: Send + 'static>(&self, look: impl FnOnce(&State) -> T + Send + 'static) -> Result<T, Closed> {
+        self.ask_with(None, |state| state.ok().map(look)).await?.ok_or(Closed)
+    }
+
+    async fn ask_with<T: Send + 'static>(
+        &self,
+        command: Option<Command>,
+        then: impl FnOnce(Result<&State, Refusal>) -> T + Send + 'static,
+    ) -> Result<T, Closed> {
+        let (sender, receiver) = oneshot::channel();
+        let then: Then = Box::new(move |outcome| {
+            if sender.send(then(outcome)).is_err() {
+                debug!("a caller did not wait for its answer");
+            }
+        });
+        self.address.send(Request::Do { command, then }).await?;
+        receiver.await.map_err(|_ended| Closed)
+    }
+
+    /// Announces a stream, and returns what wakes it.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub(crate) async fn open(&self, session: SessionId) -> Result<Arc<Notify>, Closed> {
+        let wake = Arc::new(Notify::new());
+        self.address.send(Request::Open { session, wake: Arc::clone(&wake) }).await?;
+        Ok(wake)
+    }
+
+    /// What there is for a stream; `None` = nothing.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub(crate) async fn pull(&self, session: SessionId) -> Result<Option<AllocatorMessage>, Closed> {
+        let (reply, receiver) = oneshot::channel();
+        self.address.send(Request::Pull { session, reply }).await?;
+        receiver.await.map_err(|_ended| Closed)
+    }
+
+    /// Tells of each new revision of the feed.
+    pub(crate) fn revisions(&self) -> watch::Receiver<Revision> {
+        self.revision.clone()
+    }
+}
+
+impl Owner {
+    /// An engine over records that were read; its leadership begins with [`Owner::run`].
+    pub(crate) fn new(state: State, store: LeaseStore, clock: Clock, metrics: Metrics) -> (Engine, Self) {
+        let (address, mailbox) = mailbox(DEPTH);
+        let (sender, receiver) = watch::channel(Revision::default());
+        let owner = Self {
+            mailbox,
+            revision: sender,
+            state,
+            store,
+            clock,
+            metrics,
+            streams: BTreeMap::new(),
+            full_batches: 0,
+            observed: Mono::ZERO,
+        };
+        (Engine { address, revision: receiver }, owner)
+    }
+
+    /// Begins a leadership, then works until asked to stop.
+    ///
+    /// # Errors
+    /// The disk fails: what is on it is then not known, and the process must end.
+    pub(crate) async fn run(mut self, epoch: Epoch, ready: impl FnOnce(), stop: Stop) -> anyhow::Result<()> {
+        self.turn(vec![Event::EpochBegan(epoch)], Vec::new())?;
+        ready();
+        loop {
+            let deadline = next_deadline(&self.state);
+            let letters = tokio::select! {
+                letters = self.mailbox.take(BATCH) => letters,
+                () = wait(self.clock, deadline) => Vec::new(),
+                () = stop.cancelled() => break,
+            };
+            self.turn(Vec::new(), letters)?;
+        }
+        self.mailbox.close();
+        let rest = self.mailbox.take_now(DEPTH);
+        self.turn(Vec::new(), rest)
+    }
+
+    /// One batch: decide, write, answer.
+    fn turn(&mut self, facts: Vec<Event>, letters: Vec<Request>) -> anyhow::Result<()> {
+        let mut batch = Vec::new();
+        let mut answers: Vec<(Result<(), Refusal>, Then)> = Vec::new();
+        let mut pulls = Vec::new();
+        let full = letters.len() == BATCH;
+        self.metrics.batch.observe(f64::from(u32::try_from(letters.len()).unwrap_or(u32::MAX)));
+        for fact in facts {
+            self.take(fact, &mut batch);
+        }
+        for letter in letters {
+            match letter {
+                Request::Do { command: None, then } => answers.push((Ok(()), then)),
+                Request::Do { command: Some(command), then } => answers.push((self.carry_out(command, &mut batch), then)),
+                Request::Open { session, wake } => {
+                    self.streams.insert(session, Stream { wake, revision: Revision::default() });
+                }
+                Request::Pull { session, reply } => pulls.push((session, reply)),
+            }
+        }
+        // What waits in the mailbox may be the heartbeat that a deadline is about, so it is heard first.
+        self.full_batches = if full { self.full_batches.saturating_add(1) } else { 0 };
+        if !full || self.full_batches >= PATIENCE {
+            self.full_batches = 0;
+            self.settle(&mut batch, self.now().mono);
+        }
+        if let Some(revision) = self.state.feed().next() {
+            self.take(Event::RevisionReached(revision), &mut batch);
+        }
+        let began = self.clock.now();
+        let durable = self.store.append(&batch)?;
+        if !batch.is_empty() {
+            self.metrics.flush_seconds.observe(self.clock.now().saturating_since(began).as_secs_f64());
+        }
+        self.publish(durable, answers, pulls);
+        Ok(())
+    }
+
+    /// Sends what the batch led to; only what is on disk can be sent.
+    fn publish(
+        &mut self,
+        _durable: Durable,
+        answers: Vec<(Result<(), Refusal>, Then)>,
+        pulls: Vec<(SessionId, oneshot::Sender<Option<AllocatorMessage>>)>,
+    ) {
+        for (outcome, then) in answers {
+            then(outcome.map(|()| &self.state));
+        }
+        for (session, reply) in pulls {
+            if reply.send(self.tell(session)).is_err() {
+                debug!("a stream did not wait for its assignments");
+            }
+        }
+        let revision = self.state.feed().revision();
+        self.revision.send_if_modified(|before| std::mem::replace(before, revision) != revision);
+        let network = self.state.network();
+        self.streams.retain(|session, stream| {
+            let Some(speaker) = network.speaker_of(*session) else { return Arc::strong_count(&stream.wake) > 1 };
+            if network.untold(speaker).is_some() {
+                stream.wake.notify_one();
+            }
+            true
+        });
+        if self.clock.now().saturating_since(self.observed) >= OBSERVE {
+            self.observed = self.clock.now();
+            self.metrics.observe(&self.state);
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: self.clock.now(), wall: wall() }
+    }
+
+    /// One command and all that follows from it at once; deadlines are another matter.
+    fn carry_out(&mut self, command: Command, batch: &mut Vec<Event>) -> Result<(), Refusal> {
+        for event in decide(&self.state, command, self.now())? {
+            self.take(event, batch);
+        }
+        self.settle(batch, Mono::ZERO);
+        Ok(())
+    }
+
+    /// Does the work that is due by then.
+    fn settle(&mut self, batch: &mut Vec<Event>, by: Mono) {
+        while next_deadline(&self.state).is_some_and(|deadline| deadline <= by) {
+            let events = decide(&self.state, Command::Tick, self.now()).unwrap_or_default();
+            if events.is_empty() {
+                return;
+            }
+            for event in events {
+                self.take(event, batch);
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event, batch: &mut Vec<Event>) {
+        self.perform(&event);
+        apply(&mut self.state, &event);
+        batch.push(event);
+    }
+
+    /// What there is for a stream. Its revisions count its messages, so that a lost one is noticed.
+    fn tell(&mut self, session: SessionId) -> Option<AllocatorMessage> {
+        let speaker = self.state.network().speaker_of(session)?.clone();
+        let untold = self.state.network().untold(&speaker)?;
+        let stream = self.streams.get_mut(&session)?;
+        stream.revision = stream.revision.next();
+        let revision = stream.revision;
+        let message = message(&self.state, &speaker, untold, revision);
+        let vips = match &message {
+            AllocatorMessage::Snapshot { assignments: list, .. } | AllocatorMessage::Delta { upserts: list, .. } => {
+                list.iter().map(|assignment| assignment.vip).collect()
+            }
+            AllocatorMessage::HeartbeatAck { .. } | AllocatorMessage::Goodbye { .. } => Default::default(),
+        };
+        apply(&mut self.state, &Event::Speaker(SpeakerEvent::Told { session, revision, vips }));
+        Some(message)
+    }
+
+    /// Tells people of a fact, in the log and the metrics. The state is as it was before the fact.
+    fn perform(&self, event: &Event) {
+        match event {
+            Event::EpochBegan(epoch) => info!(event = logs::EPOCH_BEGAN, %epoch, "leading"),
+            Event::TermBegan(term) => info!(event = logs::TERM_BEGAN, %term, "a watcher leads"),
+            Event::ConfigurationReplaced { configuration, .. } => {
+                let (pools, advertisements) = (configuration.pools().len(), configuration.advertisements().len());
+                info!(event = logs::CONFIG_REPLACED, pools, advertisements, "the configuration is now another one");
+            }
+            Event::LeaseGranted(lease) => {
+                self.metrics.claim(Outcome::Granted);
+                let before = self.state.book().lease(&lease.service);
+                if before.map(|before| &before.addresses) != Some(&lease.addresses) {
+                    let ip = lease.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+                    info!(event = logs::LEASE_GRANTED, service = %lease.service, ip, pool = %lease.pool, "granted");
+                }
+            }
+            Event::LeaseReleased(service) => info!(event = logs::LEASE_RELEASED, %service, "released"),
+            Event::ClaimRefused { service, refusal } => {
+                self.metrics.claim(Outcome::Refused);
+                info!(event = logs::CLAIM_REFUSED, %service, reason = %refusal.reason(), "{refusal}");
+            }
+            Event::ViewReconciled => info!(event = logs::VIEW_RECONCILED, "a watcher's full view is in"),
+            Event::RecoveryEnded => info!(event = logs::RECOVERY_ENDED, "waiting for no speaker any more"),
+            Event::VipPlaced { vip, placement: Ok(now) } => {
+                let before = self.state.network().placements().get(vip).and_then(|placed| placed.as_ref().ok());
+                self.placed(&vip.to_string(), before, now);
+            }
+            Event::VipPlaced { vip, placement: Err(reason) } => {
+                info!(event = logs::VIP_UNANNOUNCED, ip = %vip, %reason, "announced by nobody");
+            }
+            Event::Speaker(event) => self.perform_speaker(event),
+            Event::ClaimMade(_)
+            | Event::ClaimForgotten(_)
+            | Event::ClaimRetried(_)
+            | Event::ClaimMet(_)
+            | Event::NodesReplaced(_)
+            | Event::BackendsReported(_)
+            | Event::VipDropped(_)
+            | Event::VipKept(_)
+            | Event::VipAnnounced { .. }
+            | Event::RevisionReached(_) => debug!(?event, "decided"),
+        }
+    }
+
+    fn placed(&self, ip: &str, before: Option<&Placement>, now: &Placement) {
+        if before.is_some_and(|before| before.active == now.active) {
+            return;
+        }
+        let standby = now.standby.as_ref().map(ToString::to_string).unwrap_or_default();
+        let from = before.map(|before| before.active.to_string()).unwrap_or_default();
+        if before.is_some() {
+            self.metrics.moved();
+        }
+        info!(event = logs::VIP_PLACED, ip, node = %now.active.node, instance = %now.active.instance, standby, from, "announced from this node");
+    }
+
+    fn perform_speaker(&self, event: &SpeakerEvent) {
+        match event {
+            SpeakerEvent::Joined { hello, .. } => {
+                let (speaker, held) = (&hello.speaker, hello.held.len());
+                info!(event = logs::SPEAKER_JOINED, node = %speaker.node, instance = %speaker.instance, held, "said hello");
+            }
+            SpeakerEvent::Returned(speaker) => {
+                info!(event = logs::SPEAKER_RETURNED, node = %speaker.node, instance = %speaker.instance, "heard again");
+            }
+            SpeakerEvent::InterfacesChanged(speaker, interfaces) => {
+                let names = interfaces.iter().map(|interface| interface.name.as_str()).collect::<Vec<_>>().join(",");
+                info!(event = logs::INTERFACES_CHANGED, node = %speaker.node, interface = names, "its interfaces are now these");
+            }
+            SpeakerEvent::Failed(speaker, failures) => {
+                for (ip, reason) in failures {
+                    warn!(event = logs::ANNOUNCE_FAILED, node = %speaker.node, %ip, reason, "cannot announce");
+                }
+            }
+            SpeakerEvent::ConflictSeen { vip, conflict } => {
+                self.metrics.conflict();
+                let (mac, interface, node) = (&conflict.mac, &conflict.interface, &conflict.node);
+                warn!(event = logs::ADDRESS_CONFLICT, ip = %vip, %mac, %interface, %node, "another machine claims the address");
+            }
+            SpeakerEvent::DrainBegan(speaker) => {
+                info!(event = logs::SPEAKER_DRAINING, node = %speaker.node, instance = %speaker.instance, "about to end");
+            }
+            SpeakerEvent::GraceBegan(speaker, _) => {
+                info!(event = logs::SPEAKER_GRACE, node = %speaker.node, instance = %speaker.instance, "its stream ended");
+            }
+            SpeakerEvent::Lost(speaker) => {
+                warn!(event = logs::SPEAKER_LOST, node = %speaker.node, instance = %speaker.instance, "given up, its addresses move");
+            }
+            SpeakerEvent::Heard { .. } | SpeakerEvent::Told { .. } => {}
+        }
+    }
+}
+
+async fn wait(clock: Clock, deadline: Option<Mono>) {
+    match deadline {
+        Some(deadline) => clock.wait_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn message(state: &State, speaker: &SpeakerId, untold: Untold, revision: Revision) -> AllocatorMessage {
+    match untold {
+        Untold::Snapshot => {
+            AllocatorMessage::Snapshot { epoch: state.epoch(), revision, assignments: placement::assignments(state, speaker) }
+        }
+        Untold::Delta(vips) => {
+            let (mut upserts, mut removals) = (Vec::new(), Vec::new());
+            for vip in vips {
+                match placement::assignment(state, vip, speaker) {
+                    Some(assignment) => upserts.push(assignment),
+                    None => removals.push(vip),
+                }
+            }
+            AllocatorMessage::Delta { revision, upserts, removals }
+        }
+    }
+}

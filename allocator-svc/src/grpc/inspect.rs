@@ -1,0 +1,345 @@
+//! InspectService: what the allocator knows, in pages, and the feed.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::pin::Pin;
+
+use mooring_kit::supervise::Spawner;
+use mooring_proto::convert::{self, Violations};
+use mooring_proto::pb;
+use mooring_proto::pb::inspect_service_server::InspectService;
+use mooring_proto::pb::watch_leases_response::Message;
+use mooring_proto::reason::Reason;
+use mooring_proto::status::WireRefusal;
+use mooring_proto::types::address::{Family, Vip};
+use mooring_proto::types::lease::Revision;
+use mooring_proto::types::node::NodeName;
+use mooring_proto::types::pool::PoolName;
+use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::time::Mono;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{ending, refused};
+use crate::core::State;
+use crate::core::nodes::{Liveness, Speaker};
+use crate::engine::Engine;
+use mooring_kit::clock::Clock;
+
+/// How many Services a message of the feed has at most, so that it stays well under 4 MiB.
+const PART: usize = 500;
+
+/// How many messages may wait for a reader of the feed; what more there is stays in the state, coalesced.
+const DEPTH: usize = 4;
+
+/// The service.
+pub(crate) struct Inspect {
+    engine: Engine,
+    spawner: Spawner,
+    clock: Clock,
+}
+
+impl Inspect {
+    pub(crate) fn new(engine: Engine, spawner: Spawner, clock: Clock) -> Self {
+        Self { engine, spawner, clock }
+    }
+
+    async fn ask<T: Send + 'static>(&self, look: impl FnOnce(&State) -> T + Send + 'static) -> Result<T, Status> {
+        self.engine.ask(look).await.map_err(ending)
+    }
+}
+
+/// A page of a map: what comes after the token, and the token of the next page.
+fn page<K: Ord + ToString, V>(
+    map: &BTreeMap<K, V>,
+    after: Option<K>,
+    size: usize,
+    keep: impl Fn(&K, &V) -> bool,
+) -> (Vec<(&K, &V)>, String) {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut found = map.range((from, Bound::Unbounded)).filter(|(key, value)| keep(key, value));
+    let page: Vec<_> = found.by_ref().take(size).collect();
+    let next = found.next().and(page.last()).map(|(key, _)| key.to_string()).unwrap_or_default();
+    (page, next)
+}
+
+/// Where a page begins; an empty token is the start.
+fn token<K>(text: &str, parse: impl Fn(&str) -> Option<K>) -> Result<Option<K>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    parse(text).map(Some).ok_or_else(|| Violations::one("page_token", format!("{text:?} is no token of this list")).into())
+}
+
+#[tonic::async_trait]
+impl InspectService for Inspect {
+    type WatchLeasesStream = Pin<Box<dyn Stream<Item = Result<pb::WatchLeasesResponse, Status>> + Send>>;
+
+    async fn get_lease(&self, request: Request<pb::GetLeaseRequest>) -> Result<Response<pb::GetLeaseResponse>, Status> {
+        let pb::GetLeaseRequest { namespace, name } = request.into_inner();
+        let service = ServiceKey::new(&namespace, &name).map_err(|error| Violations::one("name", error.to_string()))?;
+        let key = service.clone();
+        let known = move |state: &State| state.book().lease(&key).is_some() || state.book().claim(&key).is_some();
+        let look = move |state: &State| known(state).then(|| service_state(state, &service)).ok_or(service);
+        let state = self.ask(look).await?.map_err(|service| {
+            Status::from(WireRefusal::new(Reason::UnknownService, format!("{service} holds and claims nothing")).with("service", service))
+        })?;
+        Ok(Response::new(pb::GetLeaseResponse { state: Some(state) }))
+    }
+
+    async fn list_leases(&self, request: Request<pb::ListLeasesRequest>) -> Result<Response<pb::ListLeasesResponse>, Status> {
+        let request = request.into_inner();
+        let after = token(&request.page_token, |text| text.parse::<ServiceKey>().ok())?;
+        let size = convert::page_size(request.page_size);
+        let look = move |state: &State| {
+            let wanted = |key: &ServiceKey, _: &_| request.namespace.is_empty() || key.namespace() == request.namespace;
+            let (page, next_page_token) = page(state.book().leases(), after, size, wanted);
+            pb::ListLeasesResponse { leases: page.into_iter().map(|(_, lease)| lease.into()).collect(), next_page_token }
+        };
+        self.ask(look).await.map(Response::new)
+    }
+
+    async fn watch_leases(&self, request: Request<pb::WatchLeasesRequest>) -> Result<Response<Self::WatchLeasesStream>, Status> {
+        let from = Revision(request.into_inner().from_revision);
+        let (reader, receiver) = mpsc::channel(DEPTH);
+        let mut feed = Feed { engine: self.engine.clone(), at: from, reader };
+        if from == Revision::default() {
+            feed.at = self.ask(|state| state.feed().revision()).await?;
+        }
+        let first = if from == Revision::default() { feed.snapshot().await? } else { feed.delta().await? };
+        let stop = self.spawner.stop();
+        let run = async move {
+            tokio::select! {
+                () = feed.run(first) => {}
+                () = stop.cancelled() => {}
+            }
+            Ok(())
+        };
+        self.spawner.task("lease feed", run).await;
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn list_pools(&self, request: Request<pb::ListPoolsRequest>) -> Result<Response<pb::ListPoolsResponse>, Status> {
+        let request = request.into_inner();
+        let (after, size) = (token(&request.page_token, PoolName::new)?, convert::page_size(request.page_size));
+        let look = move |state: &State| {
+            let (page, next_page_token) = page(state.book().pools(), after, size, |_, _| true);
+            let clamp = |count: u128| u64::try_from(count).unwrap_or(u64::MAX).min(i64::MAX.unsigned_abs());
+            let pools = page.into_iter().map(|(_, pool)| pb::PoolState {
+                pool: Some(pool.spec().into()),
+                assigned_ipv4: clamp(pool.count(Family::V4).assigned),
+                assigned_ipv6: clamp(pool.count(Family::V6).assigned),
+                available_ipv4: clamp(pool.available(Family::V4)),
+                available_ipv6: clamp(pool.available(Family::V6)),
+            });
+            pb::ListPoolsResponse { pools: pools.collect(), next_page_token }
+        };
+        self.ask(look).await.map(Response::new)
+    }
+
+    async fn list_nodes(&self, request: Request<pb::ListNodesRequest>) -> Result<Response<pb::ListNodesResponse>, Status> {
+        let request = request.into_inner();
+        let (after, size) = (token(&request.page_token, NodeName::new)?, convert::page_size(request.page_size));
+        let now = self.clock.now();
+        let look = move |state: &State| {
+            let network = state.network();
+            let names = network.nodes().keys().chain(network.speakers().keys().map(|speaker| &speaker.node));
+            let names: BTreeMap<NodeName, ()> = names.map(|name| (name.clone(), ())).collect();
+            let (page, next_page_token) = page(&names, after, size, |_, ()| true);
+            let nodes = page.into_iter().map(|(name, ())| node_state(state, name, now)).collect();
+            pb::ListNodesResponse { nodes, next_page_token }
+        };
+        self.ask(look).await.map(Response::new)
+    }
+
+    async fn list_assignments(
+        &self,
+        request: Request<pb::ListAssignmentsRequest>,
+    ) -> Result<Response<pb::ListAssignmentsResponse>, Status> {
+        let request = request.into_inner();
+        let after = token(&request.page_token, |text| text.parse::<Vip>().ok())?;
+        let (size, node) = (convert::page_size(request.page_size), NodeName::new(&request.node));
+        let look = move |state: &State| {
+            let (page, next_page_token) = page(state.network().placements(), after, size, |_, placed| {
+                let parts = placed.iter().flat_map(crate::core::Placement::speakers);
+                node.is_none() || parts.map(|speaker| &speaker.node).any(|part| Some(part) == node.as_ref())
+            });
+            let assignments = page.into_iter().map(|(vip, _)| assignment_state(state, *vip)).collect();
+            pb::ListAssignmentsResponse { assignments, next_page_token }
+        };
+        self.ask(look).await.map(Response::new)
+    }
+}
+
+/// A reader of the feed.
+struct Feed {
+    engine: Engine,
+    at: Revision,
+    reader: mpsc::Sender<Result<pb::WatchLeasesResponse, Status>>,
+}
+
+impl Feed {
+    /// Sends what was gathered, then each change, until the reader goes.
+    async fn run(mut self, first: Vec<pb::WatchLeasesResponse>) {
+        let mut revisions = self.engine.revisions();
+        let mut messages = Ok(first);
+        loop {
+            let (list, last) = match messages {
+                Ok(list) => (list, None),
+                Err(status) => (Vec::new(), Some(Err(status))),
+            };
+            let ends = last.is_some();
+            for message in list.into_iter().map(Ok).chain(last) {
+                if self.reader.send(message).await.is_err() {
+                    return;
+                }
+            }
+            if ends {
+                return;
+            }
+            let newer = revisions.wait_for(|revision| *revision > self.at);
+            tokio::select! {
+                newer = newer => if newer.is_err() { return },
+                () = self.reader.closed() => return,
+            }
+            messages = self.delta().await;
+        }
+    }
+
+    /// All Services' states, in parts.
+    async fn snapshot(&mut self) -> Result<Vec<pb::WatchLeasesResponse>, Status> {
+        let look = |state: &State| {
+            let book = state.book();
+            let mut keys: Vec<&ServiceKey> = book.leases().keys().chain(book.claims().keys()).collect();
+            keys.sort();
+            keys.dedup();
+            let states: Vec<pb::ServiceState> = keys.into_iter().map(|service| service_state(state, service)).collect();
+            (state.epoch(), state.term(), state.feed().revision(), states)
+        };
+        let (epoch, term, revision, states) = self.engine.ask(look).await.map_err(ending)?;
+        self.at = revision;
+        let part = |services: Vec<pb::ServiceState>| pb::LeaseSnapshot {
+            epoch: epoch.0,
+            term: term.0,
+            revision: revision.0,
+            services,
+            complete: false,
+        };
+        let mut parts: Vec<pb::LeaseSnapshot> = states.chunks(PART).map(|services| part(services.to_vec())).collect();
+        let mut last = parts.pop().unwrap_or_else(|| part(Vec::new()));
+        last.complete = true;
+        parts.push(last);
+        Ok(parts.into_iter().map(|part| pb::WatchLeasesResponse { message: Some(Message::Snapshot(part)) }).collect())
+    }
+
+    /// What changed since this reader's revision; in several messages of one revision if it is much.
+    async fn delta(&mut self) -> Result<Vec<pb::WatchLeasesResponse>, Status> {
+        let from = self.at;
+        let look = move |state: &State| {
+            let changed = state.feed().since(from)?;
+            let (mut upserts, mut removals) = (Vec::new(), Vec::new());
+            for service in changed {
+                if state.book().lease(service).is_some() || state.book().claim(service).is_some() {
+                    upserts.push(service_state(state, service));
+                } else {
+                    removals.push(convert::service_ref(service));
+                }
+            }
+            Ok((state.feed().revision(), upserts, removals))
+        };
+        let (revision, upserts, removals) = self.engine.ask(look).await.map_err(ending)?.map_err(|refusal| refused(&refusal))?;
+        self.at = revision;
+        let mut deltas: Vec<pb::LeaseDelta> = upserts
+            .chunks(PART)
+            .map(|upserts| pb::LeaseDelta { revision: revision.0, upserts: upserts.to_vec(), removals: Vec::new() })
+            .collect();
+        if !removals.is_empty() {
+            deltas.push(pb::LeaseDelta { revision: revision.0, upserts: Vec::new(), removals });
+        }
+        Ok(deltas.into_iter().map(|delta| pb::WatchLeasesResponse { message: Some(Message::Delta(delta)) }).collect())
+    }
+}
+
+/// All that is known of one Service.
+fn service_state(state: &State, service: &ServiceKey) -> pb::ServiceState {
+    let book = state.book();
+    let lease = book.lease(service);
+    let refusal = book.refusal(service).map(|refusal| pb::Refusal { reason: refusal.reason().to_string(), message: refusal.to_string() });
+    let vips = lease.into_iter().flat_map(|lease| &lease.addresses);
+    pb::ServiceState {
+        service: Some(convert::service_ref(service)),
+        lease: lease.map(Into::into),
+        refusal,
+        announcements: vips.map(|vip| announcement(state, *vip)).collect(),
+    }
+}
+
+fn announcement(state: &State, vip: Vip) -> pb::Announcement {
+    let assignment = assignment_state(state, vip);
+    pb::Announcement {
+        vip: assignment.vip,
+        node: assignment.node,
+        interfaces: assignment.interfaces,
+        reason: assignment.reason,
+        conflict_mac: assignment.conflict_mac,
+    }
+}
+
+fn assignment_state(state: &State, vip: Vip) -> pb::AssignmentState {
+    let network = state.network();
+    let holders = state.book().holders().get(&vip).into_iter().flatten();
+    let pool = holders.clone().find_map(|service| state.book().lease(service)).map(|lease| lease.pool.to_string());
+    let known = pb::AssignmentState {
+        vip: vip.to_string(),
+        services: holders.map(ToString::to_string).collect(),
+        pool: pool.unwrap_or_default(),
+        conflict_mac: network.conflict(vip).map(|conflict| conflict.mac.to_string()).unwrap_or_default(),
+        ..pb::AssignmentState::default()
+    };
+    match network.placements().get(&vip) {
+        Some(Ok(placement)) => pb::AssignmentState {
+            node: placement.active.node.to_string(),
+            instance: placement.active.instance.to_string(),
+            standby_node: placement.standby.as_ref().map(|standby| standby.node.to_string()).unwrap_or_default(),
+            standby_instance: placement.standby.as_ref().map(|standby| standby.instance.to_string()).unwrap_or_default(),
+            interfaces: placement.interfaces.iter().map(ToString::to_string).collect(),
+            announced: network.is_announced(vip),
+            ..known
+        },
+        Some(Err(reason)) => pb::AssignmentState { reason: reason.to_string(), ..known },
+        None => known,
+    }
+}
+
+fn node_state(state: &State, name: &NodeName, now: Mono) -> pb::NodeState {
+    let network = state.network();
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let speakers = network.speakers().iter().filter(|(speaker, _)| speaker.node == *name);
+    pb::NodeState {
+        name: name.to_string(),
+        ineligible_reason: network.bar(name).unwrap_or_default().to_owned(),
+        speakers: speakers.map(|(id, speaker)| speaker_state(id.instance.as_str(), speaker, now)).collect(),
+        active: count(network.active_on(name)),
+        standby: count(network.standby_on(name)),
+    }
+}
+
+fn speaker_state(instance: &str, speaker: &Speaker, now: Mono) -> pb::SpeakerState {
+    let liveness = match speaker.liveness {
+        Liveness::Live => pb::SpeakerLiveness::Live,
+        Liveness::Grace(_) => pb::SpeakerLiveness::Grace,
+        Liveness::Draining => pb::SpeakerLiveness::Draining,
+        Liveness::Lost => pb::SpeakerLiveness::Lost,
+        Liveness::Awaited => pb::SpeakerLiveness::Awaited,
+    };
+    pb::SpeakerState {
+        instance: instance.to_owned(),
+        boot_id: speaker.boot_id.clone(),
+        liveness: liveness.into(),
+        heard_ms_ago: u64::try_from(now.saturating_since(speaker.heard).as_millis()).unwrap_or(u64::MAX),
+        interfaces: convert::interfaces_to_pb(&speaker.interfaces),
+        applied_revision: speaker.applied.0,
+    }
+}

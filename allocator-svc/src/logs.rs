@@ -1,0 +1,38 @@
+//! The names of log events.
+
+/// A Service holds addresses, new or others than before.
+pub(crate) const LEASE_GRANTED: &str = "leaseGranted";
+/// A Service holds nothing any more.
+pub(crate) const LEASE_RELEASED: &str = "leaseReleased";
+/// A claim is not met.
+pub(crate) const CLAIM_REFUSED: &str = "claimRefused";
+/// The configuration is now another one.
+pub(crate) const CONFIG_REPLACED: &str = "configReplaced";
+/// This allocator leads.
+pub(crate) const EPOCH_BEGAN: &str = "epochBegan";
+/// A watcher leads.
+pub(crate) const TERM_BEGAN: &str = "termBegan";
+/// A watcher's full view is in.
+pub(crate) const VIEW_RECONCILED: &str = "viewReconciled";
+/// A VIP has a node.
+pub(crate) const VIP_PLACED: &str = "vipPlaced";
+/// A VIP has no node.
+pub(crate) const VIP_UNANNOUNCED: &str = "vipUnannounced";
+/// A speaker came.
+pub(crate) const SPEAKER_JOINED: &str = "speakerJoined";
+/// A speaker's stream broke, and it has a moment to come back.
+pub(crate) const SPEAKER_GRACE: &str = "speakerGrace";
+/// A speaker is gone.
+pub(crate) const SPEAKER_LOST: &str = "speakerLost";
+/// A speaker that was given up is heard again.
+pub(crate) const SPEAKER_RETURNED: &str = "speakerReturned";
+/// A speaker is about to end.
+pub(crate) const SPEAKER_DRAINING: &str = "speakerDraining";
+/// A speaker's interfaces are now others.
+pub(crate) const INTERFACES_CHANGED: &str = "interfacesChanged";
+/// A speaker cannot announce a VIP.
+pub(crate) const ANNOUNCE_FAILED: &str = "announceFailed";
+/// A stranger claims a VIP.
+pub(crate) const ADDRESS_CONFLICT: &str = "addressConflict";
+/// All speakers that were there before the start have come back, or are given up.
+pub(crate) const RECOVERY_ENDED: &str = "recoveryEnded";

@@ -1,0 +1,208 @@
+//! One tree of sled, one writer, group commit.
+//!
+//! sled's own flush ends in `sync_file_range`, which neither writes the file's size nor empties the disk's cache, so each flush is
+//! followed by `fdatasync` on sled's file.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::Durable;
+use super::codec::{self, Record, RecordError, SCHEMA};
+use crate::core::{Event, Placement};
+use mooring_proto::types::lease::{Epoch, Term};
+use mooring_proto::types::time::Mono;
+
+/// Memory for sled's page cache, in bytes: all records of a large cluster are a few megabytes.
+const CACHE: u64 = 64 << 20;
+
+/// The name of sled's file in its folder.
+const SLED_FILE: &str = "db";
+
+/// The store could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it.
+    #[error("data directory {0} is in use by another allocator")]
+    InUse(PathBuf),
+    /// sled could not open it.
+    #[error("could not open the records in {path}")]
+    Open {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: sled::Error,
+    },
+    /// A record is damaged.
+    #[error("a record in {path} cannot be read; `allocator-svc export --data-dir {path}` writes out the others", path = path.display())]
+    Damaged {
+        /// The folder.
+        path: PathBuf,
+        /// Which, and how.
+        source: RecordError,
+    },
+    /// sled could not read.
+    #[error("could not read the records")]
+    Read(#[source] sled::Error),
+    /// sled could not write.
+    #[error("could not flush {records} records")]
+    Flush {
+        /// How many.
+        records: usize,
+        /// Why.
+        source: sled::Error,
+    },
+    /// The disk could not be made to keep what was written.
+    #[error("could not sync {records} records to the disk")]
+    Sync {
+        /// How many.
+        records: usize,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The records, open for this process alone.
+#[derive(Debug)]
+pub struct LeaseStore {
+    tree: sled::Db,
+    file: File,
+}
+
+impl LeaseStore {
+    /// Opens the records in a folder, which is made if it is not there, and checks each of them.
+    ///
+    /// # Errors
+    /// Another process has them, one is damaged or of a newer build, or the disk fails.
+    pub fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
+        let store = Self::open_unchecked(path)?;
+        let damaged = |source| StoreError::Damaged { path: path.to_owned(), source };
+        let records = store.scan()?.into_iter().collect::<Result<Vec<Record>, RecordError>>().map_err(damaged)?;
+        if !records.iter().any(|record| matches!(record, Record::Schema(_))) {
+            store.write(&[Record::Schema(SCHEMA)], &[])?;
+        }
+        Ok((store, records))
+    }
+
+    /// Opens the records without looking at them.
+    ///
+    /// # Errors
+    /// Another process has them, or the disk fails.
+    pub fn open_unchecked(path: &Path) -> Result<Self, StoreError> {
+        // sled says it in words only.
+        let failed = |source: sled::Error| {
+            let locked = source.to_string().contains("could not acquire lock");
+            if locked { StoreError::InUse(path.to_owned()) } else { StoreError::Open { path: path.to_owned(), source } }
+        };
+        let tree = sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(None).open().map_err(failed)?;
+        let file = File::open(path.join(SLED_FILE)).map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })?;
+        Ok(Self { tree, file })
+    }
+
+    /// Every record, or what is wrong with it.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn scan(&self) -> Result<Vec<Result<Record, RecordError>>, StoreError> {
+        let read = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
+            let (key, bytes) = entry.map_err(StoreError::Read)?;
+            Ok(Record::decode(&key, &bytes))
+        };
+        self.tree.iter().map(read).collect()
+    }
+
+    /// Writes what of these facts must outlive the process, in one batch, and returns once the disk has it. Facts that need not outlive
+    /// it cost nothing.
+    ///
+    /// # Errors
+    /// The disk fails. What is on it then is not known: the process must end and read it again.
+    pub fn append(&self, events: &[Event]) -> Result<Durable, StoreError> {
+        let (mut written, mut removed) = (Vec::new(), Vec::new());
+        for event in events {
+            match change(event) {
+                Change::Write(record) => written.push(record),
+                Change::Remove(key) => {
+                    written.retain(|record| record.key() != key);
+                    removed.push(key);
+                }
+                Change::None => {}
+            }
+        }
+        self.write(&written, &removed)
+    }
+
+    /// Writes and removes records in one batch.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn write(&self, written: &[Record], removed: &[String]) -> Result<Durable, StoreError> {
+        let records = written.len().saturating_add(removed.len());
+        if records == 0 {
+            return Ok(Durable(()));
+        }
+        let mut batch = sled::Batch::default();
+        for key in removed {
+            batch.remove(key.as_bytes());
+        }
+        for record in written {
+            batch.insert(record.key().into_bytes(), record.encode());
+        }
+        let flushed = self.tree.apply_batch(batch).and_then(|()| self.tree.flush());
+        flushed.map_err(|source| StoreError::Flush { records, source })?;
+        self.file.sync_data().map_err(|source| StoreError::Sync { records, source })?;
+        Ok(Durable(()))
+    }
+}
+
+enum Change {
+    Write(Record),
+    Remove(String),
+    None,
+}
+
+/// What of a fact must outlive the process.
+fn change(event: &Event) -> Change {
+    match event {
+        Event::EpochBegan(epoch) => Change::Write(Record::Epoch(*epoch)),
+        Event::TermBegan(term) => Change::Write(Record::Term(*term)),
+        Event::ConfigurationReplaced { configuration, .. } => Change::Write(Record::Config(configuration.clone())),
+        Event::LeaseGranted(lease) => Change::Write(Record::Lease(lease.clone())),
+        Event::LeaseReleased(service) => Change::Remove(codec::lease_key(service)),
+        Event::VipPlaced { vip, placement: Ok(placement) } => Change::Write(Record::Place(*vip, placement.active.clone())),
+        Event::VipPlaced { vip, placement: Err(_) } | Event::VipDropped(vip) => Change::Remove(codec::place_key(*vip)),
+        Event::ClaimMade(_)
+        | Event::ClaimForgotten(_)
+        | Event::ClaimRefused { .. }
+        | Event::ClaimRetried(_)
+        | Event::ClaimMet(_)
+        | Event::ViewReconciled
+        | Event::NodesReplaced(_)
+        | Event::BackendsReported(_)
+        | Event::Speaker(_)
+        | Event::RecoveryEnded
+        | Event::VipKept(_)
+        | Event::VipAnnounced { .. }
+        | Event::RevisionReached(_) => Change::None,
+    }
+}
+
+/// The facts that records stand for, in the order to apply them: leases first, so that the configuration finds those it has no pool for.
+#[must_use]
+pub fn replay(records: Vec<Record>, stranded_until: Mono) -> (Vec<Event>, Epoch) {
+    let mut epoch = Epoch::default();
+    let (mut leases, mut rest) = (Vec::new(), Vec::new());
+    for record in records {
+        match record {
+            Record::Lease(lease) => leases.push(Event::LeaseGranted(lease)),
+            Record::Config(configuration) => rest.push(Event::ConfigurationReplaced { configuration, stranded_until }),
+            Record::Place(vip, speaker) => rest.push(Event::VipPlaced { vip, placement: Ok(Placement::on(speaker)) }),
+            Record::Term(Term(term)) => rest.push(Event::TermBegan(Term(term))),
+            Record::Epoch(last) => epoch = last,
+            Record::Schema(_) => {}
+        }
+    }
+    leases.extend(rest);
+    (leases, epoch)
+}
+
+#[cfg(test)]
+mod tests;
