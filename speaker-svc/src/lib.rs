@@ -45,6 +45,7 @@ use mooring_kit::supervise::Supervisor;
 use mooring_kit::{admin, server, tls};
 use mooring_proto::pb::announcement_service_server::AnnouncementServiceServer;
 use tokio::select;
+use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use crate::args::Config;
@@ -101,7 +102,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     service.task("engine", run_engine(engine, Mailboxes { inputs, claims }, stop.clone(), ending.clone()));
     service.task("netlink", run_netlink(netlink, ending.clone()));
     service.task("links", follow(links, engine_address.clone(), ending.clone()));
-    service.task("session", session::run(connect, engine_address, ending));
+    service.task("session", run_session(connect, engine_address, readiness.clone(), ending));
     service.task("grpc", server::serve(listener, api, tls::server(&common)?, calls, readiness.clone(), stop.clone()));
     service.task("admin", admin::serve(admin, registry, readiness, stop));
     service.run(END).await
@@ -116,9 +117,27 @@ async fn run_engine(engine: Engine, mailboxes: Mailboxes, stop: Stop, ending: St
 
 async fn run_netlink(connection: impl Future<Output = ()>, ending: Stop) -> anyhow::Result<()> {
     select! {
+        biased;
         () = ending.cancelled() => Ok(()),
         () = connection => Err(LinksError::Closed.into()),
     }
+}
+
+/// The first `Hello` tells the interfaces, so it waits until they are known: without any a speaker would be given nothing.
+async fn run_session(
+    connect: impl Fn() -> anyhow::Result<Channel> + Send,
+    engine: Address<Input>,
+    readiness: Readiness,
+    ending: Stop,
+) -> anyhow::Result<()> {
+    let mut awaited = readiness.subscribe();
+    let ready = async { awaited.wait_for(Vec::is_empty).await.map(drop) };
+    select! {
+        biased;
+        () = ending.cancelled() => return Ok(()),
+        ready = ready => ready?,
+    }
+    session::run(connect, engine, ending).await
 }
 
 /// Tells the engine the links, now and after each change.
@@ -142,6 +161,7 @@ async fn follow(mut links: Links, engine: Address<Input>, ending: Stop) -> anyho
         }
     };
     select! {
+        biased;
         () = ending.cancelled() => Ok(()),
         ended = follow => ended,
     }

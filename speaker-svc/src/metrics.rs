@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use mooring_proto::types::node::NodeName;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -22,7 +22,7 @@ use crate::core::state::{Counters, State};
 use crate::wire::Malformed;
 
 /// Why a frame was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
     Truncated,
     EtherType,
@@ -38,6 +38,20 @@ impl Reason {
     const ALL: [Self; 8] =
         [Self::Truncated, Self::EtherType, Self::Format, Self::Operation, Self::Sender, Self::Foreign, Self::Claim, Self::Unsent];
 
+    const fn label(self) -> ReasonLabel {
+        let reason = match self {
+            Self::Truncated => "truncated",
+            Self::EtherType => "ether_type",
+            Self::Format => "format",
+            Self::Operation => "operation",
+            Self::Sender => "sender",
+            Self::Foreign => "foreign",
+            Self::Claim => "claim",
+            Self::Unsent => "unsent",
+        };
+        ReasonLabel { reason }
+    }
+
     fn of(malformed: Malformed) -> Self {
         match malformed {
             Malformed::Truncated => Self::Truncated,
@@ -51,19 +65,16 @@ impl Reason {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
-    reason: Reason,
+    reason: &'static str,
 }
 
-/// A VIP's part, as a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum Part {
-    Active,
-    Standby,
-}
+/// The parts a VIP can have here, as labels.
+const ACTIVE: RoleLabel = RoleLabel { role: "active" };
+const STANDBY: RoleLabel = RoleLabel { role: "standby" };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RoleLabel {
-    role: Part,
+    role: &'static str,
 }
 
 /// Counts frames that came or went for nothing; responder threads share it.
@@ -72,7 +83,7 @@ pub struct FrameDrops(Family<ReasonLabel, Counter>);
 
 impl FrameDrops {
     fn count(&self, reason: Reason) {
-        self.0.get_or_create(&ReasonLabel { reason }).inc();
+        self.0.get_or_create(&reason.label()).inc();
     }
 
     /// A frame that is none.
@@ -112,11 +123,11 @@ impl Metrics {
     #[must_use]
     pub fn register(registry: &mut Registry, node: &NodeName, table: Arc<ArcSwap<ReplyTable>>) -> Self {
         let metrics = Self::default();
-        for role in [Part::Active, Part::Standby] {
-            metrics.vips.get_or_create(&RoleLabel { role }).set(0);
+        for role in [ACTIVE, STANDBY] {
+            metrics.vips.get_or_create(&role).set(0);
         }
         for reason in Reason::ALL {
-            drop(metrics.drops.0.get_or_create(&ReasonLabel { reason }));
+            drop(metrics.drops.0.get_or_create(&reason.label()));
         }
         registry.register("mooring_speaker_vips", "VIPs that the speaker answers for, or does not but may have to", metrics.vips.clone());
         registry.register("mooring_speaker_session_live", "Whether the allocator is there: 1 or 0", metrics.session_live.clone());
@@ -136,8 +147,8 @@ impl Metrics {
     pub fn observe(&self, state: &State) {
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let active = state.announced();
-        self.vips.get_or_create(&RoleLabel { role: Part::Active }).set(gauge(active));
-        self.vips.get_or_create(&RoleLabel { role: Part::Standby }).set(gauge(state.vips().len().saturating_sub(active)));
+        self.vips.get_or_create(&ACTIVE).set(gauge(active));
+        self.vips.get_or_create(&STANDBY).set(gauge(state.vips().len().saturating_sub(active)));
         self.session_live.set(i64::from(state.session().is_live()));
         self.interfaces.set(gauge(state.interfaces().ports().count()));
     }

@@ -67,6 +67,7 @@ pub async fn run(connect: impl Fn() -> anyhow::Result<Channel> + Send, engine: A
             return Ok(());
         }
         let end = select! {
+            biased;
             () = stop.cancelled() => {
                 session.close().await;
                 return Ok(());
@@ -94,6 +95,7 @@ pub async fn run(connect: impl Fn() -> anyhow::Result<Channel> + Send, engine: A
             }
         };
         select! {
+            biased;
             () = stop.cancelled() => return Ok(()),
             () = pause(rest) => {}
         }
