@@ -1,2 +1,13 @@
-//! Turns Service events into allocation requests and writes status and Events.
-fn main() {}
+//! `watcher-svc`: parses flags, runs the watcher.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use mooring_watcher::args::Args;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    args.check();
+    let common = args.common.clone();
+    mooring_kit::run(&common, || mooring_watcher::run(args))
+}

@@ -63,6 +63,19 @@ impl ServiceStatus {
         self.pool.iter().map(|pool| (ALLOCATED_FROM_POOL.key.to_owned(), json!(pool))).collect()
     }
 
+    /// Takes in a patch that was written: what the object's next view will show.
+    pub fn apply(&mut self, patch: &Value) {
+        if let Some(annotations) = patch.get("metadata").and_then(|metadata| metadata.get("annotations")) {
+            self.pool = annotations.get(ALLOCATED_FROM_POOL.key).and_then(Value::as_str).map(str::to_owned);
+        }
+        if let Some(load_balancer) = patch.get("status").and_then(|status| status.get("loadBalancer")) {
+            let entries = load_balancer.get("ingress").and_then(Value::as_array).into_iter().flatten();
+            let text = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let entry = |entry: &Value| Ingress { ip: text(entry, "ip"), ip_mode: text(entry, "ipMode"), ..Ingress::default() };
+            self.ingress = entries.map(entry).collect();
+        }
+    }
+
     fn ingress_json(&self) -> Vec<Value> {
         self.ingress.iter().map(|ingress| json!({"ip": ingress.ip, "ipMode": ingress.ip_mode})).collect()
     }

@@ -7,10 +7,8 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ObjectMeta;
-use mooring_proto::types::service::ServiceUid;
-use mooring_proto::types::time::UnixMillis;
 
-use crate::k8s::ObjectRef;
+use crate::source::event::{EventRecord, EventType, Reporter};
 
 /// The longest note that the API server takes, in bytes (events.k8s.io/v1).
 const NOTE_LIMIT: usize = 1024;
@@ -18,47 +16,8 @@ const NOTE_LIMIT: usize = 1024;
 /// The longest name of an object less what an Event's name adds to it, in bytes.
 const NAME_LIMIT: usize = 253 - 17;
 
-/// Whether an Event reports something expected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventType {
-    /// It is.
-    Normal,
-    /// Somebody should look.
-    Warning,
-}
-
-/// Who reports an Event; MetalLB's names, which tools look for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reporter {
-    /// What concerns addresses.
-    Controller,
-    /// What concerns announcing.
-    Speaker,
-}
-
-/// An Event. The same record is the same Event, however often it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventRecord {
-    /// What it is about.
-    pub regarding: ObjectRef,
-    /// That object's API version, `v1` for a Service.
-    pub api_version: String,
-    /// Its uid, without which kubectl does not show the Event.
-    pub uid: ServiceUid,
-    /// Normal or Warning.
-    pub event_type: EventType,
-    /// The machine-readable reason.
-    pub reason: String,
-    /// The text.
-    pub note: String,
-    /// Who reports it.
-    pub reporter: Reporter,
-    /// When it happened.
-    pub at: UnixMillis,
-}
-
 /// The Event of a record; its name is the record's own.
-pub(super) fn event(record: &EventRecord) -> Event {
+pub(in crate::source) fn event(record: &EventRecord) -> Event {
     let EventRecord { regarding, api_version, uid, event_type, reason, note, reporter, at } = record;
     // Events on objects without a namespace live in "default".
     let namespace = if regarding.namespace.is_empty() { "default" } else { &regarding.namespace };

@@ -12,85 +12,11 @@ use serde_json::Value;
 use tracing::{debug, info, warn};
 
 use super::RequestError;
-use crate::k8s::{ObjectRef, crd};
+use crate::k8s::ObjectRef;
+use crate::source::{Change, Kind};
 
 /// The annotation in which kubectl keeps a second copy of every object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-/// A kind of object that is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Namespaces, for their labels.
-    Namespace,
-    /// Nodes.
-    Node,
-    /// The legacy ConfigMap, that one only.
-    ConfigMap,
-    /// Pools; none if their definition is not installed.
-    IpAddressPool,
-    /// Advertisements; none if their definition is not installed.
-    L2Advertisement,
-    /// Endpoints of Services.
-    EndpointSlice,
-    /// Services of every type.
-    Service,
-}
-
-impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 7] =
-        [Self::Namespace, Self::Node, Self::ConfigMap, Self::IpAddressPool, Self::L2Advertisement, Self::EndpointSlice, Self::Service];
-
-    /// As Kubernetes writes it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Namespace => "Namespace",
-            Self::Node => "Node",
-            Self::ConfigMap => "ConfigMap",
-            Self::IpAddressPool => crd::IP_ADDRESS_POOL.kind,
-            Self::L2Advertisement => crd::L2_ADVERTISEMENT.kind,
-            Self::EndpointSlice => "EndpointSlice",
-            Self::Service => "Service",
-        }
-    }
-
-    /// Whether the API server may not know the kind.
-    fn is_custom(self) -> bool {
-        match self {
-            Self::IpAddressPool | Self::L2Advertisement => true,
-            Self::Namespace | Self::Node | Self::ConfigMap | Self::EndpointSlice | Self::Service => false,
-        }
-    }
-}
-
-/// What the watches say.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    /// These are all objects of the kind; others are gone.
-    Listed {
-        /// The kind.
-        kind: Kind,
-        /// The objects.
-        objects: Vec<Value>,
-    },
-    /// An object is new or different.
-    Applied {
-        /// Its kind.
-        kind: Kind,
-        /// The object.
-        object: Value,
-    },
-    /// An object is gone.
-    Deleted {
-        /// Its kind.
-        kind: Kind,
-        /// Which.
-        object: ObjectRef,
-    },
-    /// Every kind has been listed once. Said once.
-    Synced,
-}
 
 /// What was heard of each kind.
 #[derive(Debug, Default)]
@@ -116,7 +42,7 @@ impl View {
                 let objects = self.listing.remove(&kind).unwrap_or_default();
                 self.listed(kind, objects)
             }
-            Event::Apply(object) => vec![Change::Applied { kind, object: json(object) }],
+            Event::Apply(object) => vec![Change::Applied { kind, object: json(object), origin: None }],
             Event::Delete(object) => {
                 let namespace = object.namespace().unwrap_or_default();
                 vec![Change::Deleted { kind, object: ObjectRef::new(kind.as_str(), &namespace, &object.name_any()) }]

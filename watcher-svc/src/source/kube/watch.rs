@@ -19,9 +19,10 @@ use mooring_kit::telemetry::chain;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::view::{Change, Failure, Kind, View};
+use super::view::{Failure, View};
 use super::{Cluster, api_resource, resource};
 use crate::k8s::crd;
+use crate::source::{Change, Kind};
 
 /// The pauses between attempts to list or watch.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);

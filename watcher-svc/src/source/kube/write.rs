@@ -15,10 +15,11 @@ use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
 use serde_json::{Value, json};
 
-use super::event::{EventRecord, event};
+use super::event::event;
 use super::{Cluster, RequestError, resource};
 use crate::k8s::ObjectRef;
 use crate::k8s::crd::{self, L2Status, PoolStatus};
+use crate::source::event::EventRecord;
 
 /// How long one request may take; the API server's own limit is a minute.
 const DEADLINE: Duration = Duration::from_secs(10);

@@ -1,6 +1,10 @@
 use serde_json::json;
 
+use mooring_proto::types::service::ServiceUid;
+use mooring_proto::types::time::UnixMillis;
+
 use super::*;
+use crate::k8s::ObjectRef;
 
 fn record() -> EventRecord {
     EventRecord {

@@ -44,7 +44,7 @@ fn a_list_counts_once_it_is_complete() {
 #[test]
 fn objects_come_and_go_without_their_ballast() {
     let mut view = View::default();
-    let applied = Change::Applied { kind: Kind::Service, object: trimmed("default", "a") };
+    let applied = Change::Applied { kind: Kind::Service, object: trimmed("default", "a"), origin: None };
     assert_eq!(view.take(Kind::Service, Event::Apply(object("default", "a"))), [applied]);
     let deleted = Change::Deleted { kind: Kind::Service, object: ObjectRef::new("Service", "default", "a") };
     assert_eq!(view.take(Kind::Service, Event::Delete(object("default", "a"))), [deleted]);

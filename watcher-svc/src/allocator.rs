@@ -1,0 +1,221 @@
+//! The allocator's client: each call with a deadline, and the feed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mooring_proto::convert;
+use mooring_proto::pb;
+use mooring_proto::pb::allocator_service_client::AllocatorServiceClient;
+use mooring_proto::pb::inspect_service_client::InspectServiceClient;
+use mooring_proto::pb::watch_leases_response::Message;
+use mooring_proto::reason::Reason;
+use mooring_proto::status::WireRefusal;
+use mooring_proto::types::backends::Backends;
+use mooring_proto::types::claim::Claim;
+use mooring_proto::types::lease::{Lease, Term};
+use mooring_proto::types::node::{InterfaceName, NodeName, NodeSpec};
+use mooring_proto::types::pool::Configuration;
+use mooring_proto::types::service::ServiceKey;
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
+
+use crate::core::{Announced, Done, Fed, Refused};
+
+/// How long a call may take: an allocator under load flushes within milliseconds.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a call about everything may take.
+const LONG_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How many claims or backends a message has at most, so that it stays well under 4 MiB.
+const PART: usize = 500;
+
+/// The allocator.
+#[derive(Clone, Debug)]
+pub(crate) struct Allocator {
+    leases: AllocatorServiceClient<Channel>,
+    inspect: InspectServiceClient<Channel>,
+}
+
+/// A pool's counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PoolCount {
+    pub(crate) name: String,
+    pub(crate) assigned: (u64, u64),
+    pub(crate) available: (u64, u64),
+}
+
+fn within<T>(deadline: Duration, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(deadline);
+    request
+}
+
+/// What a failed call comes to: the refusal that matters, or that it may be tried again.
+fn failed(status: &Status) -> Done {
+    let Some(refusal) = WireRefusal::from_status(status) else {
+        tracing::debug!(error = %status, "a call to the allocator failed");
+        return Done::Failed;
+    };
+    match refusal.reason {
+        Reason::TermOutdated => Done::Outdated(Term(refusal.metadata.get("term").and_then(|term| term.parse().ok()).unwrap_or_default())),
+        Reason::Busy | Reason::UnknownService | Reason::RevisionNotKept | Reason::IncompleteView => Done::Failed,
+        Reason::InvalidField | Reason::InvalidConfiguration => {
+            tracing::warn!(error = %refusal.message, "the allocator does not understand a call");
+            Done::Refused(Refused { reason: refusal.reason.to_string(), message: refusal.message })
+        }
+        Reason::FamilyMismatch
+        | Reason::UnknownPool
+        | Reason::AddressNotInPool
+        | Reason::NoAvailableAddress
+        | Reason::PoolNotCompatible
+        | Reason::PoolMismatch
+        | Reason::SharingForbidden
+        | Reason::PortInUse => Done::Refused(Refused { reason: refusal.reason.to_string(), message: refusal.message }),
+    }
+}
+
+impl Allocator {
+    pub(crate) fn new(channel: Channel) -> Self {
+        Self { leases: AllocatorServiceClient::new(channel.clone()), inspect: InspectServiceClient::new(channel) }
+    }
+
+    pub(crate) async fn replace_pools(&self, term: Term, begin_term: bool, configuration: &Configuration) -> Done {
+        let request = pb::ReplacePoolsRequest {
+            term: term.0,
+            begin_term,
+            pools: configuration.pools().iter().map(Into::into).collect(),
+            advertisements: configuration.advertisements().iter().map(Into::into).collect(),
+        };
+        match self.leases.clone().replace_pools(within(LONG_DEADLINE, request)).await {
+            Ok(response) => Done::Led(Term(response.into_inner().term)),
+            Err(status) => failed(&status),
+        }
+    }
+
+    pub(crate) async fn reconcile(&self, term: Term, begin_term: bool, claims: &[Claim]) -> Done {
+        let part = |claims: &[Claim]| pb::ReconcileRequest {
+            term: term.0,
+            begin_term,
+            claims: claims.iter().map(Into::into).collect(),
+            complete: false,
+        };
+        let mut parts: Vec<pb::ReconcileRequest> = claims.chunks(PART).map(part).collect();
+        let mut last = parts.pop().unwrap_or_else(|| part(&[]));
+        last.complete = true;
+        parts.push(last);
+        match self.leases.clone().reconcile(within(LONG_DEADLINE, tokio_stream::iter(parts))).await {
+            Ok(response) => Done::Led(Term(response.into_inner().term)),
+            Err(status) => failed(&status),
+        }
+    }
+
+    pub(crate) async fn replace_nodes(&self, term: Term, nodes: &[NodeSpec]) -> Done {
+        let request = pb::ReplaceNodesRequest { term: term.0, nodes: nodes.iter().map(Into::into).collect() };
+        let called = self.leases.clone().replace_nodes(within(LONG_DEADLINE, request)).await;
+        called.map_or_else(|status| failed(&status), |_| Done::Ok)
+    }
+
+    pub(crate) async fn report_backends(&self, term: Term, backends: &[Backends]) -> Done {
+        for part in backends.chunks(PART) {
+            let request = pb::ReportBackendsRequest { term: term.0, backends: part.iter().map(Into::into).collect() };
+            if let Err(status) = self.leases.clone().report_backends(within(LONG_DEADLINE, request)).await {
+                return failed(&status);
+            }
+        }
+        Done::Ok
+    }
+
+    pub(crate) async fn allocate(&self, term: Term, claim: &Claim) -> Done {
+        let request = pb::AllocateRequest { term: term.0, claim: Some(claim.into()) };
+        match self.leases.clone().allocate(within(DEADLINE, request)).await {
+            Ok(response) => match response.into_inner().lease.map(Lease::try_from) {
+                Some(Ok(lease)) => Done::Granted(Box::new(lease)),
+                Some(Err(_)) | None => Done::Failed,
+            },
+            Err(status) => failed(&status),
+        }
+    }
+
+    pub(crate) async fn release(&self, term: Term, service: &ServiceKey) -> Done {
+        let request = pb::ReleaseRequest { term: term.0, service: Some(convert::service_ref(service)) };
+        let called = self.leases.clone().release(within(DEADLINE, request)).await;
+        called.map_or_else(|status| failed(&status), |_| Done::Ok)
+    }
+
+    /// All pools' counters.
+    pub(crate) async fn pools(&self) -> Result<Vec<PoolCount>, Status> {
+        let (mut pools, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = pb::ListPoolsRequest { page_size: 1000, page_token };
+            let page = self.inspect.clone().list_pools(within(DEADLINE, request)).await?.into_inner();
+            pools.extend(page.pools.into_iter().map(|state| PoolCount {
+                name: state.pool.map(|pool| pool.name).unwrap_or_default(),
+                assigned: (state.assigned_ipv4, state.assigned_ipv6),
+                available: (state.available_ipv4, state.available_ipv6),
+            }));
+            if page.next_page_token.is_empty() {
+                return Ok(pools);
+            }
+            page_token = page.next_page_token;
+        }
+    }
+
+    /// The feed from a revision; 0 = with a snapshot first.
+    pub(crate) async fn watch(&self, from_revision: u64) -> Result<Streaming<pb::WatchLeasesResponse>, Status> {
+        let request = Request::new(pb::WatchLeasesRequest { from_revision });
+        Ok(self.inspect.clone().watch_leases(request).await?.into_inner())
+    }
+}
+
+/// A step of the feed.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// All states, once a snapshot is whole.
+    All(BTreeMap<ServiceKey, Fed>),
+    /// The states of some, `None` for those that are known no more.
+    Some(Vec<(ServiceKey, Option<Fed>)>),
+}
+
+/// Puts the parts of a snapshot together.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    snapshot: BTreeMap<ServiceKey, Fed>,
+}
+
+impl Reader {
+    /// Takes a message in; `None` until a snapshot is whole.
+    pub(crate) fn take(&mut self, message: pb::WatchLeasesResponse) -> Option<News> {
+        match message.message? {
+            Message::Snapshot(part) => {
+                self.snapshot.extend(part.services.into_iter().filter_map(fed));
+                part.complete.then(|| News::All(std::mem::take(&mut self.snapshot)))
+            }
+            Message::Delta(delta) => {
+                let removals = delta.removals.into_iter().filter_map(|service| convert::service_key(Some(service)).ok());
+                let upserts = delta.upserts.into_iter().filter_map(fed).map(|(service, fed)| (service, Some(fed)));
+                Some(News::Some(upserts.chain(removals.map(|service| (service, None))).collect()))
+            }
+        }
+    }
+}
+
+/// A Service's state. What the allocator sends parses; a field that does not is left out rather than trusted.
+fn fed(state: pb::ServiceState) -> Option<(ServiceKey, Fed)> {
+    let service = convert::service_key(state.service).ok()?;
+    let announcement = |announcement: pb::Announcement| {
+        let announced = Announced {
+            node: NodeName::new(&announcement.node),
+            interfaces: announcement.interfaces.iter().filter_map(|name| InterfaceName::new(name)).collect(),
+            reason: announcement.reason,
+            conflict_mac: announcement.conflict_mac,
+        };
+        Some((announcement.vip.parse().ok()?, announced))
+    };
+    let fed = Fed {
+        lease: state.lease.and_then(|lease| Lease::try_from(lease).ok()),
+        refusal: state.refusal.map(|refusal| Refused { reason: refusal.reason, message: refusal.message }),
+        announcements: state.announcements.into_iter().filter_map(announcement).collect(),
+    };
+    Some((service, fed))
+}

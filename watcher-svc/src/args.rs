@@ -1,0 +1,75 @@
+//! Flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Parser;
+use mooring_kit::args::{CommonArgs, Endpoint, ListenAddress};
+
+/// Turns Service events into allocation requests, and writes status and Events.
+#[derive(Parser, Clone, Debug)]
+#[command(version, about, after_help = EXAMPLES)]
+pub struct Args {
+    /// Where objects come from: `kube` for a Kubernetes API server, or `dir:PATH` for manifests in a directory.
+    #[arg(long, env = "MOORING_SOURCE")]
+    pub source: Source,
+    /// The folder that gets what a cluster would hold of the results; only with a directory as source.
+    #[arg(long, env = "MOORING_STATUS_DIR", default_value = "./status")]
+    pub status_dir: PathBuf,
+    /// Where the allocator is: http://HOST:PORT, https://HOST:PORT or unix:PATH.
+    #[arg(long, env = "MOORING_ALLOCATOR", default_value = "http://127.0.0.1:7470")]
+    pub allocator: Endpoint,
+    /// The namespace that the configuration is read from, and statuses are written to.
+    #[arg(long, env = "MOORING_NAMESPACE", default_value = "metallb-system")]
+    pub namespace: String,
+    /// The name of the legacy ConfigMap in that namespace.
+    #[arg(long, env = "MOORING_CONFIG", default_value = "config")]
+    pub config: String,
+    /// Take only Services with just this spec.loadBalancerClass; without it only those that have none.
+    #[arg(long, env = "MOORING_LB_CLASS")]
+    pub lb_class: Option<String>,
+    /// Where probes and metrics are served, as HTTP.
+    #[arg(long, env = "MOORING_ADMIN", default_value = "127.0.0.1:7473")]
+    pub admin: SocketAddr,
+    /// Where gRPC health and reflection are served: IP:PORT, or unix:PATH; port 0 picks a port and the log says which.
+    #[arg(long, env = "MOORING_LISTEN", default_value = "127.0.0.1:7475")]
+    pub listen: ListenAddress,
+    /// What all services have.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  watcher-svc --source dir:./manifests --status-dir ./status
+  watcher-svc --source kube --allocator http://mooring-allocator:7470 --insecure
+  watcher-svc --source kube --lb-class mooring.io/layer2";
+
+/// Where objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A Kubernetes API server.
+    Kube,
+    /// Manifests in a directory.
+    Dir(PathBuf),
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("dir:") {
+            Some(path) if !path.is_empty() => Ok(Self::Dir(path.into())),
+            None if text == "kube" => Ok(Self::Kube),
+            _ => Err("want kube or dir:PATH".to_owned()),
+        }
+    }
+}
+
+impl Args {
+    /// Ends the process with exit code 2 if the flags contradict each other.
+    pub fn check(&self) {
+        self.common.check_exposure::<Self>("listen", &self.listen, self.listen.stays_here());
+        self.common.check_exposure::<Self>("allocator", &self.allocator, self.allocator.stays_here());
+    }
+}

@@ -1,0 +1,67 @@
+//! The configuration, merged of its parts and checked: all or nothing (MetalLB behaviour 2.1).
+
+use std::collections::BTreeMap;
+
+use mooring_proto::types::pool::{AdvertisementSpec, Configuration, PoolSpec};
+
+use crate::k8s::configmap::LegacyConfig;
+use crate::k8s::{ObjectRef, ParseError};
+
+/// A part of the configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// The legacy ConfigMap.
+    Legacy(LegacyConfig),
+    /// A pool.
+    Pool(PoolSpec),
+    /// An advertisement.
+    Advertisement(AdvertisementSpec),
+}
+
+/// What the parts come to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Merged {
+    /// There is none.
+    Missing,
+    /// It is whole and good.
+    Good(Configuration),
+    /// It is no good; each reason with the object it is about, or the configuration as a whole.
+    Bad(Vec<(Option<ObjectRef>, String)>),
+}
+
+/// Merges the parts. Objects that do not parse spoil the whole.
+#[must_use]
+pub fn merge(parts: &BTreeMap<ObjectRef, Part>, malformed: &BTreeMap<ObjectRef, Vec<ParseError>>) -> Merged {
+    let reasons: Vec<_> =
+        malformed.iter().flat_map(|(object, errors)| errors.iter().map(|error| (Some(object.clone()), error.to_string()))).collect();
+    if !reasons.is_empty() {
+        return Merged::Bad(reasons);
+    }
+    if parts.is_empty() {
+        return Merged::Missing;
+    }
+    let (mut pools, mut advertisements) = (Vec::new(), Vec::new());
+    for part in parts.values() {
+        match part {
+            Part::Legacy(legacy) => {
+                pools.extend(legacy.pools.iter().cloned());
+                advertisements.extend(legacy.advertisements.iter().cloned());
+            }
+            Part::Pool(pool) => pools.push(pool.clone()),
+            Part::Advertisement(advertisement) => advertisements.push(advertisement.clone()),
+        }
+    }
+    match Configuration::new(pools, advertisements) {
+        Ok(configuration) => Merged::Good(configuration),
+        Err(errors) => Merged::Bad(errors.into_iter().map(|error| (None, error.to_string())).collect()),
+    }
+}
+
+/// Whether objects of this kind are part of the configuration.
+#[must_use]
+pub fn is_part(object: &ObjectRef) -> bool {
+    matches!(object.kind.as_str(), "ConfigMap" | "IPAddressPool" | "L2Advertisement")
+}
+
+#[cfg(test)]
+mod tests;

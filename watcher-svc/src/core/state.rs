@@ -1,0 +1,690 @@
+//! What was seen, what the allocator says, and what is under way; and of it the next jobs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mooring_proto::types::address::Vip;
+use mooring_proto::types::backends::{Backends, Reach};
+use mooring_proto::types::claim::Claim;
+use mooring_proto::types::labels::Labels;
+use mooring_proto::types::lease::Term;
+use mooring_proto::types::node::{NodeName, NodeSpec};
+use mooring_proto::types::pool::{Configuration, PoolName};
+use mooring_proto::types::service::{ServiceKey, ServiceUid};
+use mooring_proto::types::time::Mono;
+
+use super::pools::{self, Merged, Part};
+use super::queue::Queue;
+use super::report::{self, Draft, Reported};
+use super::service::{self, Settings, Wish};
+use super::{Done, Fed, Job, Seen, Step, backends};
+use crate::k8s::crd::{L2Status, PoolStatus};
+use crate::k8s::endpoints::EndpointsView;
+use crate::k8s::service::ServiceView;
+use crate::k8s::{ObjectRef, ParseError, status};
+
+/// How many jobs for Services may be in flight: twice what keeps an API server busy.
+pub const IN_FLIGHT: usize = 64;
+
+/// How far a session with the allocator has come. Each stage's job must be done before the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The allocator is not there, or another watcher leads.
+    Down,
+    /// It gets the configuration.
+    Pools,
+    /// It gets the full view.
+    View,
+    /// It gets the nodes.
+    Nodes,
+    /// It gets the backends of all.
+    Backends,
+    /// It has everything, and gets each change.
+    Live,
+}
+
+/// What is known of one Service besides its object.
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    claimed: Option<Claim>,
+    reach: Option<Reach>,
+    l2: Option<Option<L2Status>>,
+    reported: Option<Reported>,
+    events: Vec<Draft>,
+    updating: bool,
+    /// The addresses that the log has told of.
+    told: Vec<Vip>,
+    /// A status that the API server refuses for good, until something changes.
+    hopeless: Option<serde_json::Value>,
+    /// The object is gone and what stood of it outside has been taken away.
+    forgotten: bool,
+}
+
+/// Everything the watcher knows.
+#[derive(Debug)]
+pub struct State {
+    settings: Settings,
+    services: BTreeMap<ServiceKey, ServiceView>,
+    slices: BTreeMap<ObjectRef, EndpointsView>,
+    namespaces: BTreeMap<String, Labels>,
+    nodes: BTreeMap<NodeName, NodeSpec>,
+    parts: BTreeMap<ObjectRef, Part>,
+    malformed: BTreeMap<ObjectRef, Vec<ParseError>>,
+    synced: bool,
+    merged: Merged,
+    sent_pools: Option<Configuration>,
+    sent_nodes: Option<Vec<NodeSpec>>,
+    fed: BTreeMap<ServiceKey, Fed>,
+    progress: BTreeMap<ServiceKey, Progress>,
+    queue: Queue,
+    stage: Stage,
+    /// A stage's job is in flight.
+    staging: bool,
+    /// A failed stage waits until then.
+    stage_pause: Option<Mono>,
+    /// Somebody else decides who leads; without, each session begins a term.
+    elected: bool,
+    term: Option<Term>,
+    in_flight: usize,
+    /// Each pool's counters as last written.
+    counts: BTreeMap<PoolName, PoolStatus>,
+}
+
+/// What happened, for the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// Work on a Service begins.
+    UpdateBegan(ServiceKey),
+    /// Work on a Service is done.
+    UpdateEnded(ServiceKey),
+    /// A Service has an address that it had not.
+    Allocated {
+        /// The Service.
+        service: ServiceKey,
+        /// The address.
+        ip: Vip,
+        /// The pool it is from.
+        pool: PoolName,
+    },
+    /// The configuration is now of another kind: good, bad or missing.
+    Config(Merged),
+    /// The allocator has everything.
+    Synced,
+}
+
+impl State {
+    /// Nothing known yet. `elected` says that leadership comes from elsewhere.
+    #[must_use]
+    pub fn new(settings: Settings, elected: bool) -> Self {
+        Self {
+            settings,
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            malformed: BTreeMap::new(),
+            synced: false,
+            merged: Merged::Missing,
+            sent_pools: None,
+            sent_nodes: None,
+            fed: BTreeMap::new(),
+            progress: BTreeMap::new(),
+            queue: Queue::default(),
+            stage: Stage::Down,
+            staging: false,
+            stage_pause: None,
+            elected,
+            term: None,
+            in_flight: 0,
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// A Service's object.
+    #[must_use]
+    pub fn service(&self, key: &ServiceKey) -> Option<&ServiceView> {
+        self.services.get(key)
+    }
+
+    /// The objects of a kind that are known, well-formed or not.
+    #[must_use]
+    pub fn known(&self, kind: &str) -> Vec<ObjectRef> {
+        let named = |namespace: &str, name: &str| ObjectRef::new(kind, namespace, name);
+        let mut known: BTreeSet<ObjectRef> = self.malformed.keys().filter(|object| object.kind == kind).cloned().collect();
+        match kind {
+            "Service" => known.extend(self.services.keys().map(|key| named(key.namespace(), key.name()))),
+            "EndpointSlice" => known.extend(self.slices.keys().cloned()),
+            "Namespace" => known.extend(self.namespaces.keys().map(|name| named("", name))),
+            "Node" => known.extend(self.nodes.keys().map(|name| named("", name.as_str()))),
+            _ => known.extend(self.parts.keys().filter(|object| object.kind == kind).cloned()),
+        }
+        known.into_iter().collect()
+    }
+
+    /// Why a Service is to hold nothing, as the log says it.
+    #[must_use]
+    pub fn why_nothing(&self, key: &ServiceKey) -> &'static str {
+        match self.services.get(key).map(|view| self.wish(view)) {
+            None => "serviceDeleted",
+            Some(Wish::Nothing(why) | Wish::Hold(why)) => why.as_str(),
+            Some(Wish::Foreign) => "otherClass",
+            Some(Wish::Claim(_)) => "changed",
+        }
+    }
+
+    /// The counters that differ from what was last written; they count as written from now on.
+    pub fn new_counts(&mut self, counts: BTreeMap<PoolName, PoolStatus>) -> BTreeMap<PoolName, PoolStatus> {
+        let news = counts.iter().filter(|(pool, status)| self.counts.get(*pool) != Some(status));
+        let news = news.map(|(pool, status)| (pool.clone(), *status)).collect();
+        self.counts = counts;
+        news
+    }
+
+    /// A pool's counters were not written after all.
+    pub fn uncounted(&mut self, pool: &PoolName) {
+        self.counts.remove(pool);
+    }
+
+    /// The uid that an Event about a Service needs.
+    #[must_use]
+    pub fn uid(&self, key: &ServiceKey) -> ServiceUid {
+        self.services.get(key).map(|view| view.uid.clone()).unwrap_or_default()
+    }
+
+    /// The configuration as it is now.
+    #[must_use]
+    pub fn merged(&self) -> &Merged {
+        &self.merged
+    }
+
+    /// The term under which calls are made.
+    #[must_use]
+    pub fn term(&self) -> Option<Term> {
+        self.term
+    }
+
+    /// Whether the allocator has everything.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.stage == Stage::Live
+    }
+
+    /// Takes in what a source shows.
+    pub fn see(&mut self, seen: Seen) -> Vec<Told> {
+        match seen {
+            Seen::Service(view) => self.see_service(*view),
+            Seen::Endpoints(slice) => {
+                let object = slice.object.clone();
+                self.malformed.remove(&object);
+                let before = self.slices.insert(object, slice.clone());
+                for service in before.into_iter().chain([slice]).filter_map(|slice| slice.service) {
+                    self.queue.touch(&service);
+                }
+            }
+            Seen::Namespace(name, labels) => {
+                if self.namespaces.insert(name.clone(), labels.clone()) != Some(labels) {
+                    self.touch_namespace(&name);
+                }
+            }
+            Seen::Node(node) => {
+                self.nodes.insert(node.name.clone(), node);
+            }
+            Seen::Config(object, part) => {
+                self.malformed.remove(&object);
+                self.parts.insert(object, *part);
+                return self.merge();
+            }
+            Seen::Malformed(object, errors) => {
+                let is_part = pools::is_part(&object);
+                self.malformed.insert(object, errors);
+                if is_part {
+                    return self.merge();
+                }
+            }
+            Seen::Gone(object) => return self.see_gone(&object),
+            Seen::Synced => {
+                self.synced = true;
+                return self.merge();
+            }
+        }
+        Vec::new()
+    }
+
+    fn see_service(&mut self, mut view: ServiceView) {
+        let key = view.key.clone();
+        // Nobody but this watcher writes a status in a directory; a manifest's own counts when it is first seen.
+        if let Some(before) = self.services.get(&key).filter(|_| !self.settings.is_cluster) {
+            view.status = before.status.clone();
+            view.assigned = before.assigned.clone();
+        }
+        self.malformed.remove(&ObjectRef::new("Service", key.namespace(), key.name()));
+        let progress = self.progress.entry(key.clone()).or_default();
+        progress.forgotten = false;
+        if progress.reported.is_none() {
+            progress.reported = Some(Reported::found(&view));
+            progress.told = view.assigned.clone().unwrap_or_default();
+        }
+        if self.services.get(&key) != Some(&view) {
+            progress.hopeless = None;
+            self.services.insert(key.clone(), view);
+            self.queue.touch(&key);
+        }
+    }
+
+    fn see_gone(&mut self, object: &ObjectRef) -> Vec<Told> {
+        self.malformed.remove(object);
+        match object.kind.as_str() {
+            "Service" => {
+                if let Ok(key) = ServiceKey::new(&object.namespace, &object.name)
+                    && self.services.remove(&key).is_some()
+                {
+                    self.queue.touch(&key);
+                }
+            }
+            "EndpointSlice" => {
+                if let Some(service) = self.slices.remove(object).and_then(|slice| slice.service) {
+                    self.queue.touch(&service);
+                }
+            }
+            "Namespace" => {
+                self.namespaces.remove(&object.name);
+                self.touch_namespace(&object.name);
+            }
+            "Node" => {
+                if let Some(name) = NodeName::new(&object.name) {
+                    self.nodes.remove(&name);
+                }
+            }
+            _ => {
+                self.parts.remove(object);
+                return self.merge();
+            }
+        }
+        Vec::new()
+    }
+
+    fn touch_namespace(&mut self, name: &str) {
+        let inside: Vec<ServiceKey> = self.services.keys().filter(|key| key.namespace() == name).cloned().collect();
+        for key in inside {
+            self.queue.touch(&key);
+        }
+    }
+
+    /// The configuration counts once everything has been listed.
+    fn merge(&mut self) -> Vec<Told> {
+        if !self.synced {
+            return Vec::new();
+        }
+        let malformed = self.malformed.iter().filter(|(object, _)| pools::is_part(object));
+        let malformed = malformed.map(|(object, errors)| (object.clone(), errors.clone())).collect();
+        let merged = pools::merge(&self.parts, &malformed);
+        // A configuration that is gone keeps the last good one, as one that is bad does.
+        let news = merged != self.merged || (merged == Merged::Missing && self.sent_pools.is_none());
+        self.merged = merged.clone();
+        if news { vec![Told::Config(merged)] } else { Vec::new() }
+    }
+
+    /// Whether this watcher may speak to the allocator: somebody elected it, with this term, or nobody any more.
+    pub fn lead(&mut self, term: Option<Term>) {
+        self.term = term;
+        self.stage_pause = None;
+        self.stage = Stage::Down;
+    }
+
+    /// The allocator is there, with these states of all Services; or it is not.
+    pub fn connected(&mut self, fed: Option<BTreeMap<ServiceKey, Fed>>) {
+        let Some(fed) = fed else {
+            self.stage = Stage::Down;
+            return;
+        };
+        let touched: BTreeSet<ServiceKey> = self.fed.keys().chain(fed.keys()).cloned().collect();
+        self.fed = fed;
+        for service in touched {
+            self.queue.touch(&service);
+        }
+        self.begin_session();
+    }
+
+    fn begin_session(&mut self) {
+        self.stage = Stage::Pools;
+        self.stage_pause = None;
+        if !self.elected {
+            self.term = None;
+        }
+        self.sent_pools = None;
+        self.sent_nodes = None;
+        for progress in self.progress.values_mut() {
+            progress.claimed = None;
+            progress.reach = None;
+        }
+    }
+
+    /// What the allocator says of one Service has changed; `None` = it knows nothing of it.
+    pub fn feed(&mut self, service: &ServiceKey, fed: Option<Fed>) {
+        match fed {
+            Some(fed) => self.fed.insert(service.clone(), fed),
+            None => self.fed.remove(service),
+        };
+        self.queue.touch(service);
+    }
+
+    /// Some ServiceL2Status from before the start is about this Service: it is written again, or taken away.
+    pub fn found_l2(&mut self, service: &ServiceKey) {
+        self.progress.entry(service.clone()).or_default().l2 = None;
+        self.queue.touch(service);
+    }
+
+    /// When there may be jobs again without anything new.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.queue.next_deadline().into_iter().chain(self.stage_pause).min()
+    }
+
+    /// The jobs to begin now.
+    pub fn jobs(&mut self, now: Mono) -> (Vec<Job>, Vec<Told>) {
+        if self.stage != Stage::Live {
+            return (self.stage_job(now).into_iter().collect(), Vec::new());
+        }
+        let (mut jobs, mut told) = (Vec::new(), Vec::new());
+        jobs.extend(self.changed_whole());
+        for key in self.queue.due(now, IN_FLIGHT.saturating_sub(self.in_flight)) {
+            let step = self.step(&key);
+            let allocated = self.allocated(&key);
+            match step {
+                Some(step) => {
+                    let progress = self.progress.entry(key.clone()).or_default();
+                    if !progress.updating && !matches!(step, Step::Forget) {
+                        progress.updating = true;
+                        told.push(Told::UpdateBegan(key.clone()));
+                    }
+                    told.extend(allocated);
+                    self.queue.began(&key);
+                    self.in_flight = self.in_flight.saturating_add(1);
+                    jobs.push(Job::Service(key, step));
+                }
+                None => {
+                    told.extend(allocated);
+                    let progress = self.progress.entry(key.clone()).or_default();
+                    if std::mem::take(&mut progress.updating) {
+                        told.push(Told::UpdateEnded(key.clone()));
+                    }
+                    if !self.services.contains_key(&key) && !self.fed.contains_key(&key) {
+                        self.progress.remove(&key);
+                        self.queue.forget(&key);
+                    }
+                }
+            }
+        }
+        (jobs, told)
+    }
+
+    /// The addresses that a Service has gained since this was last asked.
+    fn allocated(&mut self, key: &ServiceKey) -> Vec<Told> {
+        let (Some(progress), true) = (self.progress.get_mut(key), self.services.contains_key(key)) else { return Vec::new() };
+        let Some(lease) = self.fed.get(key).and_then(|fed| fed.lease.as_ref()) else {
+            progress.told.clear();
+            return Vec::new();
+        };
+        let before = std::mem::replace(&mut progress.told, lease.addresses.clone());
+        let gained = lease.addresses.iter().filter(|ip| !before.contains(ip));
+        gained.map(|ip| Told::Allocated { service: key.clone(), ip: *ip, pool: lease.pool.clone() }).collect()
+    }
+
+    /// The configuration or the nodes, if they changed while live; only one of them at a time.
+    fn changed_whole(&mut self) -> Option<Job> {
+        if self.staging || self.stage_pause.is_some() {
+            return None;
+        }
+        if let Merged::Good(configuration) = &self.merged
+            && self.sent_pools.as_ref() != Some(configuration)
+        {
+            self.staging = true;
+            return Some(Job::Pools { configuration: configuration.clone(), begin_term: false });
+        }
+        let nodes: Vec<NodeSpec> = self.nodes.values().cloned().collect();
+        (self.sent_nodes.as_ref() != Some(&nodes)).then(|| {
+            self.staging = true;
+            Job::Nodes(nodes)
+        })
+    }
+
+    fn stage_job(&mut self, now: Mono) -> Option<Job> {
+        if self.staging || !self.synced || (self.elected && self.term.is_none()) {
+            return None;
+        }
+        if self.stage_pause.is_some_and(|until| until > now) {
+            return None;
+        }
+        self.stage_pause = None;
+        let begin_term = self.term.is_none();
+        let job = match self.stage {
+            Stage::Down | Stage::Live => return None,
+            Stage::Pools => match &self.merged {
+                // Without any configuration nothing is decided; with a bad one the allocator's last good one stays.
+                Merged::Missing => return None,
+                Merged::Good(configuration) => Job::Pools { configuration: configuration.clone(), begin_term },
+                Merged::Bad(_) => {
+                    self.stage = Stage::View;
+                    return self.stage_job(now);
+                }
+            },
+            Stage::View => Job::View { claims: self.full_view(), begin_term },
+            Stage::Nodes => Job::Nodes(self.nodes.values().cloned().collect()),
+            Stage::Backends => Job::Backends(self.all_backends()),
+        };
+        self.staging = true;
+        Some(job)
+    }
+
+    /// All claims; a Service whose object cannot be read, or whose wish makes no sense, keeps what it has.
+    fn full_view(&mut self) -> Vec<Claim> {
+        let mut claims = BTreeMap::new();
+        let unreadable = self.malformed.keys().filter(|object| object.kind == "Service");
+        let unreadable = unreadable.filter_map(|object| ServiceKey::new(&object.namespace, &object.name).ok());
+        for key in unreadable.filter(|key| !self.services.contains_key(key)) {
+            let lease = self.fed.get(&key).and_then(|fed| fed.lease.as_ref());
+            claims.extend(lease.map(|lease| (key, service::claim_of_lease(lease))));
+        }
+        for (key, view) in &self.services {
+            let lease = self.fed.get(key).and_then(|fed| fed.lease.as_ref());
+            match self.wish(view) {
+                Wish::Claim(claim) => {
+                    claims.insert(key.clone(), *claim);
+                }
+                Wish::Hold(_) => claims.extend(lease.map(|lease| (key.clone(), service::claim_of_lease(lease)))),
+                Wish::Nothing(_) | Wish::Foreign => {}
+            }
+        }
+        for (key, claim) in &claims {
+            self.progress.entry(key.clone()).or_default().claimed = Some(claim.clone());
+        }
+        claims.into_values().collect()
+    }
+
+    fn all_backends(&mut self) -> Vec<Backends> {
+        let all: Vec<Backends> = self.services.values().filter_map(|view| self.backends_of(view)).collect();
+        for Backends { service, reach } in &all {
+            self.progress.entry(service.clone()).or_default().reach = Some(reach.clone());
+        }
+        all
+    }
+
+    /// Where a Service that claims addresses can be served.
+    fn backends_of(&self, view: &ServiceView) -> Option<Backends> {
+        let (Wish::Claim(_) | Wish::Hold(_)) = self.wish(view) else { return None };
+        let slices = self.slices.values().filter(|slice| slice.service.as_ref() == Some(&view.key));
+        Some(Backends { service: view.key.clone(), reach: backends::reach(view, slices, &self.settings) })
+    }
+
+    fn wish(&self, view: &ServiceView) -> Wish {
+        let none = Labels::new();
+        service::wish(view, self.namespaces.get(view.key.namespace()).unwrap_or(&none), &self.settings)
+    }
+
+    /// The first thing about a Service that is not as it should be.
+    fn step(&mut self, key: &ServiceKey) -> Option<Step> {
+        let Some(view) = self.services.get(key).cloned() else { return self.step_gone(key) };
+        let wish = self.wish(&view);
+        let fed = self.fed.get(key).cloned();
+        let backends = self.backends_of(&view);
+        let progress = self.progress.entry(key.clone()).or_default();
+        match &wish {
+            Wish::Claim(claim) if !is_said(progress.claimed.as_ref(), claim, fed.as_ref()) => {
+                return Some(Step::Allocate(claim.clone()));
+            }
+            Wish::Nothing(_) | Wish::Foreign if progress.claimed.is_some() || fed.is_some() => return Some(Step::Release),
+            Wish::Claim(_) | Wish::Nothing(_) | Wish::Foreign | Wish::Hold(_) => {}
+        }
+        if let Some(backends) = backends.filter(|backends| progress.reach.as_ref() != Some(&backends.reach)) {
+            return Some(Step::Backends(backends));
+        }
+        let pools = self.sent_pools.as_ref().is_none_or(|pools| !pools.pools().is_empty());
+        let wanted = report::status(&view, &wish, fed.as_ref(), pools);
+        let patch = wanted.and_then(|wanted| status::patch(&view.uid, &view.status, &wanted));
+        if let Some(patch) = patch.filter(|patch| progress.hopeless.as_ref() != Some(patch)) {
+            return Some(Step::Status(patch));
+        }
+        if wish != Wish::Foreign {
+            let reported = progress.reported.get_or_insert_with(|| Reported::found(&view));
+            let known = fed.clone().unwrap_or_default();
+            progress.events.extend(reported.update(&view, &wish, &known));
+        }
+        if let Some(draft) = progress.events.first() {
+            return Some(Step::Event(draft.clone()));
+        }
+        let l2 = report::l2_status(key, fed.as_ref()).filter(|_| wish != Wish::Foreign);
+        let known = progress.l2.get_or_insert(None);
+        (*known != l2).then_some(Step::L2(l2))
+    }
+
+    /// A Service whose object is gone gives back what it holds; one that merely cannot be read keeps it.
+    fn step_gone(&mut self, key: &ServiceKey) -> Option<Step> {
+        let unreadable = self.malformed.contains_key(&ObjectRef::new("Service", key.namespace(), key.name()));
+        if unreadable {
+            return None;
+        }
+        let progress = self.progress.entry(key.clone()).or_default();
+        if progress.claimed.is_some() || self.fed.contains_key(key) {
+            return Some(Step::Release);
+        }
+        if progress.l2 != Some(None) {
+            return Some(Step::L2(None));
+        }
+        (!progress.forgotten).then_some(Step::Forget)
+    }
+
+    /// Takes in what became of a job.
+    pub fn done(&mut self, job: &Job, done: Done, now: Mono) -> Vec<Told> {
+        if let Done::Outdated(term) = done {
+            self.outdated(term);
+        }
+        match job {
+            Job::Service(key, step) => {
+                self.in_flight = self.in_flight.saturating_sub(1);
+                self.queue.ended(key);
+                self.done_step(key, step, done, now);
+                Vec::new()
+            }
+            Job::Pools { .. } | Job::View { .. } | Job::Nodes(_) | Job::Backends(_) => self.done_stage(job, &done, now),
+        }
+    }
+
+    /// A newer watcher leads. An elected one waits to be elected again; any other begins anew, after a pause that keeps two watchers on
+    /// one directory from deposing each other without end.
+    fn outdated(&mut self, _newest: Term) {
+        self.term = None;
+        self.stage = if self.elected { Stage::Down } else { Stage::Pools };
+    }
+
+    fn done_stage(&mut self, job: &Job, done: &Done, now: Mono) -> Vec<Told> {
+        self.staging = false;
+        match done {
+            Done::Led(term) => self.term = Some(*term),
+            Done::Ok => {}
+            Done::Granted(_) | Done::Refused(_) | Done::Failed | Done::Hopeless | Done::Outdated(_) => {
+                let pause = if matches!(done, Done::Failed) { super::queue::STAGE_PAUSE } else { super::queue::LONG_STAGE_PAUSE };
+                self.stage_pause = Some(now + pause);
+                return Vec::new();
+            }
+        }
+        let was_live = self.stage == Stage::Live;
+        match job {
+            Job::Pools { configuration, .. } => self.sent_pools = Some(configuration.clone()),
+            Job::Nodes(nodes) => self.sent_nodes = Some(nodes.clone()),
+            Job::View { .. } | Job::Backends(_) | Job::Service(..) => {}
+        }
+        self.stage = match (self.stage, job) {
+            (Stage::Pools, Job::Pools { .. }) => Stage::View,
+            (Stage::View, Job::View { .. }) => Stage::Nodes,
+            (Stage::Nodes, Job::Nodes(_)) => Stage::Backends,
+            (Stage::Backends, Job::Backends(_)) => Stage::Live,
+            (stage, _) => stage,
+        };
+        if self.stage == Stage::Live && !was_live {
+            let all: Vec<ServiceKey> = self.services.keys().chain(self.progress.keys()).chain(self.fed.keys()).cloned().collect();
+            for key in all {
+                self.queue.touch(&key);
+            }
+            return vec![Told::Synced];
+        }
+        Vec::new()
+    }
+
+    fn done_step(&mut self, key: &ServiceKey, step: &Step, done: Done, now: Mono) {
+        let progress = self.progress.entry(key.clone()).or_default();
+        match (step, done) {
+            (_, Done::Outdated(_)) => {
+                self.queue.touch(key);
+                return;
+            }
+            (_, Done::Failed) => {
+                self.queue.failed(key, now);
+                return;
+            }
+            (Step::Status(patch), Done::Hopeless) => progress.hopeless = Some(patch.clone()),
+            (Step::Allocate(claim), Done::Granted(lease)) => {
+                progress.claimed = Some((**claim).clone());
+                let fed = self.fed.entry(key.clone()).or_default();
+                fed.refusal = None;
+                fed.lease = Some(*lease);
+            }
+            (Step::Allocate(claim), Done::Refused(refused)) => {
+                progress.claimed = Some((**claim).clone());
+                self.fed.entry(key.clone()).or_default().refusal = Some(refused);
+            }
+            (Step::Release, _) => {
+                progress.claimed = None;
+                progress.reach = None;
+                self.fed.remove(key);
+            }
+            (Step::Backends(backends), _) => progress.reach = Some(backends.reach.clone()),
+            (Step::Status(patch), _) => {
+                if let Some(view) = self.services.get_mut(key) {
+                    view.status.apply(patch);
+                }
+            }
+            (Step::Event(draft), _) => {
+                if progress.events.first() == Some(draft) {
+                    progress.events.remove(0);
+                }
+            }
+            (Step::L2(l2), _) => progress.l2 = Some(l2.clone()),
+            (Step::Forget, _) => progress.forgotten = true,
+            (Step::Allocate(_), Done::Ok | Done::Hopeless | Done::Led(_)) => {}
+        }
+        self.queue.succeeded(key);
+        self.queue.touch(key);
+    }
+}
+
+/// Whether the allocator has been told just this claim. What the status holds matters only as long as there is no lease.
+fn is_said(said: Option<&Claim>, claim: &Claim, fed: Option<&Fed>) -> bool {
+    let Some(said) = said else { return false };
+    if fed.is_some_and(|fed| fed.lease.is_some()) {
+        return Claim { adopt: claim.adopt.clone(), ..said.clone() } == *claim;
+    }
+    said == claim
+}
+
+#[cfg(test)]
+mod tests;

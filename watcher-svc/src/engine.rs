@@ -1,0 +1,456 @@
+//! The one task that owns the state: it takes what the source shows and the allocator says, and carries out the jobs that follow.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use mooring_kit::Stop;
+use mooring_kit::backoff::{Backoff, pause};
+use mooring_kit::clock::{Clock, wall};
+use mooring_kit::leader::Leadership;
+use mooring_kit::telemetry::chain;
+use mooring_proto::types::lease::Term;
+use mooring_proto::types::pool::PoolName;
+use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::time::Mono;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, error, info, warn};
+
+use crate::allocator::{Allocator, News, PoolCount, Reader};
+use crate::core::pools::{Merged, Part};
+use crate::core::report::Draft;
+use crate::core::service::Settings;
+use crate::core::state::{State, Told};
+use crate::core::{Done, Job, Seen, Step};
+use crate::k8s::crd::PoolStatus;
+use crate::k8s::{ObjectRef, Parsed, configmap, endpoints, namespace, node, pool, service};
+use crate::logs;
+use crate::metrics::Metrics;
+use crate::source::event::{EventRecord, EventType, Reporter};
+use crate::source::{Change, Kind, Sink, WriteError};
+
+/// How many changes may wait; a source that is faster waits.
+pub(crate) const CHANGES: usize = 1024;
+
+/// How many steps of the feed may wait; the allocator coalesces the rest.
+const NEWS: usize = 64;
+
+/// How long counters may lag behind the leases.
+const COUNT: Duration = Duration::from_millis(100);
+
+/// The pauses between attempts to follow the allocator.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Something that the feed's task says.
+#[derive(Debug)]
+pub(crate) enum Feed {
+    /// Leases changed, or all were told anew.
+    News(News),
+    /// The allocator is not there.
+    Away,
+}
+
+/// The engine's parts.
+pub(crate) struct Engine {
+    pub(crate) state: State,
+    pub(crate) allocator: Allocator,
+    pub(crate) sink: Arc<Sink>,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
+    /// Tells the election of a term beyond its own.
+    pub(crate) outdated: watch::Sender<Term>,
+}
+
+/// What the engine listens to.
+pub(crate) struct Inputs {
+    pub(crate) changes: mpsc::Receiver<Change>,
+    pub(crate) feed: mpsc::Receiver<Feed>,
+    pub(crate) leadership: Option<watch::Receiver<Leadership>>,
+}
+
+type Running = FuturesUnordered<BoxFuture<'static, (Job, Done)>>;
+
+/// A channel for the feed's task.
+pub(crate) fn feed_channel() -> (mpsc::Sender<Feed>, mpsc::Receiver<Feed>) {
+    mpsc::channel(NEWS)
+}
+
+/// Follows the allocator's feed until asked to stop: from where it was, or from a snapshot.
+pub(crate) async fn follow(allocator: Allocator, engine: mpsc::Sender<Feed>, stop: Stop) -> anyhow::Result<()> {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let mut away = false;
+    loop {
+        let read = async {
+            // Each session begins with a snapshot: the allocator may be another one, and is told everything anew in any case.
+            let mut messages = allocator.watch(0).await?;
+            let mut reader = Reader::default();
+            while let Some(message) = messages.message().await? {
+                if let Some(news) = reader.take(message) {
+                    if matches!(news, News::All(_)) {
+                        backoff.reset();
+                        away = false;
+                    }
+                    if engine.send(Feed::News(news)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok::<_, tonic::Status>(())
+        };
+        let ended = tokio::select! {
+            ended = read => ended,
+            () = stop.cancelled() => return Ok(()),
+        };
+        if !away {
+            away = true;
+            let error = ended.err().map_or_else(|| "it ended the feed".to_owned(), |status| chain(&status));
+            warn!(event = logs::ALLOCATOR_AWAY, error, "the allocator is away; addresses go on answering, nothing new is decided");
+        }
+        if engine.send(Feed::Away).await.is_err() {
+            return Ok(());
+        }
+        tokio::select! {
+            () = backoff.pause() => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+impl Engine {
+    /// Works until asked to stop; what is in flight then is finished.
+    pub(crate) async fn run(mut self, mut inputs: Inputs, synced: impl FnOnce(), stop: Stop) -> anyhow::Result<()> {
+        let mut running = Running::new();
+        let mut counting: Option<BoxFuture<'static, Option<Vec<PoolCount>>>> = None;
+        let mut counts_due = false;
+        let mut synced = Some(synced);
+        loop {
+            let (jobs, told) = self.state.jobs(self.clock.now());
+            self.tell(told);
+            for job in jobs {
+                running.push(self.begin(job));
+            }
+            if counts_due && counting.is_none() {
+                counts_due = false;
+                counting = Some(self.count());
+            }
+            let deadline = self.state.next_deadline();
+            tokio::select! {
+                biased;
+                Some((job, done)) = running.next() => {
+                    counts_due |= matches!(job, Job::Pools { .. });
+                    self.finished(&job, done);
+                }
+                Some(feed) = inputs.feed.recv() => {
+                    counts_due = true;
+                    self.hear(feed).await;
+                }
+                change = inputs.changes.recv() => match change {
+                    Some(change) => {
+                        if let Some(synced) = synced.take_if(|_| change == Change::Synced) {
+                            synced();
+                        }
+                        self.see(change);
+                    }
+                    None => return Ok(()),
+                },
+                leadership = next_leadership(&mut inputs.leadership) => self.lead(leadership),
+                counts = next_count(&mut counting) => {
+                    counting = None;
+                    if let Some(counts) = counts {
+                        self.counted(counts).await;
+                    }
+                }
+                () = wait(self.clock, deadline) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        while let Some((job, done)) = running.next().await {
+            self.finished(&job, done);
+        }
+        Ok(())
+    }
+
+    fn lead(&mut self, leadership: Leadership) {
+        let term = match leadership {
+            Leadership::Leader { term } => Some(term),
+            Leadership::Follower => None,
+        };
+        self.state.lead(term);
+    }
+
+    async fn hear(&mut self, feed: Feed) {
+        match feed {
+            Feed::News(News::All(all)) => {
+                self.state.connected(Some(all));
+                match self.sink.services_written().await {
+                    Ok(services) => services.iter().for_each(|service| self.state.found_l2(service)),
+                    Err(error) => debug!(error = %chain(&error), "could not list what is announced"),
+                }
+            }
+            Feed::News(News::Some(some)) => {
+                for (service, fed) in some {
+                    self.state.feed(&service, fed);
+                }
+            }
+            Feed::Away => self.state.connected(None),
+        }
+    }
+
+    /// Reads what a source shows and takes it in.
+    fn see(&mut self, change: Change) {
+        let mut origin = String::new();
+        let seen = match change {
+            Change::Listed { kind, objects } => {
+                let names: BTreeSet<ObjectRef> = objects.iter().map(|object| ObjectRef::of(kind.as_str(), object)).collect();
+                let mut seen: Vec<Seen> = objects.iter().map(|object| read(kind, object)).collect();
+                seen.extend(self.state.known(kind.as_str()).into_iter().filter(|known| !names.contains(known)).map(Seen::Gone));
+                seen
+            }
+            Change::Applied { kind, object, origin: from } => {
+                origin = from.unwrap_or_default();
+                vec![read(kind, &object)]
+            }
+            Change::Deleted { object, .. } => vec![Seen::Gone(object)],
+            Change::Synced => vec![Seen::Synced],
+        };
+        for seen in seen {
+            self.metrics.update();
+            match &seen {
+                Seen::Malformed(object, errors) => {
+                    self.metrics.update_error();
+                    for error in errors {
+                        let service = format!("{}/{}", object.namespace, object.name);
+                        warn!(event = logs::OBJECT_MALFORMED, service, origin, field = error.field, value = error.value, %error, "the object does not parse; its last good view stays");
+                    }
+                }
+                Seen::Gone(object) if object.kind == "Service" => {
+                    let service = format!("{}/{}", object.namespace, object.name);
+                    info!(event = logs::SERVICE_DELETED, service, "service deleted");
+                }
+                Seen::Service(_)
+                | Seen::Endpoints(_)
+                | Seen::Namespace(..)
+                | Seen::Node(_)
+                | Seen::Config(..)
+                | Seen::Gone(_)
+                | Seen::Synced => {}
+            }
+            let told = self.state.see(seen);
+            self.tell(told);
+        }
+    }
+
+    fn tell(&self, told: Vec<Told>) {
+        for told in told {
+            match told {
+                Told::UpdateBegan(service) => info!(event = logs::START_UPDATE, %service, "start of service update"),
+                Told::UpdateEnded(service) => info!(event = logs::END_UPDATE, %service, "end of service update"),
+                Told::Allocated { service, ip, pool } => {
+                    info!(event = logs::IP_ALLOCATED, %service, %ip, %pool, "IP address assigned by controller");
+                }
+                Told::Synced => info!(event = logs::STATE_SYNCED, "controller synced, can allocate IPs now"),
+                Told::Config(Merged::Good(_)) => {}
+                Told::Config(Merged::Missing) => {
+                    self.metrics.config_stale();
+                    error!(
+                        event = logs::NO_CONFIG,
+                        "configuration is missing, MetalLB will not function: no ConfigMap and no IPAddressPool found"
+                    );
+                }
+                Told::Config(Merged::Bad(reasons)) => {
+                    self.metrics.config_stale();
+                    for (object, reason) in reasons {
+                        let object = object.map(|object| object.to_string()).unwrap_or_default();
+                        error!(event = logs::CONFIG_STALE, object, error = reason, "config (re)load failed, config marked stale");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins a job; it ends by itself, with what became of it.
+    fn begin(&self, job: Job) -> BoxFuture<'static, (Job, Done)> {
+        let (allocator, sink) = (self.allocator.clone(), Arc::clone(&self.sink));
+        let term = self.state.term().unwrap_or_default();
+        let record = if let Job::Service(key, Step::Event(draft)) = &job { Some(self.record(key, draft)) } else { None };
+        async move {
+            let done = match &job {
+                Job::Pools { configuration, begin_term } => allocator.replace_pools(term, *begin_term, configuration).await,
+                Job::View { claims, begin_term } => allocator.reconcile(term, *begin_term, claims).await,
+                Job::Nodes(nodes) => allocator.replace_nodes(term, nodes).await,
+                Job::Backends(backends) => allocator.report_backends(term, backends).await,
+                Job::Service(key, step) => match step {
+                    Step::Allocate(claim) => allocator.allocate(term, claim).await,
+                    Step::Release => allocator.release(term, key).await,
+                    Step::Backends(backends) => allocator.report_backends(term, std::slice::from_ref(backends)).await,
+                    Step::Status(patch) => written(sink.write_service_status(key, patch).await),
+                    Step::Event(_) => match &record {
+                        Some(record) => written(sink.write_event(record).await),
+                        None => Done::Ok,
+                    },
+                    Step::L2(l2) => written(sink.write_l2_status(key, l2.as_ref()).await),
+                    Step::Forget => written(sink.forget_service(key)),
+                },
+            };
+            (job, done)
+        }
+        .boxed()
+    }
+
+    fn record(&self, key: &ServiceKey, draft: &Draft) -> EventRecord {
+        EventRecord {
+            regarding: ObjectRef::new("Service", key.namespace(), key.name()),
+            api_version: "v1".to_owned(),
+            uid: self.state.uid(key),
+            event_type: if draft.warning { EventType::Warning } else { EventType::Normal },
+            reason: draft.reason.to_owned(),
+            note: draft.note.clone(),
+            reporter: if draft.announcing { Reporter::Speaker } else { Reporter::Controller },
+            at: wall(),
+        }
+    }
+
+    fn finished(&mut self, job: &Job, done: Done) {
+        if let Done::Outdated(newest) = &done {
+            self.metrics.update_error();
+            warn!(event = logs::TERM_OUTDATED, term = %newest, "another watcher leads");
+            self.outdated.send_if_modified(|term| {
+                *newest > *term && {
+                    *term = *newest;
+                    true
+                }
+            });
+        }
+        match (job, &done) {
+            (Job::Pools { configuration, .. }, Done::Led(_)) => {
+                self.metrics.config_loaded();
+                let pools = configuration.pools().len();
+                info!(event = logs::CONFIG_LOADED, pools, "config (re)loaded");
+            }
+            (Job::Pools { .. }, Done::Refused(refused)) => {
+                self.metrics.config_stale();
+                error!(event = logs::CONFIG_STALE, error = refused.message, "config (re)load failed, config marked stale");
+            }
+            (Job::Service(key, Step::Allocate(_)), Done::Refused(refused)) => {
+                let (op, reason) = ("allocateIPs", &refused.reason);
+                error!(event = logs::ALLOCATION_FAILED, op, service = %key, reason, error = refused.message, "IP allocation failed");
+            }
+            (Job::Service(key, Step::Release), Done::Ok) => {
+                let reason = self.state.why_nothing(key);
+                info!(event = logs::CLEAR_ASSIGNMENT, service = %key, reason, "clearing assignment");
+            }
+            (Job::Service(key, Step::Status(_)), Done::Ok) => {
+                info!(event = logs::SERVICE_UPDATED, service = %key, "updated service object");
+            }
+            (Job::Service(key, Step::Event(draft)), Done::Ok) if draft.reason == "deprecatedAnnotation" => {
+                warn!(event = logs::DEPRECATED_ANNOTATION, service = %key, "{}", draft.note);
+            }
+            (Job::Service(key, step @ (Step::Status(_) | Step::Event(_) | Step::L2(_) | Step::Forget)), Done::Failed | Done::Hopeless) => {
+                self.metrics.update_error();
+                let what = match step {
+                    Step::Status(_) => "status",
+                    Step::Event(_) => "Event",
+                    Step::L2(_) => "ServiceL2Status",
+                    Step::Forget | Step::Allocate(_) | Step::Release | Step::Backends(_) => "files",
+                };
+                debug!(event = logs::WRITE_FAILED, service = %key, what, "not written; tried again");
+            }
+            _ => {}
+        }
+        let told = self.state.done(job, done, self.clock.now());
+        self.tell(told);
+    }
+
+    /// Asks for the counters, a moment later so that many changes are one question.
+    fn count(&self) -> BoxFuture<'static, Option<Vec<PoolCount>>> {
+        let allocator = self.allocator.clone();
+        async move {
+            pause(COUNT).await;
+            allocator.pools().await.ok()
+        }
+        .boxed()
+    }
+
+    /// Writes the counters of pools that have objects, and shows all of them in the metrics.
+    async fn counted(&mut self, counts: Vec<PoolCount>) {
+        self.metrics.pools(&counts);
+        let clamp = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let status = |count: &PoolCount| PoolStatus {
+            assigned_ipv4: clamp(count.assigned.0),
+            assigned_ipv6: clamp(count.assigned.1),
+            available_ipv4: clamp(count.available.0),
+            available_ipv6: clamp(count.available.1),
+        };
+        let wanted: BTreeMap<PoolName, PoolStatus> =
+            counts.iter().filter_map(|count| Some((PoolName::new(&count.name)?, status(count)))).collect();
+        for (pool, status) in self.state.new_counts(wanted) {
+            if let Err(error) = self.sink.write_pool_status(&pool, &status).await {
+                self.state.uncounted(&pool);
+                debug!(event = logs::WRITE_FAILED, %pool, error = %chain(&error), "counters not written; tried again");
+            }
+        }
+        if let Err(error) = self.sink.retain_pools(&counts.iter().filter_map(|count| PoolName::new(&count.name)).collect()) {
+            debug!(event = logs::WRITE_FAILED, error = %chain(&error), "counters of pools that are gone stay");
+        }
+    }
+}
+
+/// A write that failed for good is not tried again until something changes.
+fn written<T>(result: Result<T, WriteError>) -> Done {
+    match result {
+        Ok(_) => Done::Ok,
+        Err(error) => {
+            warn!(event = logs::WRITE_FAILED, error = %chain(&error), "could not write");
+            if error.is_lasting() { Done::Hopeless } else { Done::Failed }
+        }
+    }
+}
+
+async fn wait(clock: Clock, deadline: Option<Mono>) {
+    match deadline {
+        Some(deadline) => clock.wait_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_leadership(leadership: &mut Option<watch::Receiver<Leadership>>) -> Leadership {
+    if let Some(leadership) = leadership
+        && leadership.changed().await.is_ok()
+    {
+        return *leadership.borrow_and_update();
+    }
+    std::future::pending().await
+}
+
+async fn next_count(counting: &mut Option<BoxFuture<'static, Option<Vec<PoolCount>>>>) -> Option<Vec<PoolCount>> {
+    match counting {
+        Some(counting) => counting.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An object as the core takes it.
+fn read(kind: Kind, object: &serde_json::Value) -> Seen {
+    let reference = ObjectRef::of(kind.as_str(), object);
+    let parsed: Parsed<Seen> = match kind {
+        Kind::Service => service::parse(object).map(|view| Seen::Service(Box::new(view))),
+        Kind::EndpointSlice => endpoints::parse(object).map(Seen::Endpoints),
+        Kind::Namespace => namespace::parse(object).map(|view| Seen::Namespace(view.name, view.labels)),
+        Kind::Node => node::parse(object).map(Seen::Node),
+        Kind::ConfigMap => configmap::parse(object).map(|legacy| Seen::Config(reference.clone(), Box::new(Part::Legacy(legacy)))),
+        Kind::IpAddressPool => pool::pool(object).map(|spec| Seen::Config(reference.clone(), Box::new(Part::Pool(spec)))),
+        Kind::L2Advertisement => {
+            pool::advertisement(object).map(|spec| Seen::Config(reference.clone(), Box::new(Part::Advertisement(spec))))
+        }
+    };
+    parsed.unwrap_or_else(|errors| Seen::Malformed(reference, errors))
+}
+
+/// What the flags say about Services.
+pub(crate) fn settings(lb_class: Option<String>, is_cluster: bool) -> Settings {
+    Settings { lb_class: lb_class.filter(|class| !class.is_empty()), is_cluster }
+}

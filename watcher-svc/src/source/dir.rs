@@ -1,0 +1,308 @@
+//! Manifests in a directory as a source, followed.
+//!
+//! `.yaml`, `.yml` and `.json` files in any nesting of folders are read, names that begin with `.` are passed over, as `kubectl apply -R -f`
+//! does. A file counts when whoever writes it has closed it, and what cannot be read keeps what it last said.
+
+mod manifest;
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use mooring_kit::Stop;
+use mooring_kit::backoff::{Backoff, pause};
+use mooring_kit::telemetry::chain;
+use mooring_proto::types::service::ServiceKey;
+use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+use walkdir::WalkDir;
+
+use self::manifest::Manifest;
+use self::tree::{Found, Tree};
+use crate::logs;
+use crate::source::{Change, Kind};
+
+/// How long it must be quiet before the directory is read: editors replace a file in several steps.
+const QUIET: Duration = Duration::from_millis(10);
+
+/// How long a file that is written to may stay open before it is read all the same.
+const OPEN_LIMIT: Duration = Duration::from_secs(1);
+
+/// The pauses between attempts to read a directory that has vanished.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Which objects are configuration.
+#[derive(Clone, Debug)]
+pub struct DirConfig {
+    /// `--namespace`.
+    pub namespace: String,
+    /// `--config`.
+    pub config_map: String,
+}
+
+impl DirConfig {
+    /// Whether an object is of a kind that configures, but not where the configuration is read from; and if so, whether its owner
+    /// probably meant it to be.
+    fn misplaced(&self, manifest: &Manifest) -> Option<bool> {
+        match manifest.kind {
+            Kind::ConfigMap if manifest.name.name != self.config_map => Some(false),
+            Kind::ConfigMap | Kind::IpAddressPool | Kind::L2Advertisement => {
+                (manifest.name.namespace != self.namespace).then_some(manifest.kind != Kind::ConfigMap)
+            }
+            Kind::Namespace | Kind::Node | Kind::EndpointSlice | Kind::Service => None,
+        }
+    }
+}
+
+/// What happened in the directory since it was last read.
+#[derive(Debug, Default)]
+struct Pending {
+    /// How many things happened in all.
+    seen: u64,
+    /// Files that are open for writing.
+    open: BTreeSet<PathBuf>,
+    /// Files that were written to.
+    touched: BTreeSet<PathBuf>,
+    /// The directory itself came or went, or events were lost.
+    renewed: bool,
+}
+
+impl Pending {
+    fn take_in(&mut self, event: notify::Result<notify::Event>, root: &Path) {
+        let Ok(event) = event else {
+            self.renewed = true;
+            self.seen = self.seen.saturating_add(1);
+            return;
+        };
+        if event.need_rescan() {
+            self.renewed = true;
+        }
+        // Reading the directory is no news, and neither is what happens beside it.
+        let is_news = match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+            EventKind::Access(_) => false,
+            EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => true,
+        };
+        let paths: Vec<PathBuf> = event.paths.into_iter().filter(|path| path.starts_with(root)).collect();
+        if !is_news || (paths.is_empty() && !self.renewed) {
+            return;
+        }
+        self.seen = self.seen.saturating_add(1);
+        for path in paths {
+            match event.kind {
+                EventKind::Access(_) | EventKind::Remove(_) => {
+                    self.open.remove(&path);
+                }
+                EventKind::Create(CreateKind::File) | EventKind::Modify(ModifyKind::Data(_)) => {
+                    self.open.insert(path.clone());
+                }
+                EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => {}
+            }
+            if path == root {
+                self.renewed = true;
+            }
+            self.touched.insert(path);
+        }
+    }
+}
+
+/// Follows the directory until asked to stop, and says what is in it.
+///
+/// `adopted` are Services as `--status-dir` has them from before the start.
+///
+/// # Errors
+/// The directory is not there at the start, or cannot be followed; or whoever reads `changes` has ended.
+pub async fn follow(
+    root: PathBuf,
+    config: DirConfig,
+    adopted: BTreeMap<ServiceKey, Value>,
+    changes: mpsc::Sender<Change>,
+    stop: Stop,
+) -> anyhow::Result<()> {
+    let root = std::path::absolute(&root).with_context(|| format!("no such directory: {}", root.display()))?;
+    let (pending, mut news) = watch::channel(Pending::default());
+    let mut watcher = watcher(&root, pending.clone())?;
+    watch_root(&mut watcher, &root)?;
+    let mut reader = Reader { root: root.clone(), stamps: BTreeMap::new(), tree: Tree::new(config, adopted) };
+    let mut touched = BTreeSet::new();
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let mut away = false;
+    loop {
+        #[expect(clippy::disallowed_methods, reason = "one reading at a time, and it ends by itself")]
+        let reading = tokio::task::spawn_blocking(move || reader.read(&touched));
+        let (back, read) = reading.await.context("the directory's reader ended")?;
+        reader = back;
+        match read {
+            Ok(told) => {
+                if std::mem::take(&mut away) {
+                    info!(event = logs::DIRECTORY_BACK, directory = %root.display(), "the directory is back");
+                }
+                for change in told {
+                    tokio::select! {
+                        sent = changes.send(change) => sent.context("nobody reads the manifests")?,
+                        () = stop.cancelled() => return Ok(()),
+                    }
+                }
+                tokio::select! {
+                    () = settled(&mut news) => {}
+                    () = stop.cancelled() => return Ok(()),
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut away, true) {
+                    let error = chain(error.as_ref());
+                    warn!(event = logs::DIRECTORY_AWAY, directory = %root.display(), error, "the directory cannot be read; what it said stays");
+                }
+                tokio::select! {
+                    () = backoff.pause() => {}
+                    () = stop.cancelled() => return Ok(()),
+                }
+            }
+        }
+        let mut renewed = away;
+        touched = BTreeSet::new();
+        pending.send_if_modified(|pending| {
+            touched = std::mem::take(&mut pending.touched);
+            renewed |= std::mem::take(&mut pending.renewed);
+            pending.open.clear();
+            false
+        });
+        if renewed {
+            // Another directory may stand under the name by now. While there is none it is looked for again.
+            let _absent = watcher.unwatch(&root);
+            if let Err(error) = watch_root(&mut watcher, &root) {
+                away = true;
+                tracing::debug!(error = %chain(error.as_ref()), "not followed yet");
+            } else {
+                backoff.reset();
+            }
+        }
+    }
+}
+
+fn watcher(root: &Path, pending: watch::Sender<Pending>) -> anyhow::Result<RecommendedWatcher> {
+    let at = root.to_owned();
+    let told = move |event: notify::Result<notify::Event>| {
+        pending.send_if_modified(|pending| {
+            let before = pending.seen;
+            pending.take_in(event, &at);
+            pending.seen != before
+        });
+    };
+    let mut watcher = notify::recommended_watcher(told).context("could not follow any directory (inotify)")?;
+    // The directory may be a link that is changed, or be removed and made again: its parent sees that.
+    if let Some(parent) = root.parent() {
+        watcher.watch(parent, RecursiveMode::NonRecursive).with_context(|| format!("could not follow {}", parent.display()))?;
+    }
+    Ok(watcher)
+}
+
+fn watch_root(watcher: &mut RecommendedWatcher, root: &Path) -> anyhow::Result<()> {
+    watcher.watch(root, RecursiveMode::Recursive).with_context(|| format!("could not follow the directory {}", root.display()))
+}
+
+/// Waits until something happened and it is quiet again, or files have been open for too long.
+async fn settled(news: &mut watch::Receiver<Pending>) {
+    if news.changed().await.is_err() {
+        return std::future::pending().await;
+    }
+    let quiet = async {
+        loop {
+            let open = !news.borrow_and_update().open.is_empty();
+            tokio::select! {
+                changed = news.changed() => if changed.is_err() { return },
+                () = pause(QUIET), if !open => return,
+            }
+        }
+    };
+    tokio::select! {
+        () = quiet => {}
+        () = pause(OPEN_LIMIT) => {}
+    }
+}
+
+/// A file's marks, by which it is known not to have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+struct Reader {
+    root: PathBuf,
+    stamps: BTreeMap<PathBuf, Stamp>,
+    tree: Tree,
+}
+
+impl Reader {
+    /// Reads the directory again and says what changed.
+    fn read(mut self, touched: &BTreeSet<PathBuf>) -> (Self, anyhow::Result<Vec<Change>>) {
+        let listed = fs::read_dir(&self.root).with_context(|| format!("could not list {}", self.root.display()));
+        if let Err(error) = listed {
+            return (self, Err(error));
+        }
+        let (mut found, mut unknown) = (BTreeMap::new(), Vec::new());
+        let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
+        for entry in WalkDir::new(&self.root).follow_links(true).into_iter().filter_entry(shown) {
+            match entry {
+                Ok(entry) if entry.file_type().is_file() && is_manifest(entry.path()) => {
+                    let path = entry.into_path();
+                    let read = self.read_file(&path, touched);
+                    found.insert(path, read);
+                }
+                Ok(_) => {}
+                // A link to nothing, or a file that has just gone, is no file.
+                Err(error) if error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound) => {}
+                Err(error) => {
+                    let path = error.path().unwrap_or(&self.root).to_owned();
+                    warn!(event = logs::FILE_MALFORMED, file = %path.display(), error = %chain(&error), "not readable; what it last said stays");
+                    unknown.push(path);
+                }
+            }
+        }
+        self.stamps.retain(|path, _| found.contains_key(path));
+        self.tree.read(found, &unknown);
+        let changes = self.tree.changes();
+        (self, Ok(changes))
+    }
+
+    fn read_file(&mut self, path: &Path, touched: &BTreeSet<PathBuf>) -> Found {
+        let stamp = fs::metadata(path).ok().map(|file| Stamp {
+            inode: file.ino(),
+            length: file.len(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+        });
+        if stamp.is_some() && self.stamps.get(path) == stamp.as_ref() && !touched.contains(path) {
+            return Found::Same;
+        }
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                self.stamps.extend(stamp.map(|stamp| (path.to_owned(), stamp)));
+                Found::Text(text)
+            }
+            Err(error) => {
+                self.stamps.remove(path);
+                Found::Unreadable(error.to_string())
+            }
+        }
+    }
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.extension().and_then(OsStr::to_str).is_some_and(|extension| matches!(extension, "yaml" | "yml" | "json"))
+}
+
+#[cfg(test)]
+mod tests;

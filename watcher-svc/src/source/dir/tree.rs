@@ -1,0 +1,174 @@
+//! The files of a directory as last read, and what the objects in them come to.
+//!
+//! What cannot be read keeps what it last said. Nothing is read here; `dir.rs` hands over texts.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use mooring_proto::types::service::ServiceKey;
+use serde_json::{Map, Value};
+use tracing::{info, warn};
+
+use super::DirConfig;
+use super::manifest::{Manifest, manifests};
+use crate::k8s::ObjectRef;
+use crate::logs;
+use crate::source::{Change, Kind};
+
+/// What a file came to when it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It is as it was.
+    Same,
+    /// Its text.
+    Text(String),
+    /// It cannot be read: why.
+    Unreadable(String),
+}
+
+#[derive(Debug, Default)]
+struct File {
+    text: Option<String>,
+    manifests: Vec<Manifest>,
+    complaint: Option<String>,
+}
+
+/// All files, and what was told of them.
+#[derive(Debug)]
+pub(super) struct Tree {
+    config: DirConfig,
+    /// Statuses found at the start, for Services whose manifests have none.
+    adopted: BTreeMap<ServiceKey, Value>,
+    files: BTreeMap<PathBuf, File>,
+    told: BTreeMap<(Kind, ObjectRef), (Value, String)>,
+    /// Objects found twice, each with the path that does not count.
+    twice: BTreeSet<(ObjectRef, String)>,
+    synced: bool,
+}
+
+impl Tree {
+    pub(super) fn new(config: DirConfig, adopted: BTreeMap<ServiceKey, Value>) -> Self {
+        Self { config, adopted, files: BTreeMap::new(), told: BTreeMap::new(), twice: BTreeSet::new(), synced: false }
+    }
+
+    /// Takes in all files that there are now. Those below an `unknown` folder, which cannot be listed, stay.
+    pub(super) fn read(&mut self, found: BTreeMap<PathBuf, Found>, unknown: &[PathBuf]) {
+        self.files.retain(|path, _| found.contains_key(path) || unknown.iter().any(|folder| path.starts_with(folder)));
+        for (path, found) in found {
+            let file = self.files.entry(path.clone()).or_default();
+            match found {
+                Found::Same => {}
+                Found::Unreadable(why) => complain(file, &path, None, "", &format!("not readable: {why}")),
+                Found::Text(text) if file.text.as_deref() == Some(text.as_str()) => {}
+                // Emptied and about to be filled: whoever means it removes the file.
+                Found::Text(text) if text.trim().is_empty() && !file.manifests.is_empty() => {
+                    complain(file, &path, None, "", "the file is empty");
+                }
+                Found::Text(text) => {
+                    match manifests(&text) {
+                        Ok(manifests) => {
+                            file.manifests = manifests;
+                            if file.complaint.take().is_some() {
+                                info!(event = logs::FILE_GOOD, file = %path.display(), "the file is good again");
+                            }
+                        }
+                        Err(wrong) => complain(file, &path, Some(wrong.document), &wrong.field, &wrong.error),
+                    }
+                    file.text = Some(text);
+                }
+            }
+        }
+    }
+
+    /// What has to be told now.
+    pub(super) fn changes(&mut self) -> Vec<Change> {
+        let mut now: BTreeMap<(Kind, ObjectRef), (Value, String)> = BTreeMap::new();
+        let mut twice = BTreeSet::new();
+        for (path, file) in &self.files {
+            for manifest in &file.manifests {
+                let origin = format!("{}, document {}", path.display(), manifest.document);
+                if let Some(elsewhere) = self.config.misplaced(manifest) {
+                    if elsewhere
+                        && twice.insert((manifest.name.clone(), origin.clone()))
+                        && !self.twice.contains(&(manifest.name.clone(), origin.clone()))
+                    {
+                        let (object, namespace) = (&manifest.name, &self.config.namespace);
+                        warn!(event = logs::OBJECT_IGNORED, %object, origin, "ignored: the configuration is read from namespace {namespace} only");
+                    }
+                    continue;
+                }
+                match now.entry((manifest.kind, manifest.name.clone())) {
+                    Entry::Vacant(free) => {
+                        free.insert((manifest.object.clone(), origin));
+                    }
+                    Entry::Occupied(first) => {
+                        let again = (manifest.name.clone(), origin.clone());
+                        if !self.twice.contains(&again) {
+                            warn!(event = logs::OBJECT_IGNORED, object = %manifest.name, origin, "ignored: the object stands already in {}", first.get().1);
+                        }
+                        twice.insert(again);
+                    }
+                }
+            }
+        }
+        self.twice = twice;
+        let mut changes = Vec::new();
+        for (kind, name) in self.told.keys().filter(|key| !now.contains_key(*key)) {
+            if let Some(key) = service_key(*kind, name) {
+                self.adopted.remove(&key);
+            }
+            changes.push(Change::Deleted { kind: *kind, object: name.clone() });
+        }
+        for ((kind, name), (object, origin)) in &now {
+            let told = self.told.get(&(*kind, name.clone()));
+            if told.is_none_or(|(told, _)| told != object) {
+                let mut object = object.clone();
+                if let Some(status) = service_key(*kind, name).and_then(|key| self.adopted.get(&key)) {
+                    adopt(&mut object, status);
+                }
+                changes.push(Change::Applied { kind: *kind, object, origin: Some(origin.clone()) });
+            }
+        }
+        self.told = now;
+        if !std::mem::replace(&mut self.synced, true) {
+            changes.push(Change::Synced);
+        }
+        changes
+    }
+}
+
+fn complain(file: &mut File, path: &Path, document: Option<usize>, field: &str, error: &str) {
+    let complaint = format!("{document:?} {field} {error}");
+    if file.complaint.as_ref() != Some(&complaint) {
+        let document = document.unwrap_or(0);
+        warn!(event = logs::FILE_MALFORMED, file = %path.display(), document, field, error, "file no good; what it last said stays");
+        file.complaint = Some(complaint);
+    }
+}
+
+fn service_key(kind: Kind, name: &ObjectRef) -> Option<ServiceKey> {
+    (kind == Kind::Service).then(|| ServiceKey::new(&name.namespace, &name.name).ok())?
+}
+
+/// Puts the status of a file of `--status-dir` where a cluster would have kept it, unless the manifest has one.
+fn adopt(object: &mut Value, status: &Value) {
+    let Value::Object(fields) = object else { return };
+    if fields.get("status").is_some_and(|status| !status.is_null()) {
+        return;
+    }
+    fields.insert("status".to_owned(), status.get("status").cloned().unwrap_or_default());
+    let annotations = status.get("metadata").and_then(|metadata| metadata.get("annotations")).and_then(Value::as_object);
+    if let (Some(annotations), Some(Value::Object(metadata))) = (annotations, fields.get_mut("metadata")) {
+        let present = metadata.entry("annotations").or_insert_with(|| Value::Object(Map::new()));
+        if present.is_null() {
+            *present = Value::Object(Map::new());
+        }
+        if let Value::Object(present) = present {
+            present.extend(annotations.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
