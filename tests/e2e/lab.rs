@@ -7,7 +7,9 @@ use mooring_tests::lab::until::{millis, secs, until};
 use mooring_tests::lab::{Lab, Program};
 use serde_json::json;
 
-pub(crate) const SCENARIOS: &[(&str, fn() -> Result<()>)] = &[
+use crate::Scenario;
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
     ("lab::hosts_resolve_and_ping_each_other_and_a_cable_can_be_pulled", hosts_resolve_and_ping_each_other_and_a_cable_can_be_pulled),
     ("lab::the_kernel_serves_vips_but_never_answers_arp_for_them", the_kernel_serves_vips_but_never_answers_arp_for_them),
     ("lab::a_real_control_plane_serves_real_pods", a_real_control_plane_serves_real_pods),
@@ -35,7 +37,9 @@ fn the_kernel_serves_vips_but_never_answers_arp_for_them() -> Result<()> {
     let lab = Lab::of_three_nodes()?;
     let vip = "172.17.200.100".parse()?;
     ensure!(lab.host("client").arp_all(vip, millis(200))?.is_empty());
-    lab.host("client").netns().run("ip", &["neighbor", "replace", "172.17.200.100", "lladdr", &lab.host("node-b").mac().to_string(), "dev", "eth0"])?;
+    lab.host("client")
+        .netns()
+        .run("ip", &["neighbor", "replace", "172.17.200.100", "lladdr", &lab.host("node-b").mac().to_string(), "dev", "eth0"])?;
     let pings = lab.host("client").ping_every(millis(5), vip)?;
     lab.host("client").arp_all(vip, millis(200))?;
     let report = pings.finish()?;

@@ -1,15 +1,24 @@
 //! End to end: real binaries on real network namespaces.
 
+#![expect(clippy::indexing_slicing, reason = "what is not there fails the scenario")]
+
 use libtest_mimic::{Arguments, Trial};
 
 mod lab;
+mod story;
+
+/// A name, and what is done under it.
+type Scenario = (&'static str, fn() -> anyhow::Result<()>);
 
 fn main() -> anyhow::Result<()> {
     mooring_tests::lab::enter()?;
     let mut arguments = Arguments::from_args();
     // One LAN at a time, and nothing beside it that would spoil its times.
     arguments.test_threads = Some(1);
-    let scenarios = [lab::SCENARIOS];
-    let trials = scenarios.concat().into_iter().map(|(name, scenario)| Trial::test(name, move || scenario().map_err(|error| format!("{error:#}").into())));
+    let scenarios = [lab::SCENARIOS, story::SCENARIOS];
+    let trials = scenarios
+        .concat()
+        .into_iter()
+        .map(|(name, scenario)| Trial::test(name, move || scenario().map_err(|error| format!("{error:#}").into())));
     libtest_mimic::run(&arguments, trials.collect()).exit()
 }

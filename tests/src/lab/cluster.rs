@@ -62,7 +62,11 @@ impl Tools {
 const USERS: [(&str, &str, &str); 3] = [
     ("admin", "admin", "system:masters"),
     ("proxy", "system:kube-proxy", "system:authenticated"),
-    ("watcher", "system:serviceaccount:mooring-system:mooring-watcher", "system:serviceaccounts,system:serviceaccounts:mooring-system,system:authenticated"),
+    (
+        "watcher",
+        "system:serviceaccount:mooring-system:mooring-watcher",
+        "system:serviceaccounts,system:serviceaccounts:mooring-system,system:authenticated",
+    ),
 ];
 
 impl Cluster {
@@ -139,8 +143,8 @@ impl Cluster {
     /// There is no such Service.
     pub fn external_ips(&self, namespace: &str, name: &str) -> Result<Vec<String>> {
         let service = self.get(&["service", name, "--namespace", namespace])?;
-        let ingress = service["status"]["loadBalancer"]["ingress"].as_array().cloned().unwrap_or_default();
-        Ok(ingress.iter().filter_map(|entry| entry["ip"].as_str()).map(str::to_owned).collect())
+        let ingress = service.pointer("/status/loadBalancer/ingress").and_then(Value::as_array).cloned().unwrap_or_default();
+        Ok(ingress.iter().filter_map(|entry| entry.get("ip")?.as_str()).map(str::to_owned).collect())
     }
 
     /// Waits until a Service has just this address in its status.
@@ -363,7 +367,7 @@ pub fn nginx(lab: &Lab, host: &Host, port: u16) -> Result<Process> {
     fs::create_dir_all(&folder)?;
     let (place, name) = (folder.display(), host.name());
     let config = format!(
-        "daemon off; pid {place}/pid; error_log stderr; worker_processes 1; events {{ worker_connections 256; }}\n\
+        "daemon off; master_process off; pid {place}/pid; error_log stderr; events {{ worker_connections 256; }}\n\
          http {{ access_log off; client_body_temp_path {place}; proxy_temp_path {place}; fastcgi_temp_path {place};\n\
          uwsgi_temp_path {place}; scgi_temp_path {place};\n\
          server {{ listen {port} reuseport; location / {{ default_type text/plain; return 200 'nginx on {name}\\n'; }} }} }}\n"
@@ -376,10 +380,23 @@ pub fn nginx(lab: &Lab, host: &Host, port: u16) -> Result<Process> {
 
 /// Starts a real name server on a host that knows one name, and waits until it answers by UDP and TCP.
 ///
+/// It refuses TCP on addresses that no interface has, so what arrives for a VIP is redirected to the host's own, as kube-proxy would.
+///
 /// # Errors
 /// It does not start.
 pub fn dns(host: &Host) -> Result<Process> {
-    let arguments = ["--no-daemon", "--no-resolv", "--no-hosts", "--user=root", "--conf-file=/dev/null", "--pid-file", "--address=/web.lab.example/192.0.2.53"];
+    let arguments = [
+        "--no-daemon",
+        "--no-resolv",
+        "--no-hosts",
+        "--user=root",
+        "--conf-file=/dev/null",
+        "--pid-file",
+        "--address=/web.lab.example/192.0.2.53",
+    ];
+    let redirect =
+        "table ip dns { chain in { type nat hook prerouting priority dstnat; meta l4proto { tcp, udp } th dport 53 redirect; }; }";
+    host.netns().run("nft", &[redirect])?;
     let process = Program::new("dnsmasq").args(arguments).start(host)?;
     for tcp in [false, true] {
         until(Duration::from_secs(10), &format!("the name server on {} answers", host.name()), || {

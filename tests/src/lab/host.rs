@@ -24,6 +24,13 @@ pub struct Host {
     netns: Netns,
 }
 
+impl Drop for Host {
+    /// Pulls the cable out for good; its name is free at once, though the namespace may live until its last process has ended.
+    fn drop(&mut self) {
+        drop(run("ip", &["link", "delete", &self.port()]));
+    }
+}
+
 impl Host {
     /// Plugs a new host into the bridge. Its hardware address ends in the last byte of its address.
     ///
@@ -146,14 +153,8 @@ impl Host {
     /// No answer within two seconds.
     pub fn dig(&self, server: IpAddr, name: &str, tcp: bool) -> Result<String> {
         let transport = if tcp { "+tcp" } else { "+notcp" };
-        let answer = super::output_of(self.netns.command("dig").args([
-            &format!("@{server}"),
-            name,
-            transport,
-            "+short",
-            "+time=1",
-            "+tries=2",
-        ]))?;
+        let answer =
+            super::output_of(self.netns.command("dig").args([&format!("@{server}"), name, transport, "+short", "+time=1", "+tries=2"]))?;
         if answer.trim().is_empty() { bail!("{server} does not know {name}") } else { Ok(answer.trim().to_owned()) }
     }
 
@@ -252,14 +253,14 @@ fn ping(target: Ipv4Addr, interval: Duration, stop: &AtomicBool) -> Result<PingR
         let next = began + interval * sent;
         socket.set_read_timeout(Some(next.saturating_duration_since(clock()).clamp(Duration::from_micros(200), interval)))?;
         let mut buffer = [0; 256];
-        if let Ok(length) = socket.read(&mut buffer) {
-            if let Some(number) = buffer.get(..length).and_then(|packet| echo_reply(packet, identifier, target)) {
-                let now = clock();
-                if let Some(last) = last_answer.replace(now) {
-                    gap = gap.max(now.duration_since(last).saturating_sub(interval));
-                }
-                answered.insert(number);
+        if let Ok(length) = socket.read(&mut buffer)
+            && let Some(number) = buffer.get(..length).and_then(|packet| echo_reply(packet, identifier, target))
+        {
+            let now = clock();
+            if let Some(last) = last_answer.replace(now) {
+                gap = gap.max(now.duration_since(last).saturating_sub(interval));
             }
+            answered.insert(number);
         }
     }
     if let (Some(last), Some(end)) = (last_answer, finishing) {
@@ -279,10 +280,14 @@ fn echo_request(identifier: u16, number: u32) -> Vec<u8> {
     packet.extend(identifier.to_be_bytes());
     packet.extend(u16::try_from(number & 0xffff).unwrap_or_default().to_be_bytes());
     packet.extend(number.to_be_bytes());
-    let sum = packet.chunks(2).fold(0u32, |sum, pair| sum + u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])));
+    let sum = packet.chunks(2).fold(0u32, |sum, pair| {
+        sum + u32::from(u16::from_be_bytes([pair.first().copied().unwrap_or(0), pair.get(1).copied().unwrap_or(0)]))
+    });
     let folded = (sum & 0xffff) + (sum >> 16);
     let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or(u16::MAX);
-    packet[2..4].copy_from_slice(&checksum.to_be_bytes());
+    for (byte, sum) in packet.iter_mut().skip(2).zip(checksum.to_be_bytes()) {
+        *byte = sum;
+    }
     packet
 }
 

@@ -111,8 +111,8 @@ impl Mooring {
         let path = self.status_folder().join("services").join(format!("{namespace}_{name}.yaml"));
         let Ok(text) = fs::read_to_string(path) else { return Ok(Vec::new()) };
         let service: Value = serde_saphyr::from_str(&text)?;
-        let ingress = service["status"]["loadBalancer"]["ingress"].as_array().cloned().unwrap_or_default();
-        Ok(ingress.iter().filter_map(|entry| entry["ip"].as_str()).map(str::to_owned).collect())
+        let ingress = service.pointer("/status/loadBalancer/ingress").and_then(Value::as_array).cloned().unwrap_or_default();
+        Ok(ingress.iter().filter_map(|entry| entry.get("ip")?.as_str()).map(str::to_owned).collect())
     }
 
     /// Waits until a Service has just this address in its status.
@@ -191,7 +191,15 @@ pub fn allocator(folder: &Path) -> Result<Program> {
 /// It is not built.
 pub fn watcher() -> Result<Program> {
     let allocator = format!("http://{ALLOCATOR}");
-    Ok(Program::own("watcher-svc")?.args(["--allocator", &allocator, "--insecure", "--listen", "172.17.0.2:7475", "--admin", "172.17.0.2:7473"]))
+    Ok(Program::own("watcher-svc")?.args([
+        "--allocator",
+        &allocator,
+        "--insecure",
+        "--listen",
+        "172.17.0.2:7475",
+        "--admin",
+        "172.17.0.2:7473",
+    ]))
 }
 
 /// A speaker's command line.
@@ -213,7 +221,8 @@ where
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let connect = Channel::from_shared(format!("http://{ALLOCATOR}"))?.connect_timeout(Duration::from_secs(1)).timeout(Duration::from_secs(2));
+        let connect =
+            Channel::from_shared(format!("http://{ALLOCATOR}"))?.connect_timeout(Duration::from_secs(1)).timeout(Duration::from_secs(2));
         ask(InspectServiceClient::new(connect.connect().await?)).await
     })
 }
