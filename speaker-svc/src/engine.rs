@@ -224,7 +224,7 @@ impl Engine {
 
     fn perform(&mut self, event: Event) {
         match event {
-            Event::SessionChanged(session) => info!(event = logs::SESSION_CHANGED, state = ?session, "session to the allocator"),
+            Event::SessionChanged(session) => info!(event = logs::SESSION_CHANGED, state = session.as_str(), "session to the allocator"),
             Event::HelloDue => self.due.hello = true,
             Event::EpochRefused { epoch, newest } => {
                 warn!(event = logs::EPOCH_REFUSED, %epoch, %newest, "allocator of an older leadership refused");

@@ -46,6 +46,17 @@ pub enum Session {
 }
 
 impl Session {
+    /// The word for the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Away => "away",
+            Self::Joining => "joining",
+            Self::Live => "live",
+            Self::Resyncing => "resyncing",
+        }
+    }
+
     /// Whether the allocator is there to decide.
     #[must_use]
     pub fn is_live(self) -> bool {

@@ -660,7 +660,7 @@ impl State {
             (Step::Backends(backends), _) => progress.reach = Some(backends.reach.clone()),
             (Step::Status(patch), _) => {
                 if let Some(view) = self.services.get_mut(key) {
-                    view.status.apply(patch);
+                    view.written(patch);
                 }
             }
             (Step::Event(draft), _) => {

@@ -106,6 +106,14 @@ pub struct AssignedError {
     pub why: FamilyError,
 }
 
+impl ServiceView {
+    /// Takes in a patch of the status that was written: what the object's next view will show.
+    pub fn written(&mut self, patch: &Value) {
+        self.status.apply(patch);
+        self.assigned = assigned(&self.status);
+    }
+}
+
 /// Reads a Service.
 ///
 /// # Errors

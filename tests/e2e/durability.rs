@@ -1,0 +1,208 @@
+//! The allocator or the watcher is lost: addresses go on answering, and none is lost or held twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use anyhow::{Result, ensure};
+use mooring_tests::lab::Lab;
+use mooring_tests::lab::capture::Capture;
+use mooring_tests::lab::until::{millis, secs, until};
+use mooring_tests::lab::workloads::Mooring;
+use serde_json::json;
+
+use crate::Scenario;
+use crate::failover::{VIP, announcer, one_service, only};
+use crate::story::{NGINX_LB, ONE_POOL};
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    (
+        "durability::without_the_allocator_addresses_answer_and_after_it_nothing_has_moved",
+        without_the_allocator_addresses_answer_and_after_it_nothing_has_moved,
+    ),
+    (
+        "durability::an_allocator_killed_twenty_times_loses_no_lease_and_grants_none_twice",
+        an_allocator_killed_twenty_times_loses_no_lease_and_grants_none_twice,
+    ),
+    ("durability::a_second_allocator_on_the_same_data_is_refused", a_second_allocator_on_the_same_data_is_refused),
+    ("durability::a_lost_volume_costs_no_address", a_lost_volume_costs_no_address),
+    ("durability::a_watcher_killed_before_the_status_writes_the_same_address", a_watcher_killed_before_the_status_writes_the_same_address),
+    ("durability::a_service_deleted_while_the_watcher_was_down_is_released", a_service_deleted_while_the_watcher_was_down_is_released),
+];
+
+fn without_the_allocator_addresses_answer_and_after_it_nothing_has_moved() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let node = one_service(&lab, &mooring)?;
+    let client = lab.host("client");
+    let leases = mooring.leases()?;
+    let mut capture = Capture::begin(client)?;
+    let pings = client.ping_every(millis(5), VIP)?;
+    mooring.allocator.kill_9()?;
+    mooring.speaker(&node)?.wait_for(&json!({"event": "sessionChanged", "state": "away"}))?;
+    client.flush_neighbors()?;
+    only(client, lab.host(&node))?;
+    mooring.allocator.restart()?;
+    mooring.allocator.wait_for(&json!({"event": "recoveryEnded"}))?;
+    ensure!(announcer(&mooring)? == node, "the VIP has moved");
+    ensure!(mooring.leases()? == leases, "{:?}", mooring.leases()?);
+    let report = pings.finish()?;
+    ensure!(report.lost == 0, "{report:?}");
+    let others = capture.arps().into_iter().filter(|arp| arp.spa == VIP && arp.sha != lab.host(&node).mac()).count();
+    ensure!(others == 0, "another node has announced the VIP");
+    ensure!(mooring.speaker(&node)?.events("serviceWithdrawn").is_empty());
+    Ok(())
+}
+
+fn an_allocator_killed_twenty_times_loses_no_lease_and_grants_none_twice() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    mooring.apply("config.yaml", &ONE_POOL.replace("172.17.200.100-172.17.200.125", "172.17.200.10-172.17.200.250"))?;
+    // What the status of a Service has said once was acknowledged, and stays true as long as the Service lives.
+    let mut acknowledged: BTreeMap<String, String> = BTreeMap::new();
+    for round in 0..20 {
+        for number in 0..4 {
+            let name = format!("s{round}-{number}");
+            mooring.apply(&format!("{name}.yaml"), &NGINX_LB.replace("nginx-lb", &name))?;
+        }
+        if round > 1 {
+            let gone = format!("s{}-1", round - 2);
+            mooring.delete(&format!("{gone}.yaml"))?;
+            acknowledged.remove(&gone);
+        }
+        // Not at a round's end but in its midst: some of these are granted, some under way, some not yet asked for.
+        until(secs(10), "the first of the round has its address", || {
+            ensure!(!mooring.status("default", &format!("s{round}-0"))?.is_empty(), "none yet");
+            Ok(())
+        })?;
+        mooring.allocator.kill_9()?;
+        note(&mooring, &mut acknowledged)?;
+        mooring.allocator.restart()?;
+        mooring.allocator.wait_for(&json!({"event": "listening", "server": "grpc"}))?;
+        let leases = mooring.leases()?;
+        unique(&leases)?;
+        for (name, address) in &acknowledged {
+            ensure!(leases.get(&format!("default/{name}")) == Some(&vec![address.clone()]), "{name} had {address}: {leases:?}");
+        }
+    }
+    until(secs(20), "every Service that is left has an address, and no other", || {
+        let leases = mooring.leases()?;
+        ensure!(leases.len() == 20 * 4 - 18, "{} leases", leases.len());
+        Ok(())
+    })?;
+    note(&mooring, &mut acknowledged)?;
+    unique(&mooring.leases()?)
+}
+
+fn note(mooring: &Mooring, acknowledged: &mut BTreeMap<String, String>) -> Result<()> {
+    for file in std::fs::read_dir(mooring.status_folder().join("services"))? {
+        let name = file?.file_name().to_string_lossy().into_owned();
+        let Some(name) = name.strip_prefix("default_").and_then(|name| name.strip_suffix(".yaml")) else { continue };
+        if !mooring.manifest(&format!("{name}.yaml")).exists() {
+            continue;
+        }
+        for address in mooring.status("default", name)? {
+            let before = acknowledged.insert(name.to_owned(), address.clone());
+            ensure!(before.as_ref().is_none_or(|before| *before == address), "{name} had {before:?}, now {address}");
+        }
+    }
+    Ok(())
+}
+
+fn unique(leases: &BTreeMap<String, Vec<String>>) -> Result<()> {
+    let all: Vec<&String> = leases.values().flatten().collect();
+    let distinct: BTreeSet<&String> = all.iter().copied().collect();
+    ensure!(distinct.len() == all.len(), "an address is held twice: {leases:?}");
+    Ok(())
+}
+
+fn a_second_allocator_on_the_same_data_is_refused() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let second =
+        mooring_tests::lab::Program::own("allocator-svc")?.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir"]);
+    let mut second = second.arg(lab.folder().join("data")).start(lab.host("control"))?;
+    ensure!(second.wait_end()?.code() == Some(1));
+    let told = format!("{}{:?}", second.stderr(), second.log());
+    ensure!(told.contains("another allocator"), "{told}");
+    ensure!(mooring.allocator.is_running()?);
+    Ok(())
+}
+
+fn a_lost_volume_costs_no_address() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    mooring.apply("first.yaml", &NGINX_LB.replace("nginx-lb", "first"))?;
+    mooring.apply("config.yaml", ONE_POOL)?;
+    mooring.wait_status("default", "first", "172.17.200.100")?;
+    mooring.apply("second.yaml", &NGINX_LB.replace("nginx-lb", "second"))?;
+    mooring.wait_status("default", "second", "172.17.200.101")?;
+    mooring.delete("first.yaml")?;
+    until(secs(5), "the first address is free", || {
+        ensure!(mooring.leases()?.len() == 1);
+        Ok(())
+    })?;
+    let vip = Ipv4Addr::new(172, 17, 200, 101);
+    let node = until(secs(5), "the VIP is announced", || mooring.announcer("172.17.200.101"))?;
+    let client = lab.host("client");
+    until(secs(5), "the VIP answers", || client.arp(vip))?;
+    let pings = client.ping_every(millis(5), vip)?;
+    mooring.allocator.kill_9()?;
+    std::fs::remove_dir_all(lab.folder().join("data"))?;
+    mooring.allocator.restart()?;
+    // A lower address is free, and still it is the one in the status that comes back.
+    until(secs(10), "the lease is back", || {
+        let leases = mooring.leases()?;
+        ensure!(leases.get("default/second") == Some(&vec!["172.17.200.101".to_owned()]), "{leases:?}");
+        Ok(())
+    })?;
+    ensure!(until(secs(5), "the VIP is announced", || mooring.announcer("172.17.200.101"))? == node, "the VIP has moved");
+    let report = pings.finish()?;
+    ensure!(report.lost == 0, "{report:?}");
+    Ok(())
+}
+
+fn a_watcher_killed_before_the_status_writes_the_same_address() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    mooring.apply("config.yaml", ONE_POOL)?;
+    mooring.apply("first.yaml", &NGINX_LB.replace("nginx-lb", "first"))?;
+    mooring.wait_status("default", "first", "172.17.200.100")?;
+    // A folder where the status file would go: the lease is granted, the status cannot be written.
+    let blocked = mooring.status_folder().join("services/default_second.yaml");
+    std::fs::create_dir_all(blocked.join("in-the-way"))?;
+    mooring.apply("second.yaml", &NGINX_LB.replace("nginx-lb", "second"))?;
+    until(secs(5), "the lease is granted", || {
+        ensure!(mooring.leases()?.contains_key("default/second"));
+        Ok(())
+    })?;
+    mooring.watcher.wait_for(&json!({"event": "writeFailed"}))?;
+    mooring.watcher.kill_9()?;
+    mooring.delete("first.yaml")?;
+    std::fs::remove_dir_all(&blocked)?;
+    mooring.watcher.restart()?;
+    mooring.wait_status("default", "second", "172.17.200.101")
+}
+
+fn a_service_deleted_while_the_watcher_was_down_is_released() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    one_service(&lab, &mooring)?;
+    mooring.apply("other.yaml", &NGINX_LB.replace("nginx-lb", "other"))?;
+    mooring.wait_status("default", "other", "172.17.200.101")?;
+    mooring.watcher.kill_9()?;
+    mooring.delete("nginx-lb.yaml")?;
+    ensure!(mooring.leases()?.len() == 2);
+    mooring.watcher.restart()?;
+    until(secs(10), "the lease is released and its status is gone", || {
+        let leases = mooring.leases()?;
+        ensure!(leases.keys().collect::<Vec<_>>() == ["default/other"], "{leases:?}");
+        ensure!(!mooring.status_folder().join("services/default_nginx-lb.yaml").exists(), "the status is still there");
+        Ok(())
+    })?;
+    let written = mooring.watcher.events("serviceUpdated");
+    ensure!(written.is_empty(), "a status that was right has been written again: {written:?}");
+    let told = mooring.events()?;
+    let allocated = told.iter().filter(|event| event["reason"] == "IPAllocated").count();
+    ensure!(allocated == 2, "an Event was written again: {told:?}");
+    Ok(())
+}

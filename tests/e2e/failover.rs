@@ -1,0 +1,144 @@
+//! A speaker or its node is lost, or told to end: the VIP moves, and the gap is what a 5 ms ping misses.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use mooring_tests::lab::capture::Capture;
+use mooring_tests::lab::until::{millis, secs, until};
+use mooring_tests::lab::workloads::{Mooring, speaker};
+use mooring_tests::lab::{Host, Lab};
+use serde_json::json;
+
+use crate::Scenario;
+use crate::story::{NGINX_LB, ONE_POOL};
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("failover::a_killed_speaker_is_followed_by_the_standby", a_killed_speaker_is_followed_by_the_standby),
+    ("failover::a_node_without_its_cable_is_followed_by_the_standby", a_node_without_its_cable_is_followed_by_the_standby),
+    ("failover::a_speaker_told_to_end_loses_no_ping", a_speaker_told_to_end_loses_no_ping),
+    ("failover::a_second_speaker_of_the_node_answers_with_the_same_mac", a_second_speaker_of_the_node_answers_with_the_same_mac),
+    ("failover::a_node_that_returns_takes_nothing_back", a_node_that_returns_takes_nothing_back),
+];
+
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(172, 17, 200, 100);
+
+/// One Service that answers; returns the node that announces it.
+pub(crate) fn one_service(lab: &Lab, mooring: &Mooring) -> Result<String> {
+    mooring.apply("config.yaml", ONE_POOL)?;
+    mooring.apply("nginx-lb.yaml", NGINX_LB)?;
+    mooring.wait_status("default", "nginx-lb", "172.17.200.100")?;
+    until(secs(5), "the VIP answers ARP", || lab.host("client").arp(VIP))?;
+    announcer(mooring)
+}
+
+pub(crate) fn announcer(mooring: &Mooring) -> Result<String> {
+    until(secs(5), "the VIP is announced", || mooring.announcer("172.17.200.100"))
+}
+
+/// Waits until just this host answers ARP for the VIP, and nobody else.
+pub(crate) fn only(client: &Host, host: &Host) -> Result<()> {
+    until(secs(5), &format!("only {} answers", host.name()), || {
+        let answers = client.arp_all(VIP, millis(100))?;
+        ensure!(answers == [host.mac()], "{answers:?}");
+        Ok(())
+    })
+}
+
+/// Does something to the announcing node, and returns the node that has the VIP afterwards and the gap.
+fn lose(lab: &Lab, mooring: &mut Mooring, act: impl FnOnce(&mut Mooring, &str) -> Result<()>) -> Result<(String, Duration, u32)> {
+    let client = lab.host("client");
+    let before = one_service(lab, mooring)?;
+    let mut capture = Capture::begin(client)?;
+    let pings = client.ping_every(millis(5), VIP)?;
+    until(secs(5), "pings run", || client.arp(VIP))?;
+    act(mooring, &before)?;
+    let after = until(secs(10), "another node announces", || {
+        let now = mooring.announcer("172.17.200.100")?;
+        ensure!(now != before, "still {now}");
+        Ok(now)
+    })?;
+    only(client, lab.host(&after))?;
+    let report = pings.finish()?;
+    let mac = lab.host(&after).mac();
+    ensure!(capture.arps().iter().any(|arp| arp.is_gratuitous() && arp.spa == VIP && arp.sha == mac), "{after} sent no gratuitous ARP");
+    Ok((after, report.gap, report.lost))
+}
+
+fn a_killed_speaker_is_followed_by_the_standby() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    // The node itself lives on, and with it the kernel that answers pings: what counts is who answers ARP.
+    let (after, ..) = lose(&lab, &mut mooring, |mooring, node| mooring.speaker(node)?.kill_9())?;
+    mooring.speaker(&after)?.wait_for(&json!({"event": "serviceAnnounced", "ip": "172.17.200.100", "service": "default/nginx-lb", "pool": "default", "protocol": "layer2"}))?;
+    Ok(())
+}
+
+fn a_node_without_its_cable_is_followed_by_the_standby() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let (_, gap, lost) = lose(&lab, &mut mooring, |_, node| lab.host(node).port_down())?;
+    // Not a timing of Mooring, which is the benchmarks': without any failover the gap would have no end.
+    ensure!(lost > 0 && gap < secs(6), "gap {gap:?}, {lost} pings lost");
+    Ok(())
+}
+
+fn a_speaker_told_to_end_loses_no_ping() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let (_, _, lost) = lose(&lab, &mut mooring, |mooring, node| {
+        let status = mooring.speaker(node)?.terminate()?;
+        ensure!(status.code() == Some(0), "ended with {status}");
+        Ok(())
+    })?;
+    ensure!(lost == 0, "{lost} pings lost");
+    Ok(())
+}
+
+fn a_second_speaker_of_the_node_answers_with_the_same_mac() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let node = one_service(&lab, &mooring)?;
+    let host = lab.host(&node);
+    let twin = speaker(&node)?.args(["--instance", "b", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let mut twin = twin.start(host)?;
+    until(secs(5), "the node has two speakers", || {
+        let nodes = mooring.nodes()?;
+        let found = nodes.iter().find(|found| found.name == node).context("no such node")?;
+        ensure!(found.speakers.len() == 2, "{found:?}");
+        Ok(())
+    })?;
+    only(lab.host("client"), host)?;
+    mooring.speaker(&node)?.kill_9()?;
+    twin.wait_for(&json!({"event": "serviceAnnounced", "ip": "172.17.200.100"}))?;
+    only(lab.host("client"), host)?;
+    ensure!(announcer(&mooring)? == node, "the VIP has left the node");
+    // The first one comes back: nobody moves.
+    mooring.speaker(&node)?.restart()?;
+    mooring.speaker(&node)?.wait_for(&json!({"event": "sessionChanged", "state": "live"}))?;
+    only(lab.host("client"), host)?;
+    ensure!(twin.events("serviceWithdrawn").is_empty(), "the VIP has left the second speaker");
+    Ok(())
+}
+
+fn a_node_that_returns_takes_nothing_back() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let mut lost = String::new();
+    let (after, ..) = lose(&lab, &mut mooring, |mooring, node| {
+        node.clone_into(&mut lost);
+        mooring.speaker(node)?.kill_9()
+    })?;
+    let mut capture = Capture::begin(lab.host("client"))?;
+    mooring.speaker(&lost)?.restart()?;
+    until(secs(5), "the speaker is back", || {
+        let nodes = mooring.nodes()?;
+        let found = nodes.iter().find(|found| found.name == lost).context("no such node")?;
+        ensure!(found.speakers.iter().any(|speaker| speaker.liveness() == mooring_proto::pb::SpeakerLiveness::Live), "{found:?}");
+        Ok(())
+    })?;
+    only(lab.host("client"), lab.host(&after))?;
+    let mac = lab.host(&lost).mac();
+    ensure!(!capture.arps().iter().any(|arp| arp.spa == VIP && arp.sha == mac), "the node that returned announces");
+    Ok(())
+}
