@@ -4,6 +4,7 @@
 
 use libtest_mimic::{Arguments, Trial};
 
+mod cluster;
 mod durability;
 mod failover;
 mod lab;
@@ -17,7 +18,7 @@ fn main() -> anyhow::Result<()> {
     let mut arguments = Arguments::from_args();
     // One LAN at a time, and nothing beside it that would spoil its times.
     arguments.test_threads = Some(1);
-    let scenarios = [lab::SCENARIOS, story::SCENARIOS, failover::SCENARIOS, durability::SCENARIOS];
+    let scenarios = [lab::SCENARIOS, story::SCENARIOS, failover::SCENARIOS, durability::SCENARIOS, cluster::SCENARIOS];
     let trials = scenarios
         .concat()
         .into_iter()

@@ -59,15 +59,7 @@ impl Tools {
 }
 
 /// A user of the API server: the token, the name and the groups.
-const USERS: [(&str, &str, &str); 3] = [
-    ("admin", "admin", "system:masters"),
-    ("proxy", "system:kube-proxy", "system:authenticated"),
-    (
-        "watcher",
-        "system:serviceaccount:mooring-system:mooring-watcher",
-        "system:serviceaccounts,system:serviceaccounts:mooring-system,system:authenticated",
-    ),
-];
+const USERS: [(&str, &str, &str); 2] = [("admin", "admin", "system:masters"), ("proxy", "system:kube-proxy", "system:authenticated")];
 
 impl Cluster {
     /// Starts etcd and the API server and waits until it is ready.
@@ -102,10 +94,21 @@ impl Cluster {
         until(START, "the default namespace exists", || self.kubectl(&["get", "namespace", "default", "kube-system"])).map(|_| ())
     }
 
-    /// A kubeconfig for one of the users: `admin`, `proxy` or `watcher` (Mooring's ServiceAccount).
+    /// A kubeconfig for one of the users: `admin` or `proxy`.
     #[must_use]
     pub fn kubeconfig(&self, user: &str) -> PathBuf {
         self.folder.join(format!("{user}.kubeconfig"))
+    }
+
+    /// A kubeconfig with a token of a ServiceAccount, as a pod of it would have.
+    ///
+    /// # Errors
+    /// There is no such account.
+    pub fn account_kubeconfig(&self, namespace: &str, account: &str) -> Result<PathBuf> {
+        let token = self.kubectl(&["create", "token", account, "--namespace", namespace])?;
+        let path = self.kubeconfig(account);
+        fs::write(&path, kubeconfig(&self.folder, token.trim()))?;
+        Ok(path)
     }
 
     /// Runs kubectl as the administrator.
@@ -127,6 +130,15 @@ impl Cluster {
         let file = tempfile::NamedTempFile::with_suffix(".yaml")?;
         file.as_file().write_all(manifest.as_bytes())?;
         self.kubectl(&["apply", "--validate=strict", "-f", file.path().to_str().context("a path that is not text")?])
+    }
+
+    /// Applies one of the project's kustomizations, as `kubectl apply -k` with strict validation.
+    ///
+    /// # Errors
+    /// The API server refuses an object of it.
+    pub fn apply_kustomization(&self, folder: &str) -> Result<String> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize").join(folder);
+        self.kubectl(&["apply", "--validate=strict", "-k", self::path(&path)?])
     }
 
     /// An object as JSON, for example `["service", "web"]`.

@@ -112,6 +112,17 @@ impl Host {
         Ok(())
     }
 
+    /// Takes nothing any more that arrives for a VIP: what answers then is kube-proxy's doing.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn leave_vips(&self) -> Result<()> {
+        for range in VIP_RANGES {
+            self.netns.run("ip", &["route", "delete", "local", range, "dev", "lo", "table", "local"])?;
+        }
+        Ok(())
+    }
+
     /// Forgets which hardware addresses its neighbors have.
     ///
     /// # Errors

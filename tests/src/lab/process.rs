@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -203,8 +203,12 @@ fn spawn(entry: &(OsString, Vec<OsString>), program: &Program, stderr: &PathBuf)
     let mut child = command.spawn().with_context(|| format!("could not start {command:?}"))?;
     let stdout = child.stdout.take().context("no standard output")?;
     let (sender, lines) = mpsc::channel();
+    let mut kept = kept(program, child.id())?;
     let read = move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if let Some(file) = &mut kept {
+                drop(writeln!(file, "{line}"));
+            }
             if sender.send(line).is_err() {
                 return;
             }
@@ -212,6 +216,14 @@ fn spawn(entry: &(OsString, Vec<OsString>), program: &Program, stderr: &PathBuf)
     };
     thread::Builder::new().name("log".to_owned()).spawn(read)?;
     Ok((child, lines))
+}
+
+/// A file for the log in the folder that `MOORING_LAB_LOGS` names, for whoever wants to read all of it afterwards.
+fn kept(program: &Program, pid: u32) -> Result<Option<File>> {
+    let Some(folder) = std::env::var_os("MOORING_LAB_LOGS") else { return Ok(None) };
+    std::fs::create_dir_all(&folder)?;
+    let name = program.path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(Some(File::create(PathBuf::from(folder).join(format!("{name}-{pid}.log")))?))
 }
 
 fn has(line: &Value, wanted: &Value) -> bool {

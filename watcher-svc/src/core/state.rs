@@ -76,6 +76,8 @@ pub struct State {
     fed: BTreeMap<ServiceKey, Fed>,
     progress: BTreeMap<ServiceKey, Progress>,
     queue: Queue,
+    /// The allocator is there.
+    connected: bool,
     stage: Stage,
     /// A stage's job is in flight.
     staging: bool,
@@ -130,6 +132,7 @@ impl State {
             fed: BTreeMap::new(),
             progress: BTreeMap::new(),
             queue: Queue::default(),
+            connected: false,
             stage: Stage::Down,
             staging: false,
             stage_pause: None,
@@ -326,13 +329,13 @@ impl State {
 
     /// Whether this watcher may speak to the allocator: somebody elected it, with this term, or nobody any more.
     pub fn lead(&mut self, term: Option<Term>) {
+        self.begin_session();
         self.term = term;
-        self.stage_pause = None;
-        self.stage = Stage::Down;
     }
 
     /// The allocator is there, with these states of all Services; or it is not.
     pub fn connected(&mut self, fed: Option<BTreeMap<ServiceKey, Fed>>) {
+        self.connected = fed.is_some();
         let Some(fed) = fed else {
             self.stage = Stage::Down;
             return;
@@ -345,8 +348,9 @@ impl State {
         self.begin_session();
     }
 
+    /// The allocator is told everything anew, as soon as it is there and this watcher leads.
     fn begin_session(&mut self) {
-        self.stage = Stage::Pools;
+        self.stage = if self.connected { Stage::Pools } else { Stage::Down };
         self.stage_pause = None;
         if !self.elected {
             self.term = None;

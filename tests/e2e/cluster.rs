@@ -1,0 +1,271 @@
+//! On a real API server: kubectl in front, kube-proxy behind, the watcher under its own ServiceAccount.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use mooring_tests::lab::cluster::{Cluster, dns, nginx};
+use mooring_tests::lab::until::{millis, secs, until};
+use mooring_tests::lab::workloads::{Mooring, watcher};
+use mooring_tests::lab::{Lab, Process};
+use serde_json::json;
+
+use crate::Scenario;
+use crate::failover::{VIP, announcer};
+use crate::story::{COREDNS_TCP, COREDNS_UDP, NGINX_LB, NGINX_LB2, ONE_POOL, TWO_POOLS};
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("cluster::the_story_by_kubectl", the_story_by_kubectl),
+    ("cluster::crds_installed_after_mooring_are_found", crds_installed_after_mooring_are_found),
+    (
+        "cluster::without_the_api_server_all_answers_and_afterwards_all_converges",
+        without_the_api_server_all_answers_and_afterwards_all_converges,
+    ),
+    (
+        "cluster::etcd_restored_to_before_the_status_gives_the_same_address_back",
+        etcd_restored_to_before_the_status_gives_the_same_address_back,
+    ),
+    ("cluster::a_second_watcher_stands_by_and_takes_over", a_second_watcher_stands_by_and_takes_over),
+];
+
+/// A cluster with everything of deploy/ in it, but run by the lab instead of kubelets.
+struct Setup {
+    mooring: Mooring,
+    cluster: Cluster,
+    account: PathBuf,
+    backends: Vec<Process>,
+}
+
+impl Setup {
+    /// Nodes, Pods and kube-proxies; Mooring as deployed, without a configuration.
+    fn new(lab: &Lab, with_crds: bool) -> Result<Self> {
+        let mut cluster = Cluster::start(lab)?;
+        if with_crds {
+            cluster.apply_kustomization("config")?;
+        } else {
+            cluster.apply(include_str!("../../deploy/kustomize/config/namespace.yaml"))?;
+        }
+        cluster.apply_kustomization("base")?;
+        let account = cluster.account_kubeconfig("mooring-system", "mooring-watcher")?;
+        cluster.start_controllers(lab.host("control"))?;
+        let mut backends = Vec::new();
+        for node in lab.nodes() {
+            node.leave_vips()?;
+            cluster.add_node(node)?;
+        }
+        let node = lab.host("node-a");
+        backends.extend([nginx(lab, node, 8080)?, dns(node)?]);
+        cluster.add_pod("default", "web", &json!({"run": "nginx-web"}), node)?;
+        cluster.add_pod("kube-system", "coredns", &json!({"k8s-app": "kube-dns"}), node)?;
+        for node in lab.nodes() {
+            cluster.start_proxy(node)?;
+        }
+        let mooring =
+            Mooring::start(lab, watcher()?.args(["--source", "kube"]).env("KUBECONFIG", &account).env("POD_NAMESPACE", "mooring-system"))?;
+        Ok(Self { mooring, cluster, account, backends })
+    }
+}
+
+fn the_story_by_kubectl() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let Setup { mut mooring, cluster, backends: _backends, .. } = Setup::new(&lab, true)?;
+    let client = lab.host("client");
+    cluster.apply(ONE_POOL)?;
+    cluster.apply(NGINX_LB)?;
+    cluster.wait_external_ip("default", "nginx-lb", "172.17.200.100")?;
+    let page = until(secs(10), "the Service answers through kube-proxy", || client.curl("http://172.17.200.100:8080/"))?;
+    ensure!(page == "nginx on node-a\n", "{page}");
+    let node = announcer(&mooring)?;
+    ensure!(client.arp(VIP)? == lab.host(&node).mac());
+    let updates = mooring.watcher.events("serviceUpdated").len();
+    cluster.apply(TWO_POOLS)?;
+    cluster.apply(NGINX_LB2)?;
+    cluster.wait_external_ip("default", "nginx-lb2", "172.17.201.100")?;
+    ensure!(announcer(&mooring)? == node && updates == 1, "the first Service has been touched");
+    cluster.apply(COREDNS_TCP)?;
+    cluster.apply(COREDNS_UDP)?;
+    cluster.wait_external_ip("kube-system", "coredns-tcp", "172.17.200.101")?;
+    cluster.wait_external_ip("kube-system", "coredns-udp", "172.17.200.101")?;
+    for tcp in [true, false] {
+        let answer = until(secs(10), "DNS answers through kube-proxy", || client.dig("172.17.200.101".parse()?, "web.lab.example", tcp))?;
+        ensure!(answer == "192.0.2.53", "{answer}");
+    }
+    let listed = cluster.kubectl(&["get", "services", "--all-namespaces"])?;
+    for (name, address) in [("nginx-lb", "172.17.200.100"), ("nginx-lb2", "172.17.201.100"), ("coredns-tcp", "172.17.200.101")] {
+        let line = listed.lines().find(|line| line.contains(&format!(" {name} "))).unwrap_or_default();
+        ensure!(line.contains(address), "{listed}");
+    }
+    let service = cluster.get(&["service", "nginx-lb"])?;
+    ensure!(service.pointer("/status/loadBalancer/ingress/0/ipMode") == Some(&json!("VIP")), "{service}");
+    ensure!(service.pointer("/metadata/annotations/metallb.io~1ip-allocated-from-pool") == Some(&json!("default")), "{service}");
+    let described = until(secs(10), "kubectl describe shows the Events", || {
+        let described = cluster.kubectl(&["describe", "service", "nginx-lb"])?;
+        for text in [
+            "IPAllocated",
+            "Assigned IP [\"172.17.200.100\"]",
+            "nodeAssigned",
+            &format!("announcing from node \"{node}\" with protocol \"layer2\""),
+        ] {
+            ensure!(described.contains(text), "{described}");
+        }
+        Ok(described)
+    })?;
+    ensure!(described.matches("IPAllocated").count() == 1, "{described}");
+    let l2 = cluster.get(&["servicel2statuses.metallb.io", "--namespace", "metallb-system"])?;
+    let of = |name: &str| l2["items"].as_array().into_iter().flatten().filter(|item| item["status"]["serviceName"] == name).count();
+    ensure!(of("nginx-lb") == 1 && of("nginx-lb2") == 1, "{l2}");
+    cluster.kubectl(&["delete", "service", "nginx-lb"])?;
+    until(secs(10), "ARP for the address falls silent", || {
+        let answers = client.arp_all(VIP, millis(300))?;
+        ensure!(answers.is_empty(), "{answers:?}");
+        Ok(())
+    })?;
+    // Another type releases as deletion does, and leaves no trace in the object.
+    cluster.kubectl(&["patch", "service", "nginx-lb2", "--type=merge", "--patch", r#"{"spec":{"type":"ClusterIP"}}"#])?;
+    until(secs(10), "the lease is released and the annotation gone", || {
+        let service = cluster.get(&["service", "nginx-lb2"])?;
+        ensure!(service.pointer("/metadata/annotations/metallb.io~1ip-allocated-from-pool").is_none(), "{service}");
+        ensure!(cluster.external_ips("default", "nginx-lb2")?.is_empty(), "{service}");
+        ensure!(!mooring.leases()?.contains_key("default/nginx-lb2"));
+        Ok(())
+    })?;
+    forbidden(&mut mooring)
+}
+
+/// The rights in deploy/ are enough.
+fn forbidden(mooring: &mut Mooring) -> Result<()> {
+    let refused: Vec<_> = mooring.watcher.log().iter().filter(|line| line.to_string().contains("forbidden")).cloned().collect();
+    ensure!(refused.is_empty(), "{refused:?}");
+    Ok(())
+}
+
+fn crds_installed_after_mooring_are_found() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let Setup { mut mooring, cluster, backends: _backends, .. } = Setup::new(&lab, false)?;
+    cluster.apply(NGINX_LB)?;
+    mooring.watcher.wait_for(&json!({"event": "noConfig"}))?;
+    cluster.apply_kustomization("config")?;
+    cluster.kubectl(&[
+        "wait",
+        "--for=condition=established",
+        "crd/ipaddresspools.metallb.io",
+        "crd/l2advertisements.metallb.io",
+        "--timeout=20s",
+    ])?;
+    cluster.apply(include_str!("../../deploy/examples/pools.yaml"))?;
+    cluster.wait_external_ip("default", "nginx-lb", "172.17.200.100")?;
+    until(secs(10), "the Service answers", || lab.host("client").curl("http://172.17.200.100:8080/"))?;
+    until(secs(10), "the pool's status counts", || {
+        let pool = cluster.get(&["ipaddresspool", "default", "--namespace", "metallb-system"])?;
+        ensure!(pool["status"]["assignedIPv4"] == 1, "{pool}");
+        Ok(())
+    })?;
+    forbidden(&mut mooring)
+}
+
+fn without_the_api_server_all_answers_and_afterwards_all_converges() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let Setup { mut mooring, mut cluster, backends: _backends, .. } = Setup::new(&lab, true)?;
+    let client = lab.host("client");
+    cluster.apply(TWO_POOLS)?;
+    cluster.apply(NGINX_LB)?;
+    cluster.apply(NGINX_LB2)?;
+    cluster.wait_external_ip("default", "nginx-lb", "172.17.200.100")?;
+    cluster.wait_external_ip("default", "nginx-lb2", "172.17.201.100")?;
+    let second = "172.17.201.100".parse()?;
+    for vip in [VIP, second] {
+        until(secs(10), "the VIP answers", || client.arp(vip))?;
+    }
+    let (nodes, leases) = ((announcer(&mooring)?, mooring.announcer("172.17.201.100")?), mooring.leases()?);
+    cluster.apiserver.kill_9()?;
+    let stopped = now();
+    until(secs(40), "30 s without the API server", || {
+        ensure!(client.arp(VIP)? == lab.host(&nodes.0).mac() && client.arp(second)? == lab.host(&nodes.1).mac(), "another node answers");
+        client.curl("http://172.17.200.100:8080/")?;
+        ensure!(stopped.elapsed() >= secs(30));
+        Ok(())
+    })?;
+    // Even then a lost speaker is followed by another.
+    mooring.speaker(&nodes.0)?.kill_9()?;
+    until(secs(5), "another node announces", || {
+        let node = announcer(&mooring)?;
+        ensure!(node != nodes.0 && client.arp(VIP)? == lab.host(&node).mac());
+        Ok(())
+    })?;
+    cluster.apiserver.restart()?;
+    cluster.wait_ready()?;
+    cluster.apply(&NGINX_LB.replace("nginx-lb", "late"))?;
+    cluster.wait_external_ip("default", "late", "172.17.200.101")?;
+    let mut wanted = leases;
+    wanted.insert("default/late".to_owned(), vec!["172.17.200.101".to_owned()]);
+    ensure!(mooring.leases()? == wanted, "{:?}", mooring.leases()?);
+    until(secs(10), "the new announcer is told", || {
+        let (node, described) = (announcer(&mooring)?, cluster.kubectl(&["describe", "service", "nginx-lb"])?);
+        ensure!(described.contains(&format!("announcing from node \"{node}\"")), "{described}");
+        Ok(())
+    })
+}
+
+fn etcd_restored_to_before_the_status_gives_the_same_address_back() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let Setup { mut mooring, mut cluster, backends: _backends, .. } = Setup::new(&lab, true)?;
+    cluster.apply(ONE_POOL)?;
+    cluster.apply(&NGINX_LB.replace("nginx-lb", "first"))?;
+    cluster.wait_external_ip("default", "first", "172.17.200.100")?;
+    // Saved with the Service in it, but without its address.
+    mooring.watcher.kill_9()?;
+    cluster.apply(NGINX_LB)?;
+    cluster.save_etcd()?;
+    mooring.watcher.restart()?;
+    cluster.wait_external_ip("default", "nginx-lb", "172.17.200.101")?;
+    cluster.kubectl(&["delete", "service", "first"])?;
+    until(secs(10), "the lower address is free", || {
+        ensure!(!mooring.leases()?.contains_key("default/first"));
+        Ok(())
+    })?;
+    cluster.restore_etcd()?;
+    cluster.wait_external_ip("default", "nginx-lb", "172.17.200.101")?;
+    cluster.wait_external_ip("default", "first", "172.17.200.100")?;
+    until(secs(10), "the Service answers", || lab.host("client").curl("http://172.17.200.101:8080/"))?;
+    Ok(())
+}
+
+fn a_second_watcher_stands_by_and_takes_over() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let Setup { mut mooring, cluster, account, backends: _backends, .. } = Setup::new(&lab, true)?;
+    cluster.apply(ONE_POOL)?;
+    cluster.apply(NGINX_LB)?;
+    cluster.wait_external_ip("default", "nginx-lb", "172.17.200.100")?;
+    let second = mooring_tests::lab::Program::own("watcher-svc")?
+        .args([
+            "--source",
+            "kube",
+            "--allocator",
+            "http://172.17.0.2:7470",
+            "--insecure",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+        ])
+        .env("KUBECONFIG", &account)
+        .env("POD_NAMESPACE", "mooring-system");
+    let mut second = second.start(lab.host("control"))?;
+    second.wait_for(&json!({"event": "listening", "server": "grpc"}))?;
+    cluster.apply(&NGINX_LB.replace("nginx-lb", "second"))?;
+    cluster.wait_external_ip("default", "second", "172.17.200.101")?;
+    ensure!(second.events("serviceUpdated").is_empty(), "the standby has written");
+    // Told to end, the leader gives its Lease back, and the other one leads at once.
+    ensure!(mooring.watcher.terminate()?.code() == Some(0));
+    cluster.apply(&NGINX_LB.replace("nginx-lb", "third"))?;
+    cluster.wait_external_ip("default", "third", "172.17.200.102")?;
+    ensure!(second.events("serviceUpdated").len() == 1, "{:?}", second.events("serviceUpdated"));
+    let lease = cluster.get(&["lease", "mooring-watcher", "--namespace", "mooring-system"])?;
+    ensure!(lease["spec"]["leaseTransitions"].as_i64() >= Some(1), "{lease}");
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long the API server has been away is what is asked for")]
+fn now() -> Instant {
+    Instant::now()
+}
