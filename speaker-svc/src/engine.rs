@@ -112,6 +112,7 @@ pub struct Engine {
     spawner: Spawner,
     /// Done when the first links are known and open.
     ready: Option<ReadinessHandle>,
+    joined: Option<ReadinessHandle>,
     open: BTreeMap<LinkIndex, Open>,
     outbox: Option<Address<SpeakerMessage>>,
     due: Due,
@@ -123,14 +124,22 @@ pub struct Engine {
 impl Engine {
     /// An engine that was told nothing yet.
     #[must_use]
-    pub fn new(settings: Settings, shared: Shared, metrics: Metrics, clock: Clock, spawner: Spawner, ready: ReadinessHandle) -> Self {
+    pub fn new(
+        settings: Settings,
+        shared: Shared,
+        metrics: Metrics,
+        clock: Clock,
+        spawner: Spawner,
+        ready: (ReadinessHandle, ReadinessHandle),
+    ) -> Self {
         Self {
             state: State::new(settings),
             shared,
             metrics,
             clock,
             spawner,
-            ready: Some(ready),
+            ready: Some(ready.0),
+            joined: Some(ready.1),
             open: BTreeMap::new(),
             outbox: None,
             due: Due::default(),
@@ -224,7 +233,12 @@ impl Engine {
 
     fn perform(&mut self, event: Event) {
         match event {
-            Event::SessionChanged(session) => info!(event = logs::SESSION_CHANGED, state = session.as_str(), "session to the allocator"),
+            Event::SessionChanged(session) => {
+                info!(event = logs::SESSION_CHANGED, state = session.as_str(), "session to the allocator");
+                if let Some(joined) = self.joined.take_if(|_| session.is_live()) {
+                    joined.done();
+                }
+            }
             Event::HelloDue => self.due.hello = true,
             Event::EpochRefused { epoch, newest } => {
                 warn!(event = logs::EPOCH_REFUSED, %epoch, %newest, "allocator of an older leadership refused");

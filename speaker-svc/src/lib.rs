@@ -87,7 +87,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (claims_address, claims) = mailbox(CLAIMS);
     let shared = Shared { table, claims: claims_address, ended: Arc::default(), drops: metrics.drops.clone() };
     let settings = Settings { speaker, boot_id: uuid::Uuid::new_v4().to_string(), refresh, seed: rand::random() };
-    let engine = Engine::new(settings, shared, metrics, clock, service.spawner(), readiness.handle("interfaces open"));
+    let engine = Engine::new(
+        settings,
+        shared,
+        metrics,
+        clock,
+        service.spawner(),
+        (readiness.handle(INTERFACES), readiness.handle("assignments received")),
+    );
 
     let connect = {
         let common = common.clone();
@@ -107,6 +114,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     service.task("admin", admin::serve(admin, registry, readiness, stop));
     service.run(END).await
 }
+
+/// What readiness waits for first.
+const INTERFACES: &str = "interfaces open";
 
 /// The engine is asked to end by `stop`; when it has, the tasks that serve it end by `ending`.
 async fn run_engine(engine: Engine, mailboxes: Mailboxes, stop: Stop, ending: Stop) -> anyhow::Result<()> {
@@ -131,7 +141,7 @@ async fn run_session(
     ending: Stop,
 ) -> anyhow::Result<()> {
     let mut awaited = readiness.subscribe();
-    let ready = async { awaited.wait_for(Vec::is_empty).await.map(drop) };
+    let ready = async { awaited.wait_for(|waiting| !waiting.contains(&INTERFACES)).await.map(drop) };
     select! {
         biased;
         () = ending.cancelled() => return Ok(()),

@@ -7,6 +7,8 @@ use libtest_mimic::{Arguments, Trial};
 mod cluster;
 mod durability;
 mod failover;
+mod input;
+mod inspection;
 mod lab;
 mod story;
 
@@ -18,7 +20,15 @@ fn main() -> anyhow::Result<()> {
     let mut arguments = Arguments::from_args();
     // One LAN at a time, and nothing beside it that would spoil its times.
     arguments.test_threads = Some(1);
-    let scenarios = [lab::SCENARIOS, story::SCENARIOS, failover::SCENARIOS, durability::SCENARIOS, cluster::SCENARIOS];
+    let scenarios = [
+        lab::SCENARIOS,
+        story::SCENARIOS,
+        failover::SCENARIOS,
+        durability::SCENARIOS,
+        cluster::SCENARIOS,
+        inspection::SCENARIOS,
+        input::SCENARIOS,
+    ];
     let trials = scenarios
         .concat()
         .into_iter()

@@ -44,7 +44,7 @@ fn every_wrong_field_of_a_claim_is_named() {
     wrong.requested_addresses = vec!["192.0.2.300".to_owned()];
     assert_eq!(
         Claim::try_from(wrong).unwrap_err().to_string(),
-        "name: \"kube-system/\" is not NAMESPACE/NAME; ports[0]: protocol 9 is unknown; ports[1]: port 70000 is not 1 to 65535; \
+        "name: \"kube-system/\" is not NAMESPACE/NAME of lower case letters, digits, - and .; ports[0]: protocol 9 is unknown; ports[1]: port 70000 is not 1 to 65535; \
          ip_families: want one family or two different ones, got 2; requested_addresses[0]: invalid IP address \"192.0.2.300\""
     );
 }

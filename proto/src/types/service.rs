@@ -14,9 +14,11 @@ impl ServiceKey {
     /// Names a Service.
     ///
     /// # Errors
-    /// Either part is empty or has a `/`.
+    /// Either part is no name that Kubernetes would take (RFC 1123, at most 253 characters): it may become part of a file's name.
     pub fn new(namespace: &str, name: &str) -> Result<Self, ServiceKeyError> {
-        let valid = |part: &str| !part.is_empty() && !part.contains('/');
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let ends = |part: &str| part.bytes().next().is_some_and(plain) && part.bytes().last().is_some_and(plain);
+        let valid = |part: &str| ends(part) && part.len() <= 253 && part.bytes().all(|byte| plain(byte) || matches!(byte, b'-' | b'.'));
         if valid(namespace) && valid(name) {
             Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
         } else {
@@ -52,9 +54,9 @@ impl FromStr for ServiceKey {
     }
 }
 
-/// The text is not `namespace/name`.
+/// The text is not `namespace/name`, or one of them is no name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not NAMESPACE/NAME")]
+#[error("{0:?} is not NAMESPACE/NAME of lower case letters, digits, - and .")]
 pub struct ServiceKeyError(String);
 
 /// The uid that the API server gave a Service; empty where there is none.

@@ -287,8 +287,15 @@ impl Cluster {
     /// # Errors
     /// It ends with another exit code than 0: its output is in the error.
     pub fn grpcurl(arguments: &[&str]) -> Result<String> {
-        let grpcurl = Tools::find()?.path("grpcurl")?;
-        super::output_of(std::process::Command::new(grpcurl).arg("-plaintext").args(arguments).stdin(Stdio::null()))
+        super::output_of(std::process::Command::new(Self::grpcurl_path()?).arg("-plaintext").args(arguments).stdin(Stdio::null()))
+    }
+
+    /// Where grpcurl is, to run it on a host.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn grpcurl_path() -> Result<String> {
+        Ok(path(&Tools::find()?.path("grpcurl")?)?.to_owned())
     }
 }
 

@@ -150,6 +150,18 @@ impl Host {
         answers.first().copied().with_context(|| format!("nobody answers ARP for {target}"))
     }
 
+    /// Sends frames as they are.
+    ///
+    /// # Errors
+    /// The interface cannot be used.
+    pub fn send_frames(&self, frames: Vec<Vec<u8>>) -> Result<()> {
+        self.netns.within(move || {
+            let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "eth0").context("no eth0")?;
+            let Channel::Ethernet(mut sender, _) = pnet_datalink::channel(&interface, Config::default())? else { bail!("no Ethernet") };
+            frames.iter().try_for_each(|frame| Ok(sender.send_to(frame, None).context("no frame could be sent")??))
+        })
+    }
+
     /// Fetches a page with curl.
     ///
     /// # Errors

@@ -47,6 +47,14 @@ impl Netns {
         super::output_of(self.command(program).args(arguments)).map(|_| ())
     }
 
+    /// Runs a program to its end in the namespace and returns what it printed.
+    ///
+    /// # Errors
+    /// As [`super::run`].
+    pub fn output(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        super::output_of(self.command(program).args(arguments))
+    }
+
     /// Starts a thread in the namespace.
     ///
     /// # Errors

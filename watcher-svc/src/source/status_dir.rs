@@ -169,7 +169,10 @@ impl StatusDir {
         self.files(POOLS)?.iter().filter(|path| !kept.contains(*path)).try_for_each(|path| remove(path))
     }
 
+    /// A pool of the legacy ConfigMap may have any name: what might lead out of the folder is written as its code.
     fn file(&self, folder: &str, stem: &str) -> PathBuf {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let stem: String = stem.chars().map(|c| if plain(c) { c.to_string() } else { format!("%{:02X}", u32::from(c)) }).collect();
         self.root.join(folder).join(format!("{stem}.yaml"))
     }
 

@@ -1,0 +1,238 @@
+//! What people see: grpcurl, health, probes, metrics, and the log lines of MetalLB.
+
+use anyhow::{Context as _, Result, ensure};
+use mooring_tests::lab::cluster::Cluster;
+use mooring_tests::lab::until::{secs, until};
+use mooring_tests::lab::workloads::Mooring;
+use mooring_tests::lab::{Lab, Program};
+use serde_json::{Value, json};
+
+use crate::Scenario;
+use crate::failover::{announcer, one_service};
+use crate::story::TWO_POOLS;
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("inspection::grpcurl_lists_describes_and_calls_everything", grpcurl_lists_describes_and_calls_everything),
+    ("inspection::health_is_honest", health_is_honest),
+    ("inspection::probes_and_metrics_are_served", probes_and_metrics_are_served),
+    ("inspection::the_log_lines_of_metallb", the_log_lines_of_metallb),
+    ("inspection::flags_by_environment_port_zero_unix_sockets_and_exit_codes", flags_by_environment_port_zero_unix_sockets_and_exit_codes),
+];
+
+const ALLOCATOR: &str = "172.17.0.2:7470";
+const INSPECT: &str = "mooring.v1.InspectService";
+
+fn call(host: &str, data: &Value, method: &str) -> Result<Value> {
+    let answer = Cluster::grpcurl(&["-d", &data.to_string(), host, method])?;
+    serde_json::from_str(&answer).with_context(|| format!("{method}: {answer}"))
+}
+
+fn grpcurl_lists_describes_and_calls_everything() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mooring = Mooring::on_directory(&lab)?;
+    let node = one_service(&lab, &mooring)?;
+    announcer(&mooring)?;
+    let listed = Cluster::grpcurl(&[ALLOCATOR, "list"])?;
+    for service in [
+        "mooring.v1.AllocatorService",
+        "mooring.v1.AssignmentService",
+        INSPECT,
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+    ] {
+        ensure!(listed.lines().any(|line| line == service), "{listed}");
+    }
+    let described = Cluster::grpcurl(&[ALLOCATOR, "describe", INSPECT])?;
+    for method in ["GetLease", "ListLeases", "WatchLeases", "ListPools", "ListNodes", "ListAssignments"] {
+        ensure!(described.contains(&format!("rpc {method} (")), "{described}");
+    }
+    let service = json!({"namespace": "default", "name": "nginx-lb"});
+    let state = call(ALLOCATOR, &service, "mooring.v1.InspectService/GetLease")?;
+    ensure!(state["state"]["lease"]["addresses"] == json!(["172.17.200.100"]) && state["state"]["lease"]["pool"] == "default", "{state}");
+    ensure!(state["state"]["announcements"][0]["node"] == node.as_str(), "{state}");
+    let leases = call(ALLOCATOR, &json!({}), "mooring.v1.InspectService/ListLeases")?;
+    ensure!(leases["leases"].as_array().map(Vec::len) == Some(1), "{leases}");
+    let pools = call(ALLOCATOR, &json!({}), "mooring.v1.InspectService/ListPools")?;
+    ensure!(pools["pools"][0]["pool"]["name"] == "default", "{pools}");
+    let nodes = call(ALLOCATOR, &json!({"page_size": 2}), "mooring.v1.InspectService/ListNodes")?;
+    ensure!(nodes["nodes"].as_array().map(Vec::len) == Some(2), "{nodes}");
+    let rest = call(ALLOCATOR, &json!({"page_size": 2, "page_token": nodes["nextPageToken"]}), "mooring.v1.InspectService/ListNodes")?;
+    ensure!(rest["nodes"].as_array().map(Vec::len) == Some(1) && rest["nextPageToken"].is_null(), "{rest}");
+    let assignments = call(ALLOCATOR, &json!({"node": node}), "mooring.v1.InspectService/ListAssignments")?;
+    ensure!(
+        assignments["assignments"][0]["vip"] == "172.17.200.100" && assignments["assignments"][0]["announced"] == true,
+        "{assignments}"
+    );
+    // A stream that does not end: the snapshot comes at once, then grpcurl's own deadline.
+    let watched =
+        Cluster::grpcurl(&["-max-time", "1", "-d", "{}", ALLOCATOR, "mooring.v1.InspectService/WatchLeases"]).unwrap_err().to_string();
+    ensure!(watched.contains("DeadlineExceeded"), "{watched}");
+    let answer = lab
+        .host(&node)
+        .netns()
+        .output(&Cluster::grpcurl_path()?, &["-plaintext", "127.0.0.1:7471", "mooring.v1.AnnouncementService/ListAnnouncements"])?;
+    let announcements: Value = serde_json::from_str(&answer)?;
+    ensure!(announcements["vips"][0]["vip"] == "172.17.200.100" && announcements["vips"][0]["role"] == "ROLE_ACTIVE", "{announcements}");
+    let missing =
+        call(ALLOCATOR, &json!({"namespace": "default", "name": "none"}), "mooring.v1.InspectService/GetLease").unwrap_err().to_string();
+    ensure!(missing.contains("NotFound") && missing.contains("default/none"), "{missing}");
+    Ok(())
+}
+
+fn health_is_honest() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let node = one_service(&lab, &mooring)?;
+    let grpcurl = Cluster::grpcurl_path()?;
+    let check = |host: &str, at: &str, service: &str| -> Result<Value> {
+        let asked = json!({"service": service}).to_string();
+        let answer = lab.host(host).netns().output(&grpcurl, &["-plaintext", "-d", &asked, at, "grpc.health.v1.Health/Check"])?;
+        Ok(serde_json::from_str(&answer)?)
+    };
+    let all = [
+        ("control", ALLOCATOR, "mooring.v1.AllocatorService"),
+        ("control", ALLOCATOR, "mooring.v1.AssignmentService"),
+        ("control", ALLOCATOR, INSPECT),
+        ("control", ALLOCATOR, ""),
+        ("control", "172.17.0.2:7475", ""),
+        (&node, "127.0.0.1:7471", "mooring.v1.AnnouncementService"),
+        (&node, "127.0.0.1:7471", ""),
+    ];
+    for (host, at, service) in all {
+        until(secs(5), "the service is healthy", || {
+            let answer = check(host, at, service)?;
+            ensure!(answer["status"] == "SERVING", "{at} {service}: {answer}");
+            Ok(())
+        })?;
+    }
+    let unknown = check("control", ALLOCATOR, "mooring.v1.NoSuchService").unwrap_err().to_string();
+    ensure!(unknown.contains("NotFound"), "{unknown}");
+    // A speaker that has never reached an allocator announces nothing, and says that it is not ready.
+    mooring.allocator.kill_9()?;
+    let speaker = mooring.speaker(&node)?;
+    speaker.kill_9()?;
+    speaker.restart()?;
+    speaker.wait_for(&json!({"event": "listening", "server": "grpc"}))?;
+    let answer = check(&node, "127.0.0.1:7471", "")?;
+    ensure!(answer["status"] == "NOT_SERVING", "{answer}");
+    Ok(())
+}
+
+fn probes_and_metrics_are_served() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mooring = Mooring::on_directory(&lab)?;
+    let node = one_service(&lab, &mooring)?;
+    announcer(&mooring)?;
+    for (host, admin, series) in [
+        ("control", "172.17.0.2:7472", "mooring_allocator_vips 1"),
+        ("control", "172.17.0.2:7473", "metallb_allocator_addresses_in_use_total{pool=\"default\"} 1"),
+        (&node, "127.0.0.1:7474", "metallb_speaker_announced{"),
+    ] {
+        for probe in ["healthz", "readyz"] {
+            until(secs(5), "the probe succeeds", || lab.host(host).curl(&format!("http://{admin}/{probe}")))?;
+        }
+        until(secs(5), "the series is there", || {
+            let metrics = lab.host(host).curl(&format!("http://{admin}/metrics"))?;
+            ensure!(metrics.lines().any(|line| line.starts_with(series)), "no {series} in {metrics}");
+            ensure!(metrics.contains("mooring_build_info") && metrics.ends_with("# EOF\n"), "{metrics}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// The keys of a line, in the order written.
+fn keys(line: &Value) -> Vec<String> {
+    line.as_object().map(|line| line.keys().cloned().collect()).unwrap_or_default()
+}
+
+fn the_log_lines_of_metallb() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let node = one_service(&lab, &mooring)?;
+    let service = "default/nginx-lb";
+    let ip = "172.17.200.100";
+    let watched = [
+        json!({"event": "startUpdate", "msg": "start of service update", "service": service}),
+        json!({"event": "ipAllocated", "msg": "IP address assigned by controller", "service": service, "ip": ip, "pool": "default"}),
+        json!({"event": "serviceUpdated", "msg": "updated service object", "service": service}),
+        json!({"event": "endUpdate", "msg": "end of service update", "service": service}),
+    ];
+    let mut lines = Vec::new();
+    for wanted in &watched {
+        lines.push(mooring.watcher.wait_for(wanted)?);
+    }
+    let speaker = mooring.speaker(&node)?;
+    for wanted in [
+        json!({"event": "startUpdate", "msg": "start of service update", "service": service}),
+        json!({"event": "serviceAnnounced", "msg": "service has IP, announcing", "service": service, "ip": ip, "pool": "default", "protocol": "layer2"}),
+        json!({"event": "endUpdate", "msg": "end of service update", "service": service}),
+    ] {
+        lines.push(speaker.wait_for(&wanted)?);
+    }
+    mooring.delete("nginx-lb.yaml")?;
+    let withdrawn = json!({"event": "serviceWithdrawn", "msg": "withdrawing service announcement", "service": service, "ip": ip, "pool": "default", "protocol": "layer2"});
+    let line = mooring.speaker(&node)?.wait_for(&withdrawn)?;
+    ensure!(line["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{line}");
+    lines.push(line);
+    for line in lines {
+        let found = keys(&line);
+        ensure!(found.is_sorted(), "keys are not in alphabetical order: {line}");
+        ensure!(["caller", "event", "level", "msg", "service", "ts"].iter().all(|key| found.iter().any(|found| found == key)), "{line}");
+        let (ts, caller) = (line["ts"].as_str().unwrap_or_default(), line["caller"].as_str().unwrap_or_default());
+        ensure!(ts.len() == "2026-01-01T00:00:00.123456789Z".len() && ts.ends_with('Z'), "{line}");
+        ensure!(caller.split_once(".rs:").is_some_and(|(_, number)| number.parse::<u32>().is_ok()), "{line}");
+    }
+    for process in [&mut mooring.allocator, &mut mooring.watcher] {
+        let text: Vec<Value> = process.log().iter().filter(|line| !line.is_object()).cloned().collect();
+        ensure!(text.is_empty(), "not JSON: {text:?}");
+    }
+    Ok(())
+}
+
+fn flags_by_environment_port_zero_unix_sockets_and_exit_codes() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let control = lab.host("control");
+    let socket = lab.folder().join("allocator.sock");
+    let listen = format!("unix:{}", socket.display());
+    let allocator = Program::own("allocator-svc")?.args(["--listen", &listen, "--admin", "127.0.0.1:0"]);
+    let mut allocator = allocator.env("MOORING_DATA_DIR", lab.folder().join("elsewhere")).start(control)?;
+    let line = allocator.wait_for(&json!({"event": "listening", "server": "grpc"}))?;
+    ensure!(line["address"].as_str() == Some(&listen), "{line}");
+    ensure!(lab.folder().join("elsewhere").is_dir(), "the environment variable does not count");
+    std::fs::create_dir_all(lab.folder().join("manifests"))?;
+    std::fs::write(lab.folder().join("manifests/all.yaml"), TWO_POOLS)?;
+    let source = format!("dir:{}", lab.folder().join("manifests").display());
+    let watcher = Program::own("watcher-svc")?.args([
+        "--source",
+        &source,
+        "--allocator",
+        &listen,
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+    ]);
+    let mut watcher = watcher.arg("--status-dir").arg(lab.folder().join("status")).start(control)?;
+    watcher.wait_for(&json!({"event": "configLoaded", "pools": 2}))?;
+    ensure!(watcher.terminate()?.code() == Some(0));
+    ensure!(allocator.terminate()?.code() == Some(0));
+    for (program, arguments, told) in [
+        ("allocator-svc", &["--speaker-ttl", "soon"][..], "--speaker-ttl"),
+        ("allocator-svc", &["--listen", "0.0.0.0:7470"], "--insecure"),
+        ("watcher-svc", &["--source", "nowhere"], "--source"),
+        ("watcher-svc", &[], "--source"),
+        ("speaker-svc", &[], "--node-name"),
+        ("speaker-svc", &["--node-name", "a", "--interfaces", "("], "--interfaces"),
+    ] {
+        let mut process = Program::own(program)?.args(arguments.iter().copied()).start(control)?;
+        let status = process.wait_end()?;
+        ensure!(status.code() == Some(2) && process.stderr().contains(told), "{program} {arguments:?}: {status}, {}", process.stderr());
+    }
+    let absent = ["--source", "dir:/no/such/folder", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut process = Program::own("watcher-svc")?.args(absent).arg("--status-dir").arg(lab.folder().join("status")).start(control)?;
+    let status = process.wait_end()?;
+    let told = format!("{}{:?}", process.stderr(), process.log());
+    ensure!(status.code() == Some(1) && told.contains("/no/such/folder"), "{status}: {told}");
+    Ok(())
+}
