@@ -12,9 +12,9 @@ use mooring_tests::lab::until::{millis, secs, until};
 use mooring_tests::lab::workloads::Mooring;
 use serde_json::{Value, json};
 
-use crate::Scenario;
 use crate::failover::{VIP, announcer, one_service, only};
 use crate::story::{NGINX_LB, ONE_POOL, TWO_POOLS};
+use crate::{Scenario, refused};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("input::a_file_that_is_no_good_keeps_what_it_last_said", a_file_that_is_no_good_keeps_what_it_last_said),
@@ -189,7 +189,7 @@ fn wrong_calls_are_refused_with_field_and_value() -> Result<()> {
         ("mooring.v1.InspectService/WatchLeases", json!({"from_revision": "18446744073709551615"}).to_string(), "OutOfRange", ""),
     ];
     for (method, data, code, told) in calls {
-        let refused = Cluster::grpcurl(&["-d", &data, "172.17.0.2:7470", method]).unwrap_err().to_string();
+        let refused = refused(Cluster::grpcurl(&["-d", &data, "172.17.0.2:7470", method]))?;
         ensure!(refused.contains(code) && refused.contains(told), "{method} {data}: want {code} and {told}: {refused}");
     }
     ensure!(mooring.leases()?.len() == 1, "a refused call changed something");
@@ -218,7 +218,7 @@ fn garbage_on_the_ports_stops_nobody() -> Result<()> {
     std::fs::write(&file, large)?;
     let command =
         format!("{} -plaintext -d @ 172.17.0.2:7470 mooring.v1.InspectService/GetLease < {}", Cluster::grpcurl_path()?, file.display());
-    let refused = mooring_tests::lab::run("sh", &["-c", &command]).unwrap_err().to_string();
+    let refused = refused(mooring_tests::lab::run("sh", &["-c", &command]))?;
     ensure!(refused.contains("OutOfRange") || refused.contains("ResourceExhausted"), "{refused}");
     unharmed(&lab, &mut mooring, &node)
 }
@@ -234,9 +234,7 @@ fn wrong_frames_stop_nobody() -> Result<()> {
     let mut frames: Vec<Vec<u8>> =
         (12..22).map(|at| right.iter().enumerate().map(|(index, byte)| if index == at { !byte } else { *byte }).collect()).collect();
     frames.extend((14..42).map(|length| right[..length].to_vec()));
-    frames.extend(
-        (0..2000u32).map(|number| build_arp(MacAddress::BROADCAST, &Arp { tpa: (0xac11_0000 + number).into(), ..request.clone() })),
-    );
+    frames.extend((0..2000u32).map(|number| build_arp(MacAddress::BROADCAST, &Arp { tpa: (0xac11_0000 + number).into(), ..request })));
     let mut capture = Capture::begin(client)?;
     client.send_frames(frames)?;
     only(client, lab.host(&node))?;

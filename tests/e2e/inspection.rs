@@ -7,9 +7,9 @@ use mooring_tests::lab::workloads::Mooring;
 use mooring_tests::lab::{Lab, Program};
 use serde_json::{Value, json};
 
-use crate::Scenario;
 use crate::failover::{announcer, one_service};
 use crate::story::TWO_POOLS;
+use crate::{Scenario, refused};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("inspection::grpcurl_lists_describes_and_calls_everything", grpcurl_lists_describes_and_calls_everything),
@@ -64,8 +64,7 @@ fn grpcurl_lists_describes_and_calls_everything() -> Result<()> {
         "{assignments}"
     );
     // A stream that does not end: the snapshot comes at once, then grpcurl's own deadline.
-    let watched =
-        Cluster::grpcurl(&["-max-time", "1", "-d", "{}", ALLOCATOR, "mooring.v1.InspectService/WatchLeases"]).unwrap_err().to_string();
+    let watched = refused(Cluster::grpcurl(&["-max-time", "1", "-d", "{}", ALLOCATOR, "mooring.v1.InspectService/WatchLeases"]))?;
     ensure!(watched.contains("DeadlineExceeded"), "{watched}");
     let answer = lab
         .host(&node)
@@ -73,8 +72,7 @@ fn grpcurl_lists_describes_and_calls_everything() -> Result<()> {
         .output(&Cluster::grpcurl_path()?, &["-plaintext", "127.0.0.1:7471", "mooring.v1.AnnouncementService/ListAnnouncements"])?;
     let announcements: Value = serde_json::from_str(&answer)?;
     ensure!(announcements["vips"][0]["vip"] == "172.17.200.100" && announcements["vips"][0]["role"] == "ROLE_ACTIVE", "{announcements}");
-    let missing =
-        call(ALLOCATOR, &json!({"namespace": "default", "name": "none"}), "mooring.v1.InspectService/GetLease").unwrap_err().to_string();
+    let missing = refused(call(ALLOCATOR, &json!({"namespace": "default", "name": "none"}), "mooring.v1.InspectService/GetLease"))?;
     ensure!(missing.contains("NotFound") && missing.contains("default/none"), "{missing}");
     Ok(())
 }
@@ -105,7 +103,7 @@ fn health_is_honest() -> Result<()> {
             Ok(())
         })?;
     }
-    let unknown = check("control", ALLOCATOR, "mooring.v1.NoSuchService").unwrap_err().to_string();
+    let unknown = refused(check("control", ALLOCATOR, "mooring.v1.NoSuchService"))?;
     ensure!(unknown.contains("NotFound"), "{unknown}");
     // A speaker that has never reached an allocator announces nothing, and says that it is not ready.
     mooring.allocator.kill_9()?;

@@ -15,6 +15,14 @@ mod story;
 /// A name, and what is done under it.
 type Scenario = (&'static str, fn() -> anyhow::Result<()>);
 
+/// The text of an error that has to come.
+fn refused<T: std::fmt::Debug>(result: anyhow::Result<T>) -> anyhow::Result<String> {
+    match result {
+        Ok(value) => anyhow::bail!("not refused: {value:?}"),
+        Err(error) => Ok(format!("{error:#}")),
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     mooring_tests::lab::enter()?;
     let mut arguments = Arguments::from_args();

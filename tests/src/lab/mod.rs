@@ -24,7 +24,7 @@ pub use host::Host;
 pub use process::{Process, Program};
 pub use until::until;
 
-/// Says that the program is in the lab's namespaces already.
+/// Says that the program is in the lab's namespaces already, and which process outside began it.
 const INSIDE: &str = "MOORING_LAB";
 
 /// The address of the bridge itself, where this program is.
@@ -45,13 +45,26 @@ pub fn enter() -> Result<()> {
             unshare.args(["--user", "--map-root-user"]);
         }
         unshare.args(["--mount", "--net", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", "--"]);
-        let failed = unshare.arg(me).args(std::env::args_os().skip(1)).env(INSIDE, "1").exec();
+        let failed = unshare.arg(me).args(std::env::args_os().skip(1)).env(INSIDE, std::process::id().to_string()).exec();
         return Err(failed).context("could not start `unshare` (package util-linux)");
     }
     // `ip netns` keeps its names here; a file system of our own hides the host's.
     run("mount", &["-t", "tmpfs", "tmpfs", "/run"])?;
     fs::create_dir_all("/run/netns")?;
     run("ip", &["link", "set", "lo", "up"])
+}
+
+/// The command before another one, in a shell outside, that runs it in the lab.
+#[must_use]
+pub fn from_outside() -> String {
+    let starter = std::env::var(INSIDE).unwrap_or_default();
+    let user = if user_namespace() { "--user --preserve-credentials " } else { "" };
+    format!("nsenter --target $(pgrep --parent {starter}) {user}--mount --net --pid --")
+}
+
+/// Whether the lab has a user namespace of its own, as it has if root did not start it.
+fn user_namespace() -> bool {
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.split_whitespace().nth(2) != Some("4294967295"))
 }
 
 /// Runs a program to its end.
