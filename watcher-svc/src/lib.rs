@@ -68,7 +68,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Source::Dir(root) => {
             let status = StatusDir::open(&args.status_dir)?;
             let config = dir::DirConfig { namespace: args.namespace.clone(), config_map: args.config.clone() };
-            let follow = dir::follow(root.clone(), config, status.statuses()?, changes, supervisor.stop());
+            let before = dir::Before { statuses: status.statuses()?, copies: status.copies() };
+            let follow = dir::follow(root.clone(), config, before, changes, supervisor.stop());
             supervisor.task("manifests", follow);
             (Sink::Folder(status), None)
         }

@@ -142,7 +142,6 @@ fn look_around(mooring: &Mooring) -> Result<()> {
     step("It stays up until you press Enter. From another terminal:");
     println!("  lab() {{ {inside} \"$@\"; }}");
     println!("  lab nsenter --net=/run/netns/client curl http://172.17.200.100:8080/");
-    println!("  lab nsenter --net=/run/netns/client arping -c 3 -I eth0 172.17.200.100");
     println!("  lab grpcurl -plaintext {ALLOCATOR} list");
     println!("  lab grpcurl -plaintext {ALLOCATOR} mooring.v1.InspectService/ListAssignments");
     println!(

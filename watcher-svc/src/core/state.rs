@@ -275,11 +275,11 @@ impl State {
     }
 
     fn see_gone(&mut self, object: &ObjectRef) -> Vec<Told> {
-        self.malformed.remove(object);
+        let was_malformed = self.malformed.remove(object).is_some();
         match object.kind.as_str() {
             "Service" => {
                 if let Ok(key) = ServiceKey::new(&object.namespace, &object.name)
-                    && self.services.remove(&key).is_some()
+                    && (self.services.remove(&key).is_some() || was_malformed)
                 {
                     self.queue.touch(&key);
                 }

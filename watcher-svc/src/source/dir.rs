@@ -22,12 +22,13 @@ use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use walkdir::WalkDir;
 
 use self::manifest::Manifest;
 use self::tree::{Found, Tree};
 use crate::logs;
+use crate::source::status_dir::replace_file;
 use crate::source::{Change, Kind};
 
 /// How long it must be quiet before the directory is read: editors replace a file in several steps.
@@ -61,6 +62,16 @@ impl DirConfig {
             Kind::Namespace | Kind::Node | Kind::EndpointSlice | Kind::Service => None,
         }
     }
+}
+
+/// What stood in `--status-dir` at the start.
+#[derive(Debug)]
+pub struct Before {
+    /// The Services as their status files have them.
+    pub statuses: BTreeMap<ServiceKey, Value>,
+    /// The folder with the files of the directory as they were when they were good: one that is no good after a restart says what it
+    /// last said, as one does that is no good while the watcher runs.
+    pub copies: PathBuf,
 }
 
 /// What happened in the directory since it was last read.
@@ -117,22 +128,17 @@ impl Pending {
 
 /// Follows the directory until asked to stop, and says what is in it.
 ///
-/// `adopted` are Services as `--status-dir` has them from before the start.
+/// `before` is what `--status-dir` has from before the start.
 ///
 /// # Errors
 /// The directory is not there at the start, or cannot be followed; or whoever reads `changes` has ended.
-pub async fn follow(
-    root: PathBuf,
-    config: DirConfig,
-    adopted: BTreeMap<ServiceKey, Value>,
-    changes: mpsc::Sender<Change>,
-    stop: Stop,
-) -> anyhow::Result<()> {
+pub async fn follow(root: PathBuf, config: DirConfig, before: Before, changes: mpsc::Sender<Change>, stop: Stop) -> anyhow::Result<()> {
     let root = std::path::absolute(&root).with_context(|| format!("no such directory: {}", root.display()))?;
     let (pending, mut news) = watch::channel(Pending::default());
     let mut watcher = watcher(&root, pending.clone())?;
     watch_root(&mut watcher, &root)?;
-    let mut reader = Reader { root: root.clone(), stamps: BTreeMap::new(), tree: Tree::new(config, adopted) };
+    let Before { statuses, copies } = before;
+    let mut reader = Reader { root: root.clone(), copies, stamps: BTreeMap::new(), tree: Tree::new(config, statuses) };
     let mut touched = BTreeSet::new();
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut away = false;
@@ -181,7 +187,7 @@ pub async fn follow(
             let _absent = watcher.unwatch(&root);
             if let Err(error) = watch_root(&mut watcher, &root) {
                 away = true;
-                tracing::debug!(error = %chain(error.as_ref()), "not followed yet");
+                debug!(error = %chain(error.as_ref()), "not followed yet");
             } else {
                 backoff.reset();
             }
@@ -241,6 +247,7 @@ struct Stamp {
 
 struct Reader {
     root: PathBuf,
+    copies: PathBuf,
     stamps: BTreeMap<PathBuf, Stamp>,
     tree: Tree,
 }
@@ -272,9 +279,36 @@ impl Reader {
             }
         }
         self.stamps.retain(|path, _| found.contains_key(path));
-        self.tree.read(found, &unknown);
+        if self.tree.is_new() {
+            self.forget_copies(&found);
+        }
+        let copy = |path: &Path| path.strip_prefix(&self.root).map_or_else(|_outside| self.copies.clone(), |inner| self.copies.join(inner));
+        let keep = self.tree.read(found, &unknown, |path| fs::read_to_string(copy(path)).ok());
+        for (path, text) in keep {
+            let copy = copy(&path);
+            let kept = match &text {
+                Some(text) if fs::read_to_string(&copy).is_ok_and(|kept| kept == *text) => Ok(()),
+                Some(text) => fs::create_dir_all(copy.parent().unwrap_or(&self.copies)).and_then(|()| replace_file(&copy, text)),
+                None => fs::remove_file(&copy),
+            };
+            if let Err(error) = kept {
+                debug!(file = %copy.display(), error = %chain(&error), "the copy of a good file could not be kept");
+            }
+        }
         let changes = self.tree.changes();
         (self, Ok(changes))
+    }
+
+    /// Files that went while nobody looked are not to come back by their copies.
+    fn forget_copies(&self, found: &BTreeMap<PathBuf, Found>) {
+        for copy in WalkDir::new(&self.copies).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
+            let of = copy.path().strip_prefix(&self.copies).map(|inner| self.root.join(inner));
+            if of.is_ok_and(|path| !found.contains_key(&path))
+                && let Err(error) = fs::remove_file(copy.path())
+            {
+                debug!(file = %copy.path().display(), error = %chain(&error), "the copy of a file that is gone stays");
+            }
+        }
     }
 
     fn read_file(&mut self, path: &Path, touched: &BTreeSet<PathBuf>) -> Found {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,9 @@ use crate::logs;
 const SERVICES: &str = "services";
 const POOLS: &str = "ipaddresspools";
 const L2_STATUSES: &str = "servicel2statuses";
+
+/// Copies of the manifests, as they were when they were good; for the watcher's own use.
+const COPIES: &str = ".manifests";
 
 const EVENTS: &str = "events.jsonl";
 
@@ -93,6 +96,12 @@ impl StatusDir {
             }
         }
         Ok(found)
+    }
+
+    /// The folder for copies of good manifests.
+    #[must_use]
+    pub fn copies(&self) -> PathBuf {
+        self.root.join(COPIES)
     }
 
     /// The Services that have any file here.
@@ -265,9 +274,14 @@ fn write(path: &Path, object: &Value) -> Result<(), FolderError> {
 }
 
 fn replace(path: &Path, text: &str) -> Result<(), FolderError> {
+    replace_file(path, text).map_err(FolderError::io("write", path))
+}
+
+/// Replaces a file whole.
+pub(super) fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
-    let written = File::create(&new).and_then(|mut file| file.write_all(text.as_bytes()));
-    written.and_then(|()| fs::rename(&new, path)).map_err(FolderError::io("write", path))
+    fs::write(&new, text)?;
+    fs::rename(&new, path)
 }
 
 fn remove(path: &Path) -> Result<(), FolderError> {

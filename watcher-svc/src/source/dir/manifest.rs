@@ -90,7 +90,8 @@ fn read(value: Value, document: usize, at: &str, found: &mut Vec<Manifest>) -> R
     let Some(kind) = known(version, kind) else { return Ok(()) };
     let name = ObjectRef::of(kind.as_str(), &value);
     if name.name.is_empty() {
-        return Err((format!("{at}metadata.name"), format!("a {} needs a name", kind.as_str())));
+        let found = value.pointer("/metadata/name").map(|found| format!(", found {}", shortened(found))).unwrap_or_default();
+        return Err((format!("{at}metadata.name"), format!("a {} needs a name, a text{found}", kind.as_str())));
     }
     found.push(Manifest { kind, name, object: value, document });
     Ok(())

@@ -1,1 +1,130 @@
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
+use super::*;
+use crate::k8s::ObjectRef;
+
+const WAIT: Duration = Duration::from_secs(10);
+
+struct Followed {
+    folder: TempDir,
+    changes: mpsc::Receiver<Change>,
+    stop: Stop,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Followed {
+    #[expect(clippy::disallowed_methods, reason = "joined at the end of the test")]
+    async fn begin() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("in")).unwrap();
+        let (sender, changes) = mpsc::channel(64);
+        let stop = Stop::new();
+        let config = DirConfig { namespace: "metallb-system".to_owned(), config_map: "config".to_owned() };
+        let before = Before { statuses: BTreeMap::new(), copies: folder.path().join("copies") };
+        let task = tokio::spawn(follow(folder.path().join("in"), config, before, sender, stop.clone()));
+        let mut followed = Self { folder, changes, stop, task };
+        assert_eq!(followed.next().await, "synced");
+        followed
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("in").join(name)
+    }
+
+    async fn next(&mut self) -> String {
+        match tokio::time::timeout(WAIT, self.changes.recv()).await.unwrap().unwrap() {
+            Change::Applied { kind, object, .. } => format!("+{}", ObjectRef::of(kind.as_str(), &object).name),
+            Change::Deleted { object, .. } => format!("-{}", object.name),
+            Change::Synced => "synced".to_owned(),
+            Change::Listed { .. } => unreachable!("a directory lists nothing"),
+        }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+fn service(name: &str) -> String {
+    format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n")
+}
+
+#[tokio::test]
+async fn files_are_followed_in_new_folders_by_rename_and_as_links() {
+    let mut followed = Followed::begin().await;
+    fs::create_dir_all(followed.path("a/b")).unwrap();
+    fs::write(followed.path("a/b/x.yml"), service("x")).unwrap();
+    assert_eq!(followed.next().await, "+x");
+    fs::write(followed.path(".hidden.yaml"), service("hidden")).unwrap();
+    fs::write(followed.path("notes.txt"), service("notes")).unwrap();
+    fs::write(followed.path("new"), service("why")).unwrap();
+    fs::rename(followed.path("new"), followed.path("y.json")).unwrap();
+    assert_eq!(followed.next().await, "+why");
+    fs::rename(followed.path("a"), followed.folder.path().join("elsewhere")).unwrap();
+    assert_eq!(followed.next().await, "-x");
+    // As kubelet mounts a ConfigMap: links into a folder whose name begins with a dot, swapped as a whole.
+    for (version, name) in [("..1", "one"), ("..2", "two")] {
+        fs::create_dir(followed.path(version)).unwrap();
+        fs::write(followed.path(version).join("z.yaml"), service(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("..1", followed.path("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/z.yaml", followed.path("z.yaml")).unwrap();
+    assert_eq!(followed.next().await, "+one");
+    std::os::unix::fs::symlink("..2", followed.path("..new")).unwrap();
+    fs::rename(followed.path("..new"), followed.path("..data")).unwrap();
+    assert_eq!((followed.next().await, followed.next().await), ("-one".to_owned(), "+two".to_owned()));
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_vanishes_keeps_what_it_said_until_it_is_back() {
+    let mut followed = Followed::begin().await;
+    fs::write(followed.path("x.yaml"), service("x")).unwrap();
+    fs::write(followed.path("y.yaml"), service("why")).unwrap();
+    let first = BTreeSet::from([followed.next().await, followed.next().await]);
+    assert_eq!(first, BTreeSet::from(["+x".to_owned(), "+why".to_owned()]));
+    let away = followed.folder.path().join("away");
+    fs::rename(followed.path(""), &away).unwrap();
+    fs::remove_file(away.join("x.yaml")).unwrap();
+    fs::write(away.join("z.yaml"), service("z")).unwrap();
+    fs::rename(&away, followed.path("")).unwrap();
+    assert_eq!((followed.next().await, followed.next().await), ("-x".to_owned(), "+z".to_owned()));
+    fs::write(followed.path("later.yaml"), service("later")).unwrap();
+    assert_eq!(followed.next().await, "+later");
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_at_the_start_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = DirConfig { namespace: String::new(), config_map: String::new() };
+    let before = Before { statuses: BTreeMap::new(), copies: folder.path().join("copies") };
+    let error = follow(folder.path().join("none"), config, before, mpsc::channel(1).0, Stop::new()).await.unwrap_err();
+    assert!(chain(error.as_ref()).contains("none"), "{error:?}");
+}
+
+#[test]
+fn a_file_is_open_from_its_first_write_to_its_close() {
+    let (root, file) = (PathBuf::from("/r"), PathBuf::from("/r/x.yaml"));
+    let event = |kind| Ok(notify::Event::new(kind).add_path(file.clone()));
+    let mut pending = Pending::default();
+    let written = EventKind::Modify(ModifyKind::Data(notify::event::DataChange::Any));
+    for (kind, open) in [
+        (EventKind::Create(CreateKind::File), true),
+        (written, true),
+        (EventKind::Access(AccessKind::Open(AccessMode::Read)), true),
+        (EventKind::Access(AccessKind::Close(AccessMode::Write)), false),
+        (written, true),
+        (EventKind::Remove(notify::event::RemoveKind::File), false),
+    ] {
+        pending.take_in(event(kind), &root);
+        assert_eq!(pending.open.contains(&file), open, "{kind:?}");
+    }
+    assert_eq!(pending.seen, 5, "that a file is read is no news");
+    pending.take_in(Ok(notify::Event::new(written).add_path("/elsewhere/y.yaml".into())), &root);
+    assert_eq!((pending.seen, pending.renewed), (5, false));
+    pending.take_in(Err(notify::Error::generic("lost")), &root);
+    assert!(pending.renewed);
+}

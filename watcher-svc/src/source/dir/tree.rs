@@ -34,6 +34,12 @@ struct File {
     complaint: Option<String>,
 }
 
+impl File {
+    fn from_before(text: Option<String>) -> Self {
+        Self { manifests: text.and_then(|text| manifests(&text).ok()).unwrap_or_default(), ..Self::default() }
+    }
+}
+
 /// All files, and what was told of them.
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -52,11 +58,29 @@ impl Tree {
         Self { config, adopted, files: BTreeMap::new(), told: BTreeMap::new(), twice: BTreeSet::new(), synced: false }
     }
 
-    /// Takes in all files that there are now. Those below an `unknown` folder, which cannot be listed, stay.
-    pub(super) fn read(&mut self, found: BTreeMap<PathBuf, Found>, unknown: &[PathBuf]) {
-        self.files.retain(|path, _| found.contains_key(path) || unknown.iter().any(|folder| path.starts_with(folder)));
+    /// Whether nothing was taken in yet.
+    pub(super) fn is_new(&self) -> bool {
+        !self.synced
+    }
+
+    /// Takes in all files that there are now. Those below an `unknown` folder, which cannot be listed, stay. A file that is no good and was
+    /// not seen good yet says what `kept` has of it from before the start. Returns what to keep: files that are good, with their texts, and
+    /// those that are gone.
+    pub(super) fn read(
+        &mut self,
+        found: BTreeMap<PathBuf, Found>,
+        unknown: &[PathBuf],
+        kept: impl Fn(&Path) -> Option<String>,
+    ) -> Vec<(PathBuf, Option<String>)> {
+        let is_gone = |path: &PathBuf| !found.contains_key(path) && !unknown.iter().any(|folder| path.starts_with(folder));
+        let gone: Vec<PathBuf> = self.files.keys().filter(|path| is_gone(path)).cloned().collect();
+        let mut keep = Vec::new();
+        for path in gone {
+            self.files.remove(&path);
+            keep.push((path, None));
+        }
         for (path, found) in found {
-            let file = self.files.entry(path.clone()).or_default();
+            let file = self.files.entry(path.clone()).or_insert_with(|| File::from_before(kept(&path)));
             match found {
                 Found::Same => {}
                 Found::Unreadable(why) => complain(file, &path, None, "", &format!("not readable: {why}")),
@@ -69,6 +93,7 @@ impl Tree {
                     match manifests(&text) {
                         Ok(manifests) => {
                             file.manifests = manifests;
+                            keep.push((path.clone(), Some(text.clone())));
                             if file.complaint.take().is_some() {
                                 info!(event = logs::FILE_GOOD, file = %path.display(), "the file is good again");
                             }
@@ -79,6 +104,7 @@ impl Tree {
                 }
             }
         }
+        keep
     }
 
     /// What has to be told now.
