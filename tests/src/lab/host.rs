@@ -150,6 +150,37 @@ impl Host {
         answers.first().copied().with_context(|| format!("nobody answers ARP for {target}"))
     }
 
+    /// Begins to ask by ARP for an address at an interval; the report counts answers as it does those to pings.
+    ///
+    /// # Errors
+    /// The socket cannot be opened.
+    pub fn arp_every(&self, interval: Duration, target: Ipv4Addr) -> Result<Pings> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&stop);
+        let (mac, address) = (self.mac(), self.address);
+        let thread = self.netns.spawn(move || arp_train(mac, address, target, interval, &asked))?;
+        Ok(Pings { stop, thread })
+    }
+
+    /// Begins to ask by ARP for an address, once a millisecond, until somebody answers.
+    ///
+    /// # Errors
+    /// The socket cannot be opened.
+    pub fn arp_until_answered(&self, target: Ipv4Addr) -> Result<FirstAnswer> {
+        let (mac, address) = (self.mac(), self.address);
+        Ok(FirstAnswer(self.netns.spawn(move || {
+            let began = clock();
+            loop {
+                if !arp(mac, address, target, Duration::from_millis(1), 1)?.is_empty() {
+                    return Ok(clock());
+                }
+                if began.elapsed() > FIRST_ANSWER {
+                    bail!("nobody answers ARP for {target}");
+                }
+            }
+        })?))
+    }
+
     /// Sends frames as they are.
     ///
     /// # Errors
@@ -212,6 +243,57 @@ fn arp(mac: MacAddress, address: Ipv4Addr, target: Ipv4Addr, wait: Duration, eno
         }
     }
     Ok(answers)
+}
+
+/// An answer that is waited for.
+#[derive(Debug)]
+pub struct FirstAnswer(JoinHandle<Result<Instant>>);
+
+/// How long a first answer is waited for.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
+impl FirstAnswer {
+    /// When it came.
+    ///
+    /// # Errors
+    /// It did not within 10 s.
+    pub fn join(self) -> Result<Instant> {
+        self.0.join().map_err(|_panic| anyhow!("the ARP requests panicked"))?
+    }
+}
+
+/// Asks at an even pace and notes when answers come.
+fn arp_train(mac: MacAddress, address: Ipv4Addr, target: Ipv4Addr, interval: Duration, stop: &AtomicBool) -> Result<PingReport> {
+    let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "eth0").context("no eth0")?;
+    let config = Config { read_timeout: Some(Duration::from_micros(500)), promiscuous: false, ..Config::default() };
+    let Channel::Ethernet(mut sender, mut receiver) = pnet_datalink::channel(&interface, config)? else { bail!("no Ethernet") };
+    let request = build_arp(
+        MacAddress::BROADCAST,
+        &Arp { operation: Operation::Request, sha: mac, spa: address, tha: MacAddress([0; 6]), tpa: target },
+    );
+    let began = clock();
+    let (mut sent, mut answered, mut last, mut gap) = (0u32, 0u32, None::<Instant>, Duration::ZERO);
+    while !stop.load(Ordering::Relaxed) {
+        if began.elapsed() >= interval * sent {
+            sender.send_to(&request, None).context("no frame could be sent")??;
+            sent += 1;
+        }
+        match receiver.next() {
+            Ok(frame) => {
+                let is_answer = |arp: &Arp| arp.operation == Operation::Reply && arp.spa == target && arp.tha == mac;
+                if Arp::parse(frame).as_ref().is_some_and(is_answer) {
+                    answered += 1;
+                    let now = clock();
+                    if let Some(last) = last.replace(now) {
+                        gap = gap.max(now.duration_since(last).saturating_sub(interval));
+                    }
+                }
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(PingReport { sent, lost: sent.saturating_sub(answered), gap })
 }
 
 /// Pings that are under way.

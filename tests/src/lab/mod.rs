@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
+pub mod bench;
 pub mod capture;
 pub mod cluster;
 pub mod host;
