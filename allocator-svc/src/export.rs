@@ -71,6 +71,7 @@ pub fn import(data_dir: &Path, input: &mut impl BufRead) -> anyhow::Result<usize
 mod tests {
     use super::*;
     use crate::core::tests::{Rig, claim, pool};
+    use crate::store::sled_tree::tests::copy;
 
     #[test]
     fn what_is_exported_can_be_imported() {
@@ -79,11 +80,11 @@ mod tests {
         rig.claim(claim("web")).unwrap();
         LeaseStore::open(old.path()).unwrap().0.append(&rig.events).unwrap();
         let (mut lines, mut trouble) = (Vec::new(), Vec::new());
-        assert_eq!((export(old.path(), &mut lines, &mut trouble).unwrap(), trouble), (0, vec![]));
+        assert_eq!((export(copy(old.path()).path(), &mut lines, &mut trouble).unwrap(), trouble), (0, vec![]));
         let imported = import(new.path(), &mut lines.as_slice()).unwrap();
-        let records = |path: &Path| LeaseStore::open(path).unwrap().1;
+        let records = |path: &Path| LeaseStore::open(copy(path).path()).unwrap().1;
         assert_eq!((imported, records(new.path())), (records(old.path()).len(), records(old.path())));
-        assert!(import(new.path(), &mut lines.as_slice()).unwrap_err().to_string().ends_with("has records already"));
+        assert!(import(copy(new.path()).path(), &mut lines.as_slice()).unwrap_err().to_string().ends_with("has records already"));
     }
 
     #[test]

@@ -317,4 +317,5 @@ pub(crate) fn pinned(spec: PoolSpec, priority: u32, namespaces: &[&str]) -> Pool
     PoolSpec { allocation: Some(allocation), ..spec }
 }
 
+pub(crate) mod lan;
 mod model;

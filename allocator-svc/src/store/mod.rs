@@ -4,7 +4,7 @@
 //! that it gets for them are answers sent and feeds moved on.
 
 mod codec;
-mod sled_tree;
+pub(crate) mod sled_tree;
 
 pub use codec::{Record, RecordError};
 pub use sled_tree::{LeaseStore, StoreError, replay};

@@ -205,4 +205,4 @@ pub fn replay(records: Vec<Record>, stranded_until: Mono) -> (Vec<Event>, Epoch)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,1 +1,170 @@
+use mooring_proto::types::claim::Claim;
+use mooring_proto::types::lease::Revision as Applied;
 
+use super::*;
+use crate::core::tests::lan::{Lan, VIP, id};
+use crate::core::{Command, decide};
+
+const NODES: [&str; 3] = ["a", "b", "c"];
+
+fn ms(number: u64) -> std::time::Duration {
+    std::time::Duration::from_millis(number)
+}
+
+#[test]
+fn a_broken_stream_has_a_quarter_of_the_ttl_and_then_the_standby_takes_over() {
+    let mut lan = Lan::of(&NODES);
+    let (active, standby) = (lan.active(VIP), lan.standby(VIP).unwrap());
+    lan.reset(&active);
+    lan.wait(ms(150));
+    assert_eq!(lan.active(VIP), active, "within the grace");
+    lan.wait(ms(100));
+    assert_eq!(lan.active(VIP), standby);
+    assert!(lan.standby(VIP).is_some_and(|next| next != active && next != standby), "{:?}", lan.standby(VIP));
+}
+
+#[test]
+fn a_speaker_that_returns_within_its_grace_has_lost_nothing() {
+    let mut lan = Lan::of(&NODES);
+    let active = lan.active(VIP);
+    lan.reset(&active);
+    lan.wait(ms(150));
+    lan.join(&active, &[VIP]);
+    lan.wait(ms(2000));
+    assert_eq!(lan.active(VIP), active);
+}
+
+#[test]
+fn a_silent_speaker_is_lost_after_its_time_to_live_and_not_before() {
+    let mut lan = Lan::of(&NODES);
+    let (active, standby) = (lan.active(VIP), lan.standby(VIP).unwrap());
+    lan.mute.insert(active.clone());
+    lan.wait(ms(750));
+    assert_eq!(lan.active(VIP), active);
+    lan.wait(ms(100));
+    assert_eq!(lan.active(VIP), standby);
+    // Heard again, it takes nothing back by itself.
+    lan.mute.clear();
+    lan.wait(ms(1000));
+    assert_eq!(lan.active(VIP), standby);
+    assert_eq!(lan.rig.state.network().speakers()[&id(&active)].liveness, Liveness::Live);
+}
+
+#[test]
+fn a_speaker_that_comes_back_takes_nothing_back() {
+    let mut lan = Lan::of(&NODES);
+    let active = lan.active(VIP);
+    lan.reset(&active);
+    lan.wait(ms(300));
+    let after = lan.active(VIP);
+    lan.join(&active, &[VIP]);
+    lan.wait(ms(1000));
+    assert_eq!((lan.active(VIP), lan.answering(VIP)), (after.clone(), vec![after]));
+}
+
+#[test]
+fn a_vip_without_any_other_node_stays_until_somebody_comes() {
+    let mut lan = Lan::of(&["a"]);
+    lan.reset("a");
+    lan.wait(ms(1000));
+    assert_ne!(lan.active(VIP), "a", "it is lost");
+    lan.join("b", &[]);
+    assert_eq!(lan.active(VIP), "b");
+}
+
+#[test]
+fn a_draining_speaker_answers_until_the_other_one_says_that_it_does() {
+    let mut lan = Lan::of(&NODES);
+    let (active, standby) = (lan.active(VIP), lan.standby(VIP).unwrap());
+    lan.mute.insert(standby.clone());
+    lan.say(&active, SpeakerMessage::Draining);
+    let mut both = vec![active.clone(), standby.clone()];
+    both.sort();
+    assert_eq!((lan.active(VIP), lan.answering(VIP)), (standby.clone(), both), "make before break");
+    lan.mute.clear();
+    let told = lan.rig.state.network().speakers()[&id(&standby)].unapplied.keys().last().copied();
+    lan.say(&standby, SpeakerMessage::Applied { revision: told.unwrap_or(Applied(u64::MAX >> 1)), failures: BTreeMap::new() });
+    assert_eq!(lan.answering(VIP), [standby]);
+    lan.reset(&active);
+    assert_eq!(lan.rig.state.network().speakers()[&id(&active)].liveness, Liveness::Lost, "no grace for one that said goodbye");
+}
+
+#[test]
+fn a_drain_of_the_last_node_takes_nothing_away_while_it_lives() {
+    let mut lan = Lan::of(&["a"]);
+    lan.say("a", SpeakerMessage::Draining);
+    assert_eq!(lan.answering(VIP), ["a"]);
+}
+
+#[test]
+fn after_a_start_speakers_are_awaited_and_what_they_hold_is_adopted() {
+    let mut lan = Lan::of(&NODES);
+    let active = lan.active(VIP);
+    lan.restarted();
+    assert_eq!(lan.rig.state.network().speakers()[&id(&active)].liveness, Liveness::Awaited);
+    let (first, second) = (lan.other_than(VIP, &NODES), active.clone());
+    lan.join(&first, &[]);
+    lan.wait(ms(1500));
+    assert_eq!(lan.active(VIP), active, "within the recovery window nobody is lost");
+    lan.join(&second, &[VIP]);
+    lan.wait(ms(2000));
+    assert_eq!(lan.active(VIP), active);
+}
+
+#[test]
+fn who_does_not_come_within_the_recovery_window_is_lost() {
+    let mut lan = Lan::of(&NODES);
+    let active = lan.active(VIP);
+    let other = lan.other_than(VIP, &NODES);
+    lan.restarted();
+    lan.join(&other, &[]);
+    lan.wait(ms(1900));
+    assert_eq!(lan.active(VIP), active);
+    lan.wait(ms(200));
+    assert_eq!(lan.active(VIP), other);
+}
+
+#[test]
+fn a_lost_volume_keeps_what_speakers_hold_until_the_first_full_view() {
+    for named in [true, false] {
+        let mut lan = Lan::empty(&[]);
+        lan.join("a", &["10.0.0.9"]);
+        lan.join("b", &[]);
+        assert_eq!(lan.answering("10.0.0.9"), ["a"], "nobody knows yet whose it is");
+        let adopts = Claim { adopt: vec!["10.0.0.9".parse().unwrap()], ..crate::core::tests::claim("web") };
+        lan.rig.full_view(if named { vec![adopts] } else { vec![] });
+        lan.deliver();
+        let wanted: &[&str] = if named { &["a"] } else { &[] };
+        assert_eq!(lan.answering("10.0.0.9"), wanted);
+    }
+}
+
+#[test]
+fn words_on_a_stream_that_has_been_replaced_are_ignored() {
+    let mut lan = Lan::of(&NODES);
+    let active = lan.active(VIP);
+    let old = lan.session(&active);
+    lan.join(&active, &[VIP]);
+    for message in [
+        SpeakerMessage::Heartbeat { seq: 9, applied: Revision(9) },
+        SpeakerMessage::Draining,
+        SpeakerMessage::InterfacesChanged(vec![]),
+        SpeakerMessage::Applied { revision: Revision(9), failures: BTreeMap::new() },
+    ] {
+        let events = decide(&lan.rig.state, Command::SpeakerSaid { session: old, message }, lan.rig.now).unwrap();
+        assert_eq!(events, []);
+    }
+    assert_eq!(decide(&lan.rig.state, Command::SessionEnded { session: old }, lan.rig.now).unwrap(), []);
+    assert_eq!(lan.active(VIP), active);
+}
+
+#[test]
+fn a_stranger_is_remembered_with_its_address_and_moves_nothing() {
+    let mut lan = Lan::of(&NODES);
+    let active = lan.active(VIP);
+    let mac = MacAddress([2, 9, 9, 9, 9, 9]);
+    lan.say(&active, SpeakerMessage::Conflict { vip: VIP.parse().unwrap(), mac, interface: InterfaceName::new("eth0").unwrap() });
+    let conflict = lan.rig.state.network().conflict(VIP.parse().unwrap()).unwrap();
+    assert_eq!((conflict.mac, conflict.node.as_str()), (mac, active.as_str()));
+    assert_eq!(lan.active(VIP), active);
+}

@@ -1,1 +1,214 @@
+use std::time::Duration;
 
+use mooring_proto::types::assignment::SpeakerMessage;
+use mooring_proto::types::labels::LabelSelector;
+use mooring_proto::types::node::EXCLUDE_LABEL;
+use mooring_proto::types::pool::Configuration;
+use mooring_proto::types::service::ServiceKey;
+
+use super::*;
+use crate::core::tests::lan::{Lan, VIP, node, vip};
+use crate::core::tests::{advertise_everything, claim, pool};
+use crate::core::{Command, Leadership};
+
+const NODES: [&str; 3] = ["a", "b", "c"];
+
+fn labeled(key: &str, value: &str) -> LabelSelector {
+    LabelSelector { match_labels: [(key.to_owned(), value.to_owned())].into(), requirements: vec![] }
+}
+
+fn names(list: &[&str]) -> BTreeSet<NodeName> {
+    list.iter().map(|name| NodeName::new(name).unwrap()).collect()
+}
+
+fn advertise(lan: &mut Lan, advertisements: Vec<AdvertisementSpec>) {
+    let configuration = Configuration::new(vec![pool("a", &["10.0.0.0/24"])], advertisements).unwrap();
+    lan.rig.command(Command::ReplacePools { leadership: Leadership::Present, configuration }).unwrap();
+    lan.deliver();
+}
+
+#[test]
+fn vips_are_spread_evenly_and_each_has_a_standby() {
+    let mut lan = Lan::empty(&NODES);
+    for number in 0..30 {
+        lan.service(&format!("s{number}"));
+    }
+    let network = lan.rig.state.network();
+    for name in names(&NODES) {
+        assert_eq!(network.active_on(&name), 10, "{name}");
+        assert!((7..=13).contains(&network.standby_on(&name)), "{name}: {}", network.standby_on(&name));
+    }
+}
+
+#[test]
+fn nobody_moves_when_others_come() {
+    let mut lan = Lan::of(&["a"]);
+    for number in 0..9 {
+        lan.service(&format!("s{number}"));
+    }
+    lan.join("b", &[]);
+    lan.join("c", &[]);
+    lan.wait(Duration::from_secs(2));
+    assert_eq!(lan.rig.state.network().active_on(&NodeName::new("a").unwrap()), 10);
+    assert!(lan.standby(VIP).is_some(), "but they stand by");
+}
+
+#[test]
+fn only_what_a_lost_node_had_moves_and_it_is_spread() {
+    let mut lan = Lan::empty(&NODES);
+    for number in 0..30 {
+        lan.service(&format!("s{number}"));
+    }
+    let before: BTreeMap<Vip, String> =
+        lan.rig.state.network().placements().keys().map(|vip| (*vip, lan.active(&vip.to_string()))).collect();
+    lan.reset("a");
+    lan.wait(Duration::from_secs(1));
+    for (vip, node) in before {
+        let after = lan.active(&vip.to_string());
+        assert!(if node == "a" { after != "a" } else { after == node }, "{vip}: {node}, then {after}");
+    }
+    let network = lan.rig.state.network();
+    assert!(names(&["b", "c"]).iter().all(|name| (12..=18).contains(&network.active_on(name))));
+}
+
+#[test]
+fn two_speakers_of_a_node_are_one_node_and_the_twin_takes_over_first() {
+    let mut lan = Lan::empty(&["a", "a/second", "b"]);
+    lan.nodes(vec![node("a", &[])]);
+    lan.service("web");
+    let active = lan.active(VIP);
+    let twin = if active == "a" { "a/second" } else { "a" };
+    lan.nodes(vec![node("a", &[]), node("b", &[])]);
+    assert_eq!(lan.standby(VIP).as_deref(), Some(twin));
+    lan.reset(&active);
+    lan.wait(Duration::from_millis(250));
+    assert_eq!((lan.active(VIP).as_str(), lan.standby(VIP).as_deref()), (twin, Some("b")));
+}
+
+#[test]
+fn a_vip_goes_where_its_endpoints_are_and_nowhere_without_any() {
+    let mut lan = Lan::of(&NODES);
+    lan.reach("web", Reach::Nodes(names(&["b"])));
+    assert_eq!((lan.active(VIP).as_str(), lan.standby(VIP)), ("b", None));
+    lan.reach("web", Reach::Nodes(names(&["c"])));
+    assert_eq!(lan.active(VIP), "c");
+    lan.reach("web", Reach::Nowhere);
+    assert_eq!((lan.active(VIP).as_str(), lan.answering(VIP).len()), ("no endpoint can serve", 0));
+    lan.reach("web", Reach::Nodes(names(&["d"])));
+    assert!(lan.active(VIP).starts_with("no node is eligible: a: "), "{}", lan.active(VIP));
+    lan.reach("web", Reach::Anywhere);
+    assert!(NODES.contains(&lan.active(VIP).as_str()));
+}
+
+#[test]
+fn a_service_of_which_nothing_is_known_waits_and_an_old_one_stays_where_it_is() {
+    let mut lan = Lan::empty(&NODES);
+    lan.rig.claim(claim("web")).unwrap();
+    assert_eq!(lan.active(VIP), "it is not known yet where it can be served");
+    lan.reach("web", Reach::Anywhere);
+    let active = lan.active(VIP);
+    lan.restarted();
+    for node in NODES {
+        lan.join(node, if node == active { &[VIP] } else { &[] });
+    }
+    lan.wait(Duration::from_secs(3));
+    assert_eq!(lan.active(VIP), active, "nobody has told the new allocator of backends");
+}
+
+#[test]
+fn nodes_that_the_cluster_bars_announce_nothing() {
+    let mut lan = Lan::of(&NODES);
+    let excluded = node("a", &[(EXCLUDE_LABEL, "")]);
+    let unavailable = mooring_proto::types::node::NodeSpec { network_unavailable: true, ..node("b", &[]) };
+    lan.nodes(vec![excluded.clone(), unavailable.clone(), node("c", &[])]);
+    assert_eq!((lan.active(VIP).as_str(), lan.standby(VIP)), ("c", None));
+    lan.nodes(vec![excluded, unavailable]);
+    let told = lan.active(VIP);
+    for part in ["a: it has the label", "b: its condition NetworkUnavailable is True", "c: the cluster has no such node"] {
+        assert!(told.contains(part), "{told}");
+    }
+    lan.nodes(vec![]);
+    assert!(NODES.contains(&lan.active(VIP).as_str()), "without any node manifest every speaker's node may");
+}
+
+#[test]
+fn an_advertisement_says_which_nodes_and_interfaces() {
+    let mut lan = Lan::empty(&[]);
+    lan.join_with("a", &[], &["eth0"]);
+    lan.join_with("b", &[], &["eth0", "lan1"]);
+    lan.join_with("c", &[], &["lan1"]);
+    lan.nodes(vec![node("a", &[("zone", "x")]), node("b", &[("zone", "x")]), node("c", &[("zone", "y")])]);
+    lan.service("web");
+    let on = |name: &str| [InterfaceName::new(name).unwrap()].into();
+    let selector = |value: &str| vec![labeled("zone", value)];
+    advertise(&mut lan, vec![AdvertisementSpec { interfaces: on("lan1"), node_selectors: selector("x"), ..advertise_everything() }]);
+    assert_eq!((lan.active(VIP).as_str(), lan.standby(VIP)), ("b", None));
+    let placed = lan.rig.state.network().placements()[&vip(VIP)].clone().unwrap();
+    assert_eq!(placed.interfaces, on("lan1"));
+    advertise(&mut lan, vec![AdvertisementSpec { interfaces: on("lan9"), ..advertise_everything() }]);
+    assert!(lan.active(VIP).starts_with("no node is eligible"), "{}", lan.active(VIP));
+    advertise(&mut lan, vec![]);
+    assert_eq!(lan.active(VIP), "no L2Advertisement is about pool a and this Service");
+}
+
+#[test]
+fn preference_decides_for_a_new_vip_and_moves_no_old_one() {
+    let mut lan = Lan::of(&["a", "b"]);
+    let other = if lan.active(VIP) == "a" { "b" } else { "a" };
+    lan.nodes(vec![node("a", &[("name", "a")]), node("b", &[("name", "b")])]);
+    let prefers = mooring_proto::types::pool::NodePreference { weight: 50, selector: labeled("name", other) };
+    let before = lan.active(VIP);
+    advertise(&mut lan, vec![AdvertisementSpec { preferences: vec![prefers], ..advertise_everything() }]);
+    assert_eq!(lan.active(VIP), before);
+    for number in 0..3 {
+        lan.service(&format!("s{number}"));
+        assert_eq!(lan.active(&format!("10.0.0.{}", number + 1)), other);
+    }
+}
+
+#[test]
+fn a_node_without_interfaces_is_left_and_is_eligible_again_with_one() {
+    let mut lan = Lan::of(&["a", "b"]);
+    let active = lan.active(VIP);
+    lan.interfaces(&active, &[]);
+    assert_ne!(lan.active(VIP), active);
+    lan.interfaces(&active, &["eth0"]);
+    assert_eq!(lan.standby(VIP), Some(active));
+}
+
+#[test]
+fn a_speaker_that_cannot_announce_a_vip_is_left_for_another() {
+    let mut lan = Lan::of(&["a", "b"]);
+    let active = lan.active(VIP);
+    let failures = [(vip(VIP), "no interface".to_owned())].into();
+    lan.say(&active, SpeakerMessage::Applied { revision: mooring_proto::types::lease::Revision(1), failures });
+    assert_ne!(lan.active(VIP), active);
+}
+
+#[test]
+fn shared_addresses_are_announced_while_one_of_the_services_can_be_served() {
+    let mut lan = Lan::empty(&NODES);
+    let key = mooring_proto::types::claim::SharingKey::new("k");
+    for (name, port) in [("tcp", "TCP/53"), ("udp", "UDP/53")] {
+        let shared =
+            mooring_proto::types::claim::Claim { sharing_key: key.clone(), ports: crate::core::tests::ports(&[port]), ..claim(name) };
+        lan.rig.claim(shared).unwrap();
+    }
+    lan.reach("tcp", Reach::Nowhere);
+    lan.reach("udp", Reach::Nodes(names(&["b"])));
+    assert_eq!(lan.active(VIP), "b");
+    let mine = assignment(&lan.rig.state, vip(VIP), &SpeakerId::clone(&crate::core::tests::lan::id("b"))).unwrap();
+    assert_eq!(mine.services.keys().map(ServiceKey::name).collect::<Vec<_>>(), ["tcp", "udp"]);
+    lan.reach("udp", Reach::Nowhere);
+    assert_eq!(lan.active(VIP), "no endpoint can serve");
+}
+
+#[test]
+fn everybody_who_may_announce_a_vip_is_a_peer_to_whom_the_holder_yields() {
+    let lan = Lan::of(&NODES);
+    let active = crate::core::tests::lan::id(&lan.active(VIP));
+    let mine = assignment(&lan.rig.state, vip(VIP), &active).unwrap();
+    let others: BTreeSet<NodeName> = names(&NODES).into_iter().filter(|name| *name != active.node).collect();
+    assert_eq!(mine.peers.keys().cloned().collect::<BTreeSet<_>>(), others);
+    assert!(mine.peers.values().all(|macs| macs.len() == 1));
+}

@@ -1,0 +1,224 @@
+//! Speakers as the core sees them: streams that open and end, words that arrive, deltas that are put in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mooring_proto::types::assignment::{Hello, Role, SpeakerMessage};
+use mooring_proto::types::backends::{Backends, Reach};
+use mooring_proto::types::labels::Labels;
+use mooring_proto::types::node::{Instance, Interface, InterfaceName, MacAddress, NodeName, NodeSpec, SpeakerId};
+
+use super::*;
+use crate::core::nodes::{SpeakerEvent, Untold};
+use crate::core::placement;
+
+/// The VIP that most tests are about.
+pub(crate) const VIP: &str = "10.0.0.0";
+
+/// A rig with speakers, each of which puts in force what it is told unless it is mute.
+pub(crate) struct Lan {
+    pub(crate) rig: Rig,
+    sessions: BTreeMap<String, SessionId>,
+    /// Speakers that say nothing of their own.
+    pub(crate) mute: BTreeSet<String>,
+    next: u64,
+    revision: u64,
+}
+
+pub(crate) fn id(speaker: &str) -> SpeakerId {
+    let (node, instance) = speaker.split_once('/').unwrap_or((speaker, "default"));
+    SpeakerId { node: NodeName::new(node).unwrap(), instance: Instance::new(instance).unwrap() }
+}
+
+pub(crate) fn vip(text: &str) -> Vip {
+    text.parse().unwrap()
+}
+
+pub(crate) fn node(name: &str, labels: &[(&str, &str)]) -> NodeSpec {
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Labels>();
+    NodeSpec { name: NodeName::new(name).unwrap(), labels, network_unavailable: false }
+}
+
+fn interface(node: &str, name: &str) -> Interface {
+    let last = node.bytes().last().unwrap();
+    Interface { name: InterfaceName::new(name).unwrap(), mac: MacAddress([2, 0, 0, 0, 0, last]), addresses: vec![] }
+}
+
+impl Lan {
+    /// Speakers, a pool, and one Service with [`VIP`] that can be served anywhere.
+    pub(crate) fn of(speakers: &[&str]) -> Self {
+        let mut lan = Self::empty(speakers);
+        lan.service("web");
+        lan
+    }
+
+    pub(crate) fn empty(speakers: &[&str]) -> Self {
+        let rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/24"])]);
+        let mut lan = Self { rig, sessions: BTreeMap::new(), mute: BTreeSet::new(), next: 0, revision: 0 };
+        for speaker in speakers {
+            lan.join(speaker, &[]);
+        }
+        lan
+    }
+
+    /// Another allocator takes over what is durable of this one.
+    pub(crate) fn restarted(&mut self) {
+        let durable = |event: &&Event| {
+            matches!(
+                event,
+                Event::ConfigurationReplaced { .. }
+                    | Event::LeaseGranted(_)
+                    | Event::LeaseReleased(_)
+                    | Event::VipPlaced { .. }
+                    | Event::VipDropped(_)
+            )
+        };
+        let facts: Vec<Event> = self.rig.events.iter().filter(durable).cloned().collect();
+        let mut rig = Rig { state: State::new(SETTINGS), now: Now { mono: Mono::ZERO, wall: self.rig.now.wall }, events: Vec::new() };
+        for fact in facts {
+            apply(&mut rig.state, &fact);
+            rig.events.push(fact);
+        }
+        rig.take(Event::EpochBegan(Epoch(2)));
+        self.rig = rig;
+        self.sessions.clear();
+        self.rig.settle();
+    }
+
+    pub(crate) fn service(&mut self, name: &str) {
+        self.rig.claim(claim(name)).unwrap();
+        self.reach(name, Reach::Anywhere);
+    }
+
+    pub(crate) fn reach(&mut self, name: &str, reach: Reach) {
+        let backends = vec![Backends { service: ServiceKey::new("default", name).unwrap(), reach }];
+        self.rig.command(Command::ReportBackends { leadership: Leadership::Present, backends }).unwrap();
+        self.deliver();
+    }
+
+    pub(crate) fn nodes(&mut self, nodes: Vec<NodeSpec>) {
+        self.rig.command(Command::ReplaceNodes { leadership: Leadership::Present, nodes }).unwrap();
+        self.deliver();
+    }
+
+    pub(crate) fn join(&mut self, speaker: &str, held: &[&str]) {
+        self.join_with(speaker, held, &["eth0"]);
+    }
+
+    pub(crate) fn join_with(&mut self, speaker: &str, held: &[&str], interfaces: &[&str]) {
+        self.next += 1;
+        let session = SessionId(self.next);
+        let hello = Hello {
+            speaker: id(speaker),
+            boot_id: format!("boot-{}", self.next),
+            interfaces: interfaces.iter().map(|name| interface(id(speaker).node.as_str(), name)).collect(),
+            held: held.iter().map(|text| (vip(text), Role::Active)).collect(),
+        };
+        self.sessions.insert(speaker.to_owned(), session);
+        self.rig.command(Command::SpeakerSaid { session, message: SpeakerMessage::Hello(hello) }).unwrap();
+        self.deliver();
+    }
+
+    pub(crate) fn say(&mut self, speaker: &str, message: SpeakerMessage) {
+        let session = self.sessions[speaker];
+        self.rig.command(Command::SpeakerSaid { session, message }).unwrap();
+        self.deliver();
+    }
+
+    /// The stream breaks.
+    pub(crate) fn reset(&mut self, speaker: &str) {
+        let session = self.sessions.remove(speaker).unwrap();
+        self.rig.command(Command::SessionEnded { session }).unwrap();
+        self.deliver();
+    }
+
+    pub(crate) fn session(&self, speaker: &str) -> SessionId {
+        self.sessions[speaker]
+    }
+
+    pub(crate) fn interfaces(&mut self, speaker: &str, names: &[&str]) {
+        let interfaces = names.iter().map(|name| interface(id(speaker).node.as_str(), name)).collect();
+        self.say(speaker, SpeakerMessage::InterfacesChanged(interfaces));
+    }
+
+    /// Tells each speaker what changed for it, and lets it put that in force, until nothing is left to tell.
+    pub(crate) fn deliver(&mut self) {
+        for _ in 0..100 {
+            let told = |(speaker, session): (&String, &SessionId)| {
+                let untold = self.rig.state.network().untold(&id(speaker))?;
+                Some((speaker.clone(), *session, untold))
+            };
+            let untold: Vec<_> = self.sessions.iter().filter_map(told).collect();
+            if untold.is_empty() {
+                return;
+            }
+            for (speaker, session, untold) in untold {
+                self.revision += 1;
+                let revision = Revision(self.revision);
+                let mine: BTreeSet<Vip> = placement::assignments(&self.rig.state, &id(&speaker)).into_iter().map(|mine| mine.vip).collect();
+                let vips = match untold {
+                    Untold::Snapshot => mine,
+                    Untold::Delta(changed) => &changed & &mine,
+                };
+                self.rig.take(Event::Speaker(SpeakerEvent::Told { session, revision, vips }));
+                if !self.mute.contains(&speaker) {
+                    let message = SpeakerMessage::Applied { revision, failures: BTreeMap::new() };
+                    self.rig.command(Command::SpeakerSaid { session, message }).unwrap();
+                }
+            }
+        }
+        panic!("there is something to tell for ever");
+    }
+
+    /// Time passes; whoever is not mute sends heartbeats.
+    pub(crate) fn wait(&mut self, duration: Duration) {
+        let step = Duration::from_millis(50);
+        let end = self.rig.now.mono + duration;
+        while self.rig.now.mono < end {
+            let beating: Vec<SessionId> =
+                self.sessions.iter().filter(|(speaker, _)| !self.mute.contains(*speaker)).map(|(_, session)| *session).collect();
+            for session in beating {
+                let message = SpeakerMessage::Heartbeat { seq: 0, applied: Revision::default() };
+                self.rig.command(Command::SpeakerSaid { session, message }).unwrap();
+            }
+            self.rig.wait(step);
+            self.deliver();
+        }
+    }
+
+    /// The speaker that is to announce a VIP, or why nobody is.
+    pub(crate) fn active(&self, address: &str) -> String {
+        match self.rig.state.network().placements().get(&vip(address)) {
+            None => "dropped".to_owned(),
+            Some(Err(reason)) => reason.to_string(),
+            Some(Ok(placement)) => short(&placement.active),
+        }
+    }
+
+    pub(crate) fn standby(&self, address: &str) -> Option<String> {
+        let placed = self.rig.state.network().placements().get(&vip(address))?.as_ref().ok()?;
+        placed.standby.as_ref().map(short)
+    }
+
+    /// All speakers that answer for a VIP by what they were told.
+    pub(crate) fn answering(&self, address: &str) -> Vec<String> {
+        let active = |speaker: &SpeakerId| {
+            placement::assignment(&self.rig.state, vip(address), speaker).is_some_and(|mine| mine.role == Role::Active)
+        };
+        self.rig.state.network().speakers().keys().filter(|speaker| active(speaker)).map(short).collect()
+    }
+
+    /// A node that has no part in a VIP.
+    pub(crate) fn other_than(&self, address: &str, speakers: &[&str]) -> String {
+        let (active, standby) = (self.active(address), self.standby(address));
+        let found = speakers.iter().find(|speaker| **speaker != active && Some(**speaker) != standby.as_deref());
+        (*found.unwrap()).to_owned()
+    }
+}
+
+fn short(speaker: &SpeakerId) -> String {
+    match speaker.instance.as_str() {
+        "default" => speaker.node.as_str().to_owned(),
+        instance => format!("{}/{instance}", speaker.node),
+    }
+}
