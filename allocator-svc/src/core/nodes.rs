@@ -156,6 +156,20 @@ impl Speaker {
         self.liveness == Liveness::Draining
     }
 
+    /// Whether its stream broke while this allocator knew it: it may be dead, which an awaited one is not taken for.
+    pub(super) fn is_broken_off(&self) -> bool {
+        matches!(self.liveness, Liveness::Grace(_))
+    }
+
+    /// Whether it may well answer still for what it was once told: it does so without a stream, too.
+    pub(super) fn may_answer(&self) -> bool {
+        match self.liveness {
+            Liveness::Live | Liveness::Draining | Liveness::Grace(_) => !self.interfaces.is_empty(),
+            Liveness::Awaited => true,
+            Liveness::Lost => false,
+        }
+    }
+
     /// Whether it said that it cannot announce a VIP.
     pub(super) fn is_unable(&self, vip: Vip) -> bool {
         self.unable.contains(&vip)
@@ -455,10 +469,14 @@ impl Network {
         }
     }
 
+    /// Whoever has a part in a VIP is told anew, and its word about an older message says nothing about the part it has now.
     fn assignment_changed(&mut self, vip: Vip) {
         for part in self.placements.get(&vip).into_iter().flatten().flat_map(Placement::speakers) {
             if let Some(speaker) = self.speakers.get_mut(part) {
                 speaker.untold.insert(vip);
+                speaker.unapplied.values_mut().for_each(|vips| {
+                    vips.remove(&vip);
+                });
             }
         }
     }

@@ -152,7 +152,7 @@ fn choose(state: &State, demand: &Demand<'_>, present: Option<&Placement>) -> Re
     let find = |list: &[&Candidate<'_>], id: &SpeakerId| list.iter().any(|candidate| candidate.id == id);
 
     let stays = present.filter(|present| find(&all, &present.active)).and_then(|present| {
-        let broken = !find(&live, &present.active);
+        let broken = network.speakers().get(&present.active).is_some_and(Speaker::is_broken_off);
         // Another speaker on the same node takes over without waiting: nobody on the LAN can tell.
         let twin = live.iter().find(|other| broken && other.id.node == present.active.node);
         Some(twin.map_or(&present.active, |twin| twin.id)).cloned()
@@ -182,13 +182,12 @@ fn choose(state: &State, demand: &Demand<'_>, present: Option<&Placement>) -> Re
     })
 }
 
-/// Who goes on answering until the new one does: the one that answered until now, if it still can.
+/// Who goes on answering until the new one does: who already does so for a move that is not over, else the one that was active.
 fn outgoing(state: &State, present: Option<&Placement>, active: &SpeakerId) -> Option<SpeakerId> {
     let present = present?;
-    let before = if present.active == *active { present.outgoing.as_ref()? } else { &present.active };
-    let speaker = state.network.speakers().get(before)?;
-    let answers = (speaker.is_live() || speaker.is_draining()) && !speaker.interfaces.is_empty();
-    (answers && before != active).then(|| before.clone())
+    let may_answer = |id: &&SpeakerId| state.network.speakers().get(*id).is_some_and(Speaker::may_answer);
+    let before = present.outgoing.iter().chain([&present.active]).find(may_answer)?;
+    (before != active).then(|| before.clone())
 }
 
 /// Whether a speaker may announce a VIP, or why not.

@@ -1,5 +1,4 @@
 use mooring_proto::types::claim::Claim;
-use mooring_proto::types::lease::Revision as Applied;
 
 use super::*;
 use crate::core::tests::lan::{Lan, VIP, id};
@@ -27,11 +26,12 @@ fn a_broken_stream_has_a_quarter_of_the_ttl_and_then_the_standby_takes_over() {
 fn a_speaker_that_returns_within_its_grace_has_lost_nothing() {
     let mut lan = Lan::of(&NODES);
     let active = lan.active(VIP);
+    let before = lan.rig.state.network().placements().clone();
     lan.reset(&active);
     lan.wait(ms(150));
     lan.join(&active, &[VIP]);
     lan.wait(ms(2000));
-    assert_eq!(lan.active(VIP), active);
+    assert_eq!((lan.rig.state.network().placements(), lan.on_the_wire(VIP)), (&before, vec![active]));
 }
 
 #[test]
@@ -78,15 +78,72 @@ fn a_draining_speaker_answers_until_the_other_one_says_that_it_does() {
     let (active, standby) = (lan.active(VIP), lan.standby(VIP).unwrap());
     lan.mute.insert(standby.clone());
     lan.say(&active, SpeakerMessage::Draining);
-    let mut both = vec![active.clone(), standby.clone()];
-    both.sort();
-    assert_eq!((lan.active(VIP), lan.answering(VIP)), (standby.clone(), both), "make before break");
-    lan.mute.clear();
-    let told = lan.rig.state.network().speakers()[&id(&standby)].unapplied.keys().last().copied();
-    lan.say(&standby, SpeakerMessage::Applied { revision: told.unwrap_or(Applied(u64::MAX >> 1)), failures: BTreeMap::new() });
-    assert_eq!(lan.answering(VIP), [standby]);
+    let told = lan.newest(&standby);
+    assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (standby.clone(), vec![active.clone()]), "make before break");
+    lan.catch_up(&standby, told);
+    assert_eq!(lan.on_the_wire(VIP), [standby.as_str()], "the removal follows");
     lan.reset(&active);
     assert_eq!(lan.rig.state.network().speakers()[&id(&active)].liveness, Liveness::Lost, "no grace for one that said goodbye");
+}
+
+#[test]
+fn a_word_about_an_older_message_does_not_end_a_drain() {
+    let mut lan = Lan::empty(&NODES);
+    lan.mute.extend(NODES.map(str::to_owned));
+    lan.service("web");
+    let (active, standby) = (lan.active(VIP), lan.standby(VIP).unwrap());
+    let (role_of_active, stands_by) = (lan.newest(&active), lan.newest(&standby));
+    lan.catch_up(&active, role_of_active);
+    lan.say(&active, SpeakerMessage::Draining);
+    let takes_over = lan.newest(&standby);
+    assert!(stands_by < takes_over);
+    lan.mute.remove(&active);
+    lan.catch_up(&standby, stands_by);
+    assert_eq!(lan.on_the_wire(VIP), [active.as_str()], "it only said that it stands by");
+    lan.catch_up(&standby, takes_over);
+    assert_eq!(lan.on_the_wire(VIP), [standby.as_str()]);
+}
+
+#[test]
+fn a_draining_speaker_answers_on_when_its_successor_fails_dies_or_drains_too() {
+    for fate in ["fails", "dies", "drains"] {
+        let mut lan = Lan::of(&NODES);
+        let (active, standby) = (lan.active(VIP), lan.standby(VIP).unwrap());
+        let third = lan.other_than(VIP, &NODES);
+        lan.mute.extend([standby.clone(), third.clone()]);
+        lan.say(&active, SpeakerMessage::Draining);
+        let failures = [(VIP.parse().unwrap(), "no interface".to_owned())].into();
+        match fate {
+            "fails" => {
+                let revision = lan.newest(&standby);
+                lan.say(&standby, SpeakerMessage::Applied { revision, failures });
+            }
+            "dies" => {
+                lan.reset(&standby);
+                lan.wait(ms(250));
+            }
+            _ => lan.say(&standby, SpeakerMessage::Draining),
+        }
+        assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (third.clone(), vec![active]), "{fate}");
+        let told = lan.newest(&third);
+        lan.catch_up(&third, told);
+        assert_eq!(lan.on_the_wire(VIP), [third], "{fate}");
+    }
+}
+
+#[test]
+fn a_drain_outlives_a_restart_of_the_allocator() {
+    let mut lan = Lan::of(&NODES);
+    let (active, standby) = (lan.active(VIP), lan.standby(VIP).unwrap());
+    lan.mute.insert(standby.clone());
+    lan.say(&active, SpeakerMessage::Draining);
+    lan.restarted();
+    lan.join(&standby, &[]);
+    lan.join(&active, &[VIP]);
+    assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (standby.clone(), vec![active]), "its successor has not said that it answers");
+    let told = lan.newest(&standby);
+    lan.catch_up(&standby, told);
+    assert_eq!(lan.on_the_wire(VIP), [standby]);
 }
 
 #[test]
@@ -130,12 +187,13 @@ fn a_lost_volume_keeps_what_speakers_hold_until_the_first_full_view() {
         let mut lan = Lan::empty(&[]);
         lan.join("a", &["10.0.0.9"]);
         lan.join("b", &[]);
-        assert_eq!(lan.answering("10.0.0.9"), ["a"], "nobody knows yet whose it is");
+        lan.wait(ms(5000));
+        assert_eq!(lan.on_the_wire("10.0.0.9"), ["a"], "nobody knows yet whose it is");
         let adopts = Claim { adopt: vec!["10.0.0.9".parse().unwrap()], ..crate::core::tests::claim("web") };
         lan.rig.full_view(if named { vec![adopts] } else { vec![] });
         lan.deliver();
         let wanted: &[&str] = if named { &["a"] } else { &[] };
-        assert_eq!(lan.answering("10.0.0.9"), wanted);
+        assert_eq!(lan.on_the_wire("10.0.0.9"), wanted);
     }
 }
 

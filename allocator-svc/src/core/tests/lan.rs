@@ -21,8 +21,21 @@ pub(crate) struct Lan {
     sessions: BTreeMap<String, SessionId>,
     /// Speakers that say nothing of their own.
     pub(crate) mute: BTreeSet<String>,
+    ears: BTreeMap<String, Ear>,
     next: u64,
     revision: u64,
+}
+
+/// What a speaker plays for which VIP.
+type Table = BTreeMap<Vip, Role>;
+
+/// What a speaker was told on its present stream, and what it made of it.
+#[derive(Default)]
+struct Ear {
+    /// Its table after each message, by the message's revision.
+    told: BTreeMap<Revision, Table>,
+    /// What it has in force: what it answers by, whatever the allocator believes.
+    in_force: Table,
 }
 
 pub(crate) fn id(speaker: &str) -> SpeakerId {
@@ -54,7 +67,7 @@ impl Lan {
 
     pub(crate) fn empty(speakers: &[&str]) -> Self {
         let rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/24"])]);
-        let mut lan = Self { rig, sessions: BTreeMap::new(), mute: BTreeSet::new(), next: 0, revision: 0 };
+        let mut lan = Self { rig, sessions: BTreeMap::new(), mute: BTreeSet::new(), ears: BTreeMap::new(), next: 0, revision: 0 };
         for speaker in speakers {
             lan.join(speaker, &[]);
         }
@@ -115,6 +128,9 @@ impl Lan {
             held: held.iter().map(|text| (vip(text), Role::Active)).collect(),
         };
         self.sessions.insert(speaker.to_owned(), session);
+        let ear = self.ears.entry(speaker.to_owned()).or_default();
+        ear.told.clear();
+        ear.in_force.extend(&hello.held);
         self.rig.command(Command::SpeakerSaid { session, message: SpeakerMessage::Hello(hello) }).unwrap();
         self.deliver();
     }
@@ -144,30 +160,67 @@ impl Lan {
     /// Tells each speaker what changed for it, and lets it put that in force, until nothing is left to tell.
     pub(crate) fn deliver(&mut self) {
         for _ in 0..100 {
-            let told = |(speaker, session): (&String, &SessionId)| {
-                let untold = self.rig.state.network().untold(&id(speaker))?;
-                Some((speaker.clone(), *session, untold))
-            };
-            let untold: Vec<_> = self.sessions.iter().filter_map(told).collect();
-            if untold.is_empty() {
-                return;
-            }
-            for (speaker, session, untold) in untold {
-                self.revision += 1;
-                let revision = Revision(self.revision);
-                let mine: BTreeSet<Vip> = placement::assignments(&self.rig.state, &id(&speaker)).into_iter().map(|mine| mine.vip).collect();
-                let vips = match untold {
-                    Untold::Snapshot => mine,
-                    Untold::Delta(changed) => &changed & &mine,
-                };
-                self.rig.take(Event::Speaker(SpeakerEvent::Told { session, revision, vips }));
+            let mut quiet = true;
+            for speaker in self.sessions.keys().cloned().collect::<Vec<_>>() {
+                let Some(untold) = self.rig.state.network().untold(&id(&speaker)) else { continue };
+                quiet = false;
+                let revision = self.tell(&speaker, untold);
                 if !self.mute.contains(&speaker) {
-                    let message = SpeakerMessage::Applied { revision, failures: BTreeMap::new() };
-                    self.rig.command(Command::SpeakerSaid { session, message }).unwrap();
+                    self.put_in_force(&speaker, revision);
                 }
+            }
+            if quiet {
+                return;
             }
         }
         panic!("there is something to tell for ever");
+    }
+
+    /// One message, as the engine makes it: a snapshot replaces the speaker's table, a delta changes what it names.
+    fn tell(&mut self, speaker: &str, untold: Untold) -> Revision {
+        self.revision += 1;
+        let revision = Revision(self.revision);
+        let mine: Table = placement::assignments(&self.rig.state, &id(speaker)).into_iter().map(|mine| (mine.vip, mine.role)).collect();
+        let ear = self.ears.get_mut(speaker).unwrap();
+        let (table, vips) = match untold {
+            Untold::Snapshot => (mine.clone(), mine.keys().copied().collect()),
+            Untold::Delta(changed) => {
+                let before = ear.told.values().next_back().unwrap().clone();
+                let kept = before.into_iter().filter(|(vip, _)| !changed.contains(vip));
+                let upserts: Table = mine.into_iter().filter(|(vip, _)| changed.contains(vip)).collect();
+                let vips: BTreeSet<Vip> = upserts.keys().copied().collect();
+                (kept.chain(upserts).collect(), vips)
+            }
+        };
+        ear.told.insert(revision, table);
+        let session = self.sessions[speaker];
+        self.rig.take(Event::Speaker(SpeakerEvent::Told { session, revision, vips }));
+        revision
+    }
+
+    /// A speaker answers by a message from now on, and says so.
+    fn put_in_force(&mut self, speaker: &str, revision: Revision) {
+        let ear = self.ears.get_mut(speaker).unwrap();
+        ear.in_force = ear.told[&revision].clone();
+        let (session, message) = (self.sessions[speaker], SpeakerMessage::Applied { revision, failures: BTreeMap::new() });
+        self.rig.command(Command::SpeakerSaid { session, message }).unwrap();
+    }
+
+    /// A mute speaker gets as far as this message of those it was told.
+    pub(crate) fn catch_up(&mut self, speaker: &str, revision: Revision) {
+        self.put_in_force(speaker, revision);
+        self.deliver();
+    }
+
+    /// The newest message that a speaker was told.
+    pub(crate) fn newest(&self, speaker: &str) -> Revision {
+        *self.ears[speaker].told.keys().next_back().unwrap()
+    }
+
+    /// All speakers that really answer for a VIP: by what they have in force.
+    pub(crate) fn on_the_wire(&self, address: &str) -> Vec<String> {
+        let active = |ear: &Ear| ear.in_force.get(&vip(address)) == Some(&Role::Active);
+        self.ears.iter().filter(|(_, ear)| active(ear)).map(|(speaker, _)| speaker.clone()).collect()
     }
 
     /// Time passes; whoever is not mute sends heartbeats.
