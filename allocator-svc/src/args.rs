@@ -73,6 +73,7 @@ impl Args {
     #[must_use]
     pub fn settings(&self) -> Settings {
         Settings {
+            heartbeat: self.heartbeat,
             speaker_ttl: self.speaker_ttl,
             recovery_window: self.recovery_window,
             pool_grace: self.pool_grace,

@@ -336,6 +336,7 @@ impl Owner {
             | Event::VipDropped(_)
             | Event::VipKept(_)
             | Event::VipAnnounced { .. }
+            | Event::Rebalanced(_)
             | Event::RevisionReached(_) => debug!(?event, "decided"),
         }
     }
@@ -399,7 +400,8 @@ async fn wait(clock: Clock, deadline: Option<Mono>) {
 fn message(state: &State, speaker: &SpeakerId, untold: Untold, revision: Revision) -> AllocatorMessage {
     match untold {
         Untold::Snapshot => {
-            AllocatorMessage::Snapshot { epoch: state.epoch(), revision, assignments: placement::assignments(state, speaker) }
+            let heartbeat = state.settings.heartbeat;
+            AllocatorMessage::Snapshot { heartbeat, epoch: state.epoch(), revision, assignments: placement::assignments(state, speaker) }
         }
         Untold::Delta(vips) => {
             let (mut upserts, mut removals) = (Vec::new(), Vec::new());

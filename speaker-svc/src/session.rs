@@ -14,7 +14,7 @@ use mooring_kit::telemetry::chain;
 use mooring_proto::convert::Violations;
 use mooring_proto::pb;
 use mooring_proto::pb::assignment_service_client::AssignmentServiceClient;
-use mooring_proto::types::assignment::{AllocatorMessage, SpeakerMessage};
+use mooring_proto::types::assignment::{AllocatorMessage, HEARTBEAT, SpeakerMessage};
 use mooring_proto::types::lease::Revision;
 use tokio::select;
 use tokio::sync::mpsc;
@@ -26,9 +26,6 @@ use tracing::{debug, info, warn};
 
 use crate::engine::Input;
 use crate::logs;
-
-/// Pause between two heartbeats.
-const HEARTBEAT: Duration = Duration::from_millis(200);
 
 /// Heartbeats without acknowledgement after which nobody is there: together the allocator's default for `--speaker-ttl`, so both sides
 /// give a session up at about the same time.
@@ -142,6 +139,13 @@ struct Session {
     applied: Revision,
 }
 
+/// When heartbeats are due; one that is late moves all after it.
+fn beats(heartbeat: Duration) -> Interval {
+    let mut beats = interval(heartbeat);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
+}
+
 impl Session {
     /// Begins a call, and gives the engine's end of it; nothing is sent before it is served.
     fn open(channel: Channel) -> (Self, Address<SpeakerMessage>) {
@@ -151,8 +155,7 @@ impl Session {
         // A server may wait for the first request before it answers, so the call is part of the stream that is read while we write.
         let call = async move { client.stream_assignments(ReceiverStream::new(requests)).await };
         let told = call.map_ok(tonic::Response::into_inner).try_flatten_stream().boxed();
-        let mut ticks = interval(HEARTBEAT);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ticks = beats(HEARTBEAT);
         let (greeted, was_heard, seq, acknowledged, applied) = (false, false, 0, 0, Revision::default());
         (Self { due, wire, told, ticks, greeted, was_heard, seq, acknowledged, applied }, outbox)
     }
@@ -212,6 +215,12 @@ impl Session {
         if let AllocatorMessage::HeartbeatAck { seq } = message {
             self.acknowledged = self.acknowledged.max(seq.min(self.seq));
             return Ok(None);
+        }
+        if let AllocatorMessage::Snapshot { heartbeat, .. } = message
+            && heartbeat != self.ticks.period()
+            && !heartbeat.is_zero()
+        {
+            self.ticks = beats(heartbeat);
         }
         Ok(Some(message))
     }

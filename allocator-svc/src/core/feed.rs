@@ -73,6 +73,7 @@ impl Feed {
             | Event::BackendsReported(_)
             | Event::Speaker(_)
             | Event::RecoveryEnded
+            | Event::Rebalanced(_)
             | Event::VipKept(_)
             | Event::VipAnnounced { .. } => {}
         }

@@ -177,6 +177,8 @@ pub enum Event {
         /// By whom.
         by: SpeakerId,
     },
+    /// The spread of VIPs over the nodes was looked at.
+    Rebalanced(Mono),
     /// The feed moves on to this revision: all before it in the batch is part of it.
     RevisionReached(Revision),
 }
@@ -222,7 +224,7 @@ pub fn audit(state: &State) -> Result<(), Violation> {
     state.network.audit(&state.book)
 }
 
-/// One piece of the work that is due: claims first, then speakers' deadlines, then VIPs to place.
+/// One piece of the work that is due: claims first, then speakers' deadlines, then VIPs to place, then their spread.
 fn tick(state: &State, now: Now) -> Vec<Event> {
     if let Some(events) = allocate::settle_next(state, now) {
         return events;
@@ -233,7 +235,10 @@ fn tick(state: &State, now: Now) -> Vec<Event> {
     if let Some(events) = nodes::expire_next(state, now) {
         return events;
     }
-    placement::place_next(state, now)
+    if state.network.has_dirty() {
+        return placement::place_next(state, now);
+    }
+    placement::rebalance_next(state, now)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! last told: never a queue of messages.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::{Hello, Role, SpeakerMessage};
@@ -21,6 +22,9 @@ use super::{Event, Leadership, Now, SessionId};
 
 /// A broken stream has the time to live divided by this to come back: a reconnect on a LAN takes a few milliseconds.
 const GRACE_PART: u32 = 4;
+
+/// What `--rebalance` counts by.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// A fact about a speaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,6 +204,8 @@ pub struct Network {
     standby_on: BTreeMap<NodeName, usize>,
     dirty: BTreeSet<Vip>,
     recovering_until: Option<Mono>,
+    /// When the spread of VIPs over the nodes was last looked at.
+    rebalanced: Mono,
 }
 
 impl Network {
@@ -310,7 +316,13 @@ impl Network {
     /// When the next speaker is lost unless it is heard, or the recovery ends.
     pub(super) fn next_deadline(&self, settings: &Settings) -> Option<Mono> {
         let deadlines = self.speakers.values().filter_map(|speaker| deadline(speaker, settings));
-        deadlines.chain(self.recovering_until).min()
+        deadlines.chain(self.recovering_until).chain(self.next_rebalance(settings)).min()
+    }
+
+    /// When the spread of VIPs is next looked at; never while speakers are still coming back after a start.
+    pub(super) fn next_rebalance(&self, settings: &Settings) -> Option<Mono> {
+        let pause = MINUTE.checked_div(settings.rebalance)?;
+        (self.recovering_until.is_none() && self.active_on.len() + self.standby_on.len() > 1).then(|| self.rebalanced + pause)
     }
 
     /// Takes a fact in. The book has taken it in already.
@@ -339,6 +351,7 @@ impl Network {
                 }
             }
             Event::RecoveryEnded => self.recovering_until = None,
+            Event::Rebalanced(at) => self.rebalanced = *at,
             Event::VipPlaced { vip, placement } => self.place(*vip, Some(placement.clone())),
             Event::VipDropped(vip) => self.place(*vip, None),
             Event::VipKept(vip) => {

@@ -86,6 +86,38 @@ pub(super) fn place_next(state: &State, _now: Now) -> Vec<Event> {
     }
 }
 
+/// Moves one VIP from a node that announces at least two more than another one that may announce it as well, make-before-break; once in
+/// so long that `--rebalance` is kept.
+pub(super) fn rebalance_next(state: &State, now: Now) -> Vec<Event> {
+    if state.network.next_rebalance(&state.settings).is_none_or(|due| due > now.mono) {
+        return Vec::new();
+    }
+    let relief = state.network.placements().iter().filter_map(|(vip, placed)| {
+        let placement = placed.as_ref().ok().filter(|placement| placement.outgoing.is_none())?;
+        relieve(state, *vip, placement).map(|(gain, relieved)| (gain, *vip, relieved))
+    });
+    // The first of those that gain the most.
+    let best = relief.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    let moved = best.map(|(_, vip, placement)| Event::VipPlaced { vip, placement: Ok(placement) });
+    std::iter::once(Event::Rebalanced(now.mono)).chain(moved).collect()
+}
+
+/// A VIP's placement on the least loaded node that may have it, if that one announces at least two fewer; and how many fewer.
+fn relieve(state: &State, vip: Vip, present: &Placement) -> Option<(usize, Placement)> {
+    let holders = state.book.holders().get(&vip)?;
+    let leases: Vec<&Lease> = holders.iter().filter_map(|holder| state.book.lease(holder)).collect();
+    let demand = Demand { vip, advertisements: advertisements(state, &leases), reach: state.network.reach(holders.iter())? };
+    let candidates: Vec<Candidate<'_>> =
+        state.network.speakers().iter().filter_map(|(id, speaker)| fit(state, &demand, id, speaker).ok()).collect();
+    let here = candidates.iter().find(|candidate| *candidate.id == present.active)?;
+    let others = candidates.iter().filter(|candidate| candidate.speaker.is_live() && candidate.score >= here.score);
+    let best = others.min_by_key(|candidate| rank(state, vip, candidate, false))?;
+    let load = |candidate: &Candidate<'_>| state.network.active_on(&candidate.id.node);
+    let gain = load(here).checked_sub(load(best)).filter(|gain| *gain > 1)?;
+    let old = Some(present.active.clone());
+    Some((gain, Placement { active: best.id.clone(), standby: None, outgoing: old, interfaces: best.interfaces.clone() }))
+}
+
 /// A node that may announce a VIP.
 struct Candidate<'a> {
     id: &'a SpeakerId,

@@ -22,6 +22,8 @@ use super::{Event, Leadership};
 /// What the flags say about decisions.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    /// How often a speaker is to say that it lives.
+    pub heartbeat: Duration,
     /// How long a silent speaker counts as alive.
     pub speaker_ttl: Duration,
     /// How long after a start the allocator waits for the speakers that held something.
@@ -294,6 +296,7 @@ impl Book {
             | Event::BackendsReported(_)
             | Event::Speaker(_)
             | Event::RecoveryEnded
+            | Event::Rebalanced(_)
             | Event::VipPlaced { .. }
             | Event::VipDropped(_)
             | Event::VipKept(_)

@@ -179,6 +179,7 @@ fn change(event: &Event) -> Change {
         | Event::BackendsReported(_)
         | Event::Speaker(_)
         | Event::RecoveryEnded
+        | Event::Rebalanced(_)
         | Event::VipKept(_)
         | Event::VipAnnounced { .. }
         | Event::RevisionReached(_) => Change::None,

@@ -12,7 +12,7 @@ use crate::pb;
 use crate::pb::stream_assignments_request::Message as Said;
 use crate::pb::stream_assignments_response::Message as Told;
 use crate::types::address::Vip;
-use crate::types::assignment::{AllocatorMessage, Assignment, Hello, Role, SpeakerMessage};
+use crate::types::assignment::{AllocatorMessage, Assignment, HEARTBEAT, Hello, Role, SpeakerMessage};
 use crate::types::lease::{Epoch, Revision};
 use crate::types::node::{Instance, Interface, InterfaceName, MacAddress, NodeName, SpeakerId};
 use crate::types::pool::PoolName;
@@ -216,6 +216,10 @@ impl TryFrom<pb::StreamAssignmentsResponse> for AllocatorMessage {
         let mut bad = Violations::default();
         let value = match response.message {
             Some(Told::Snapshot(snapshot)) => Some(Self::Snapshot {
+                heartbeat: match snapshot.heartbeat_ms {
+                    0 => HEARTBEAT,
+                    given => Duration::from_millis(given.into()),
+                },
                 epoch: Epoch(snapshot.epoch),
                 revision: Revision(snapshot.revision),
                 assignments: assignments(&mut bad, "snapshot.assignments", snapshot.assignments),
@@ -241,9 +245,10 @@ impl TryFrom<pb::StreamAssignmentsResponse> for AllocatorMessage {
 impl From<&AllocatorMessage> for pb::StreamAssignmentsResponse {
     fn from(message: &AllocatorMessage) -> Self {
         let told = match message {
-            AllocatorMessage::Snapshot { epoch, revision, assignments } => {
+            AllocatorMessage::Snapshot { heartbeat, epoch, revision, assignments } => {
+                let heartbeat_ms = u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX);
                 let assignments = assignments.iter().map(Into::into).collect();
-                Told::Snapshot(pb::Snapshot { epoch: epoch.0, revision: revision.0, assignments })
+                Told::Snapshot(pb::Snapshot { epoch: epoch.0, revision: revision.0, assignments, heartbeat_ms })
             }
             AllocatorMessage::Delta { revision, upserts, removals } => Told::Delta(pb::Delta {
                 revision: revision.0,

@@ -91,7 +91,12 @@ fn all_that_the_allocator_says_crosses_the_wire() {
         peers: BTreeMap::from([(NodeName::new("node-b").unwrap(), BTreeSet::from([interface().mac]))]),
     };
     let told = [
-        AllocatorMessage::Snapshot { epoch: Epoch(1), revision: Revision(2), assignments: vec![assignment.clone()] },
+        AllocatorMessage::Snapshot {
+            heartbeat: Duration::from_millis(50),
+            epoch: Epoch(1),
+            revision: Revision(2),
+            assignments: vec![assignment.clone()],
+        },
         AllocatorMessage::Delta { revision: Revision(3), upserts: vec![assignment], removals: vec![vip] },
         AllocatorMessage::HeartbeatAck { seq: 4 },
         AllocatorMessage::Goodbye { reason: "restart".to_owned(), retry_after: Duration::from_millis(50) },

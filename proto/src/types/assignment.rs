@@ -10,6 +10,9 @@ use super::node::{Interface, InterfaceName, MacAddress, NodeName, SpeakerId};
 use super::pool::PoolName;
 use super::service::ServiceKey;
 
+/// How often a speaker says that it lives, if the allocator does not say.
+pub const HEARTBEAT: Duration = Duration::from_millis(200);
+
 /// The part a speaker plays for a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -97,6 +100,8 @@ pub enum SpeakerMessage {
 pub enum AllocatorMessage {
     /// All assignments.
     Snapshot {
+        /// How often the speaker is to say that it lives.
+        heartbeat: Duration,
         /// The allocator's leadership.
         epoch: Epoch,
         /// The position in the stream.

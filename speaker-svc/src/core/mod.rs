@@ -198,7 +198,7 @@ pub enum Event {
 pub fn decide(state: &State, command: Command, now: Mono) -> Vec<Event> {
     match command {
         Command::OpenSession => assignment::open_session(state),
-        Command::Hear(AllocatorMessage::Snapshot { epoch, revision, assignments }) => {
+        Command::Hear(AllocatorMessage::Snapshot { epoch, revision, assignments, .. }) => {
             assignment::snapshot(state, epoch, revision, assignments)
         }
         Command::Hear(AllocatorMessage::Delta { revision, upserts, removals }) => assignment::delta(state, revision, upserts, &removals),

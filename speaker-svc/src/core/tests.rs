@@ -63,7 +63,12 @@ pub(super) fn assignment(vip: Vip, role: Role) -> Assignment {
 }
 
 pub(super) fn snapshot(revision: u64, assignments: Vec<Assignment>) -> Command {
-    Command::Hear(AllocatorMessage::Snapshot { epoch: Epoch(1), revision: Revision(revision), assignments })
+    Command::Hear(AllocatorMessage::Snapshot {
+        heartbeat: mooring_proto::types::assignment::HEARTBEAT,
+        epoch: Epoch(1),
+        revision: Revision(revision),
+        assignments,
+    })
 }
 
 pub(super) fn delta(revision: u64, upserts: Vec<Assignment>, removals: Vec<Vip>) -> Command {
@@ -142,7 +147,12 @@ fn any_command() -> impl Strategy<Value = Command> {
         Command::ReplaceLinks(by_index.into_values().collect())
     });
     let told = (1..3u64, 1..4u64, prop::collection::vec(any_assignment(), 0..5)).prop_map(|(epoch, revision, assignments)| {
-        Command::Hear(AllocatorMessage::Snapshot { epoch: Epoch(epoch), revision: Revision(revision), assignments })
+        Command::Hear(AllocatorMessage::Snapshot {
+            heartbeat: mooring_proto::types::assignment::HEARTBEAT,
+            epoch: Epoch(epoch),
+            revision: Revision(revision),
+            assignments,
+        })
     });
     let change = (1..8u64, prop::collection::vec(any_assignment(), 0..3), prop::collection::vec(any_vip(), 0..3));
     let mac = prop_oneof![Just(PEER), Just(STRANGER), Just(own_mac(11))];

@@ -6,8 +6,8 @@ use crate::core::{Command, decide};
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 
-fn ms(number: u64) -> std::time::Duration {
-    std::time::Duration::from_millis(number)
+fn ms(number: u64) -> Duration {
+    Duration::from_millis(number)
 }
 
 #[test]
@@ -195,6 +195,22 @@ fn a_lost_volume_keeps_what_speakers_hold_until_the_first_full_view() {
         let wanted: &[&str] = if named { &["a"] } else { &[] };
         assert_eq!(lan.on_the_wire("10.0.0.9"), wanted);
     }
+}
+
+#[test]
+fn what_a_speaker_holds_is_left_with_it_only_as_far_as_it_may_announce_it() {
+    let mut lan = Lan::of(&["a"]);
+    lan.reset("a");
+    lan.wait(ms(1000));
+    lan.rig.full_view(vec![crate::core::tests::claim("web")]);
+    lan.nodes(vec![crate::core::tests::lan::node("a", &[(EXCLUDE_LABEL, "")])]);
+    lan.mute.insert("a".to_owned());
+    lan.join("a", &[VIP, "10.0.0.77"]);
+    assert_eq!(lan.answering(VIP), Vec::<String>::new(), "the node is excluded");
+    assert_eq!(lan.active("10.0.0.77"), "dropped", "no Service holds it");
+    let told = lan.newest("a");
+    lan.catch_up("a", told);
+    assert_eq!((lan.on_the_wire(VIP), lan.on_the_wire("10.0.0.77")), (vec![], vec![]));
 }
 
 #[test]

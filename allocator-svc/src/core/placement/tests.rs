@@ -72,6 +72,20 @@ fn only_what_a_lost_node_had_moves_and_it_is_spread() {
 }
 
 #[test]
+fn the_standby_takes_over_though_another_node_has_less_to_do() {
+    let mut lan = Lan::of(&["a", "b"]);
+    let (active, standby) = (lan.active(VIP), lan.standby(VIP).unwrap());
+    for name in ["one", "two"] {
+        lan.rig.claim(claim(name)).unwrap();
+        lan.reach(name, Reach::Nodes(names(&[&standby])));
+    }
+    lan.join("c", &[]);
+    lan.reset(&active);
+    lan.wait(Duration::from_millis(250));
+    assert_eq!((lan.active(VIP), lan.standby(VIP).as_deref()), (standby, Some("c")), "it is prepared");
+}
+
+#[test]
 fn two_speakers_of_a_node_are_one_node_and_the_twin_takes_over_first() {
     let mut lan = Lan::empty(&["a", "a/second", "b"]);
     lan.nodes(vec![node("a", &[])]);
@@ -246,4 +260,29 @@ fn everybody_who_may_announce_a_vip_is_a_peer_to_whom_the_holder_yields() {
     let others: BTreeSet<NodeName> = names(&NODES).into_iter().filter(|name| *name != active.node).collect();
     assert_eq!(mine.peers.keys().cloned().collect::<BTreeSet<_>>(), others);
     assert!(mine.peers.values().all(|macs| macs.len() == 1));
+}
+
+#[test]
+fn rebalancing_moves_so_many_a_minute_make_before_break_until_the_spread_is_even() {
+    let mut lan = Lan::empty(&["a"]);
+    lan.rig.state.settings.rebalance = 2;
+    for number in 0..6 {
+        lan.service(&format!("s{number}"));
+    }
+    lan.join("b", &[]);
+    let on_b = |lan: &Lan| lan.rig.state.network().active_on(&NodeName::new("b").unwrap());
+    lan.wait(Duration::from_secs(25));
+    assert_eq!(on_b(&lan), 0);
+    lan.wait(Duration::from_secs(10));
+    assert_eq!(on_b(&lan), 1);
+    lan.mute.insert("b".to_owned());
+    let moved = lan.rig.state.network().placements().iter().find(|(vip, _)| lan.active(&vip.to_string()) == "b").map(|(vip, _)| *vip);
+    assert_eq!(lan.answering(&moved.unwrap().to_string()), ["b"], "it is over");
+    lan.mute.clear();
+    lan.wait(Duration::from_secs(180));
+    assert_eq!(on_b(&lan), 3, "even, and no further");
+    let from = lan.rig.events.len();
+    lan.wait(Duration::from_secs(120));
+    let moves = lan.rig.events[from..].iter().filter(|event| matches!(event, Event::VipPlaced { .. })).count();
+    assert_eq!(moves, 0);
 }

@@ -51,7 +51,12 @@ fn a_snapshot_replaces_everything() {
 #[test]
 fn a_snapshot_of_an_older_leadership_counts_for_nothing() {
     let mut state = live(vec![assignment(vip(1), Role::Active)]);
-    let newer = AllocatorMessage::Snapshot { epoch: Epoch(5), revision: Revision(1), assignments: vec![assignment(vip(1), Role::Active)] };
+    let newer = AllocatorMessage::Snapshot {
+        heartbeat: mooring_proto::types::assignment::HEARTBEAT,
+        epoch: Epoch(5),
+        revision: Revision(1),
+        assignments: vec![assignment(vip(1), Role::Active)],
+    };
     let _events = step(&mut state, Command::Hear(newer), NOW);
     assert_eq!(trace(&mut state, snapshot(9, vec![]), NOW), ["epoch 1 refused, newest 5"]);
     assert_eq!(answering(&state), [vip(1)]);
