@@ -1,33 +1,42 @@
-//! ARP answers of a speaker against those of the kernel's own responder, for the same number of addresses.
+//! ARP answers of a speaker against those of two others on the same LAN: the kernel's own responder, which answers before the sender's
+//! system call returns, and a bare loop of receive and send, the least that any process can do.
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use mooring_proto::pb;
 use mooring_proto::types::node::MacAddress;
 use mooring_tests::lab::bench::{Samples, compare, head, micros, now, rate, title};
-use mooring_tests::lab::capture::{Arp, Capture, Operation, build_arp};
+use mooring_tests::lab::capture::{Arp, Capture, ETHERTYPE_ARP, Operation, build_arp};
 use mooring_tests::lab::until::{secs, until};
 use mooring_tests::lab::workloads::{allocator, inspect, speaker, watcher};
 use mooring_tests::lab::{self, Host, Lab};
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, sendto};
+use nix::unistd::Pid;
 use pnet_datalink::{Channel, Config};
 use serde_json::json;
+use socket2::{Domain, Protocol, Socket, Type};
 
-/// Requests of each side, in turn, for the latency.
+/// Requests to each side, in turn, for the latency.
 const REQUESTS: usize = 20_000;
 
 /// Rounds of flooding of each side, in turn, and how long one lasts.
 const ROUNDS: usize = 4;
 const FLOOD: Duration = Duration::from_secs(1);
 
-/// The speaker's first address, and the kernel's.
+/// The first address of the speaker, of the kernel and of the bare loop.
 const OURS: u32 = 0x0a01_0000;
-const PEERS: u32 = 0x0a02_0000;
+const KERNELS: u32 = 0x0a02_0000;
+const BARE: u32 = 0x0a03_0000;
 
 fn main() -> Result<()> {
     lab::enter()?;
@@ -40,14 +49,10 @@ fn main() -> Result<()> {
 
 fn measure(vips: u32) -> Result<()> {
     let lab = Lab::of_three_nodes()?;
-    let (control, node, kernel, client) = (lab.host("control"), lab.host("node-a"), lab.host("node-b"), lab.host("client"));
-    let mut addresses = String::new();
-    for number in 0..vips {
-        writeln!(addresses, "address add {}/32 dev eth0", Ipv4Addr::from(PEERS + number))?;
-    }
-    let batch = lab.folder().join("addresses");
-    std::fs::write(&batch, addresses)?;
-    kernel.netns().run("ip", &["-batch", batch.to_str().context("a path that is not text")?])?;
+    let (control, node, kernel, bare, client) =
+        (lab.host("control"), lab.host("node-a"), lab.host("node-b"), lab.host("node-c"), lab.host("client"));
+    answer_by_kernel(kernel)?;
+    let _loop = BareLoop::start(bare)?;
 
     let mut allocator = allocator(lab.folder())?.start(control)?;
     allocator.wait_for(&json!({"event": "listening", "server": "grpc"}))?;
@@ -56,7 +61,7 @@ fn measure(vips: u32) -> Result<()> {
     std::fs::write(manifests.join("all.yaml"), services(vips)?)?;
     let source = format!("dir:{}", manifests.display());
     let _watcher = watcher()?.args(["--source", &source]).arg("--status-dir").arg(lab.folder().join("status")).start(control)?;
-    let _speaker = speaker("node-a")?.start(node)?;
+    let speaker = speaker("node-a")?.start(node)?;
     until(secs(120), "all VIPs are announced", || {
         let request = pb::ListNodesRequest::default();
         let nodes = inspect(|mut client| async move { Ok(client.list_nodes(request).await?.into_inner().nodes) })?;
@@ -64,34 +69,128 @@ fn measure(vips: u32) -> Result<()> {
         ensure!(held == vips, "{held} of {vips}");
         client.arp(Ipv4Addr::from(OURS + vips - 1)).map(drop)
     })?;
-    // The bursts of gratuitous packets are over before anything is measured.
     let mut capture = Capture::begin(client)?;
-    let mut seen = usize::MAX;
-    until(secs(60), "no more gratuitous packets", || {
-        let before = std::mem::replace(&mut seen, capture.arps().len());
-        client.arp_all(Ipv4Addr::from(OURS - 1), secs(2))?;
-        ensure!(capture.arps().len() <= before.saturating_add(5).min(seen.saturating_add(5)), "still some");
+    until(secs(60), "the first bursts of gratuitous packets are over", || {
+        let before = capture.arps().len();
+        client.arp_all(Ipv4Addr::from(OURS - 1), secs(1))?;
+        let new = capture.arps().len() - before;
+        ensure!(new < 5 + usize::try_from(vips)? / 10, "{new} within a second");
         Ok(())
     })?;
     drop(capture);
 
-    let sides = [Side::new(node, OURS, vips), Side::new(kernel, PEERS, vips)];
+    let sides = [Side::new(node, OURS, vips), Side::new(kernel, KERNELS, vips), Side::new(bare, BARE, vips)];
     let (mac, address) = (client.mac(), client.address());
-    let [ours, peers] = client.netns().within(move || latencies(mac, address, sides))?;
-    let mut floods = [0.0, 0.0];
+    let all = sched_getaffinity(Pid::from_raw(0))?;
+    let (first, second) = two_of(&all)?;
+    let mut latencies = Vec::new();
+    for (place, cpu) in [("its asker's CPU", first), ("another CPU", second)] {
+        place_threads(speaker.pid(), &only(cpu)?)?;
+        place_threads(std::process::id(), &only(cpu)?)?;
+        place_kernel(kernel, cpu)?;
+        let asker = only(first)?;
+        let samples = client.netns().within(move || {
+            sched_setaffinity(Pid::from_raw(0), &asker)?;
+            ask(mac, address, sides)
+        })?;
+        latencies.push((place, samples));
+    }
+    place_threads(speaker.pid(), &all)?;
+    place_threads(std::process::id(), &all)?;
+    place_kernel(kernel, first)?;
+    let mut floods = [0.0; 3];
     for _ in 0..ROUNDS {
         for (side, total) in sides.into_iter().zip(&mut floods) {
             *total += client.netns().within(move || flood(mac, address, side))? / f64::from(u32::try_from(ROUNDS)?);
         }
     }
-    title(&format!("ARP answers with {vips} addresses, against the kernel's own"));
-    head("speaker", "kernel");
-    for (name, percent) in [("p50", 50), ("p99", 99)] {
-        compare(&format!("one request at a time, {name}"), micros(ours.percentile(percent)), micros(peers.percentile(percent)), "µs");
+    title(&format!("ARP answers with {vips} addresses, against the kernel's own and a bare loop of receive and send"));
+    let [our_flood, peer_floods @ ..] = floods;
+    for (number, (peer, flood)) in ["kernel", "bare loop"].into_iter().zip(peer_floods).enumerate() {
+        head("speaker", peer);
+        for (place, [ours, peers @ ..]) in &latencies {
+            let peer = peers.get(number).context("a peer without samples")?;
+            for percent in [50, 99] {
+                let what = format!("one at a time, on {place}, p{percent}");
+                compare(&what, micros(ours.percentile(percent)), micros(peer.percentile(percent)), "µs");
+            }
+        }
+        compare("flood, answers", our_flood, flood, "/s");
     }
-    let [speaker, kernel] = floods;
-    compare("flood, answers", speaker, kernel, "/s");
     Ok(())
+}
+
+/// Two CPUs that this process may use.
+fn two_of(all: &CpuSet) -> Result<(usize, usize)> {
+    let mut usable = (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap_or(false));
+    usable.next().zip(usable.next()).context("the benchmark needs two CPUs")
+}
+
+fn only(cpu: usize) -> Result<CpuSet> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    Ok(set)
+}
+
+/// Binds all threads of a process. Where a frame is answered matters more than by whom: an idle CPU must be woken up first.
+fn place_threads(pid: u32, cpus: &CpuSet) -> Result<()> {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let name = task?.file_name();
+        sched_setaffinity(Pid::from_raw(name.to_str().context("a task without a number")?.parse()?), cpus)?;
+    }
+    Ok(())
+}
+
+/// Has a host's kernel take its frames on a CPU, by receive packet steering.
+fn place_kernel(host: &Host, cpu: usize) -> Result<()> {
+    let steer = format!("echo {:x} > /sys/class/net/eth0/queues/rx-0/rps_cpus", 1u64 << cpu);
+    lab::run("ip", &["netns", "exec", host.name(), "sh", "-c", &steer])
+}
+
+/// Has a host's kernel answer for all of its addresses, however many, by one route.
+fn answer_by_kernel(host: &Host) -> Result<()> {
+    host.netns().run("sh", &["-c", "echo 0 > /proc/sys/net/ipv4/conf/all/arp_ignore"])?;
+    let addresses = format!("{}/16", Ipv4Addr::from(KERNELS));
+    host.netns().run("ip", &["route", "add", "local", &addresses, "dev", "lo", "table", "local"])
+}
+
+/// A thread that answers what is sent to its host, by two system calls a frame.
+struct BareLoop {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl BareLoop {
+    fn start(host: &Host) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (asked, mac) = (Arc::clone(&stop), host.mac());
+        let thread = host.netns().spawn(move || {
+            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(ETHERTYPE_ARP.to_be()))))?;
+            socket.set_recv_buffer_size(1 << 20)?;
+            socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+            let mut frame = [0; 64];
+            while !asked.load(Ordering::Relaxed) {
+                let sender = match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut frame) {
+                    Ok((_, sender)) => sender.context("a frame from nowhere")?,
+                    Err(Errno::EAGAIN | Errno::EINTR) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                let request = Arp::parse(&frame).filter(|arp| arp.operation == Operation::Request && frame.starts_with(&mac.0));
+                let Some(Arp { sha, spa, tpa, .. }) = request else { continue };
+                let answer = build_arp(sha, &Arp { operation: Operation::Reply, sha: mac, spa: tpa, tha: sha, tpa: spa });
+                sendto(socket.as_raw_fd(), &answer, &sender, MsgFlags::empty())?;
+            }
+            Ok(())
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for BareLoop {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(self.thread.take().map(JoinHandle::join));
+    }
 }
 
 /// A pool and Services for all VIPs.
@@ -137,9 +236,10 @@ fn channel() -> Result<(Box<dyn pnet_datalink::DataLinkSender>, Box<dyn pnet_dat
     Ok((sender, receiver))
 }
 
-fn latencies(mac: MacAddress, address: Ipv4Addr, sides: [Side; 2]) -> Result<[Samples; 2]> {
+/// Asks each side for an address, in turn, and waits for the answer.
+fn ask(mac: MacAddress, address: Ipv4Addr, sides: [Side; 3]) -> Result<[Samples; 3]> {
     let (mut sender, mut receiver) = channel()?;
-    let mut samples = [Samples::default(), Samples::default()];
+    let mut samples = [Samples::default(), Samples::default(), Samples::default()];
     for number in 0..u32::try_from(REQUESTS)? {
         for (side, samples) in sides.iter().zip(&mut samples) {
             let request = side.request(mac, address, number);
@@ -157,21 +257,13 @@ fn latencies(mac: MacAddress, address: Ipv4Addr, sides: [Side; 2]) -> Result<[Sa
     Ok(samples)
 }
 
-/// Answers a second to as many requests as one thread can send.
+/// Answers a second to as many requests as one thread can send. The client's kernel counts them, so that no thread of ours takes time
+/// from the one that answers.
 fn flood(mac: MacAddress, address: Ipv4Addr, side: Side) -> Result<f64> {
-    let (mut sender, mut receiver) = channel()?;
-    let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let (asked, counted) = (Arc::clone(&stop), Arc::clone(&answers));
-    let count = move || {
-        while !asked.load(Ordering::Relaxed) {
-            if receiver.next().ok().and_then(Arp::parse).is_some_and(|arp| arp.operation == Operation::Reply && arp.sha == side.mac) {
-                counted.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    };
-    let thread = std::thread::Builder::new().name("answers".to_owned()).spawn(count)?;
+    let (mut sender, receiver) = channel()?;
+    drop(receiver);
     let requests: Vec<Vec<u8>> = (0..side.count).map(|number| side.request(mac, address, number)).collect();
-    let began = now();
+    let (before, began) = (received_frames()?, now());
     let mut next = requests.iter().cycle();
     while began.elapsed() < FLOOD {
         for request in next.by_ref().take(64) {
@@ -179,9 +271,12 @@ fn flood(mac: MacAddress, address: Ipv4Addr, side: Side) -> Result<f64> {
             drop(sender.send_to(request, None));
         }
     }
-    let answered = answers.load(Ordering::Relaxed);
-    let time = began.elapsed();
-    stop.store(true, Ordering::Relaxed);
-    ensure!(thread.join().is_ok(), "the counting thread panicked");
-    Ok(rate(answered, time))
+    Ok(rate(received_frames()? - before, began.elapsed()))
+}
+
+/// The frames that this thread's host has received so far on `eth0`.
+fn received_frames() -> Result<usize> {
+    let counters = std::fs::read_to_string("/proc/thread-self/net/dev")?;
+    let line = counters.lines().find_map(|line| line.trim_start().strip_prefix("eth0:")).context("no counters of eth0")?;
+    Ok(line.split_whitespace().nth(1).context("no counter of frames")?.parse()?)
 }
