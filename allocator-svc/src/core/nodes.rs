@@ -47,7 +47,7 @@ pub enum SpeakerEvent {
         /// When.
         at: Mono,
     },
-    /// It had been lost and is heard again on its old stream.
+    /// It had been lost and is heard again.
     Returned(SpeakerId),
     /// Its interfaces are now these.
     InterfacesChanged(SpeakerId, Vec<Interface>),
@@ -664,7 +664,12 @@ fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Even
     };
     let adopt = |vip: Vip| Event::VipPlaced { vip, placement: Ok(Placement::on(hello.speaker.clone())) };
     let adopted: Vec<Event> = held.into_iter().filter(|vip| ours(vip) && nobodys(vip)).map(adopt).collect();
-    std::iter::once(Event::Speaker(SpeakerEvent::Joined { session, hello: hello.clone(), at: now.mono })).chain(adopted).collect()
+    // A VIP is not given to one that is lost; and joining comes last, as it has all VIPs looked at, also those adopted: a speaker may hold
+    // what it must not announce any more.
+    let lost = network.speakers.get(&hello.speaker).is_some_and(|speaker| speaker.liveness == Liveness::Lost);
+    let returned = lost.then(|| Event::Speaker(SpeakerEvent::Returned(hello.speaker.clone())));
+    let joined = Event::Speaker(SpeakerEvent::Joined { session, hello, at: now.mono });
+    returned.into_iter().chain(adopted).chain([joined]).collect()
 }
 
 /// A stream ended: a draining speaker is gone, any other has a short grace.
