@@ -219,8 +219,12 @@ fn a_node_without_interfaces_is_left_and_is_eligible_again_with_one() {
     let mut lan = Lan::of(&["a", "b"]);
     let active = lan.active(VIP);
     let other = lan.standby(VIP).unwrap();
+    lan.mute.insert(other.clone());
     lan.interfaces(&active, &[]);
-    assert_eq!((lan.active(VIP), lan.standby(VIP), lan.on_the_wire(VIP)), (other.clone(), None, vec![other]));
+    assert_eq!((lan.active(VIP), lan.standby(VIP), lan.answering(VIP)), (other.clone(), None, vec![other.clone()]), "it cannot go on");
+    let told = lan.newest(&other);
+    lan.catch_up(&other, told);
+    assert_eq!(lan.on_the_wire(VIP), [other]);
     lan.interfaces(&active, &["eth0"]);
     assert_eq!(lan.standby(VIP), Some(active));
 }
