@@ -106,6 +106,11 @@ fn a_configuration_that_is_no_good_keeps_the_last_good_one() -> Result<()> {
             Ok(())
         })?;
     }
+    let events: Vec<Value> = mooring.events()?.into_iter().filter(|event| event["reason"] == "InvalidConfiguration").collect();
+    ensure!(
+        events.len() >= 5 && events.iter().all(|event| event["regarding"]["kind"] == "ConfigMap" && event["type"] == "Warning"),
+        "{events:?}"
+    );
     let metrics = lab.host("control").curl("http://172.17.0.2:7473/metrics")?;
     ensure!(metrics.lines().any(|line| line == "metallb_k8s_client_config_stale_bool 1"), "{metrics}");
     mooring.apply("config.yaml", TWO_POOLS)?;

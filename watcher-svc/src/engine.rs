@@ -14,7 +14,7 @@ use mooring_kit::leader::Leadership;
 use mooring_kit::telemetry::chain;
 use mooring_proto::types::lease::Term;
 use mooring_proto::types::pool::PoolName;
-use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::service::{ServiceKey, ServiceUid};
 use mooring_proto::types::time::Mono;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
@@ -25,7 +25,7 @@ use crate::core::report::Draft;
 use crate::core::service::Settings;
 use crate::core::state::{State, Told};
 use crate::core::{Done, Job, Seen, Step};
-use crate::k8s::crd::PoolStatus;
+use crate::k8s::crd::{self, PoolStatus};
 use crate::k8s::{ObjectRef, Parsed, configmap, endpoints, namespace, node, pool, service};
 use crate::logs;
 use crate::metrics::Metrics;
@@ -61,6 +61,8 @@ pub(crate) struct Engine {
     pub(crate) sink: Arc<Sink>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
+    /// The uids of objects that configure, for Events about them.
+    pub(crate) uids: BTreeMap<ObjectRef, ServiceUid>,
     /// Tells the election of a term beyond its own.
     pub(crate) outdated: watch::Sender<Term>,
 }
@@ -203,6 +205,7 @@ impl Engine {
     /// Reads what a source shows and takes it in.
     fn see(&mut self, change: Change) {
         let mut origin = String::new();
+        self.note_uids(&change);
         let seen = match change {
             Change::Listed { kind, objects } => {
                 let names: BTreeSet<ObjectRef> = objects.iter().map(|object| ObjectRef::of(kind.as_str(), object)).collect();
@@ -218,6 +221,9 @@ impl Engine {
             Change::Synced => vec![Seen::Synced],
         };
         for seen in seen {
+            if let Seen::Gone(object) = &seen {
+                self.uids.remove(object);
+            }
             self.metrics.update();
             match &seen {
                 Seen::Malformed(object, errors) => {
@@ -241,6 +247,19 @@ impl Engine {
             }
             let told = self.state.see(seen);
             self.tell(told);
+        }
+    }
+
+    fn note_uids(&mut self, change: &Change) {
+        let (kind, objects) = match change {
+            Change::Listed { kind, objects } => (*kind, objects.as_slice()),
+            Change::Applied { kind, object, .. } => (*kind, std::slice::from_ref(object)),
+            Change::Deleted { .. } | Change::Synced => return,
+        };
+        if matches!(kind, Kind::ConfigMap | Kind::IpAddressPool | Kind::L2Advertisement) {
+            let uid =
+                |object: &serde_json::Value| object.pointer("/metadata/uid").and_then(|uid| Some(ServiceUid(uid.as_str()?.to_owned())));
+            self.uids.extend(objects.iter().filter_map(|object| Some((ObjectRef::of(kind.as_str(), object), uid(object)?))));
         }
     }
 
@@ -276,13 +295,21 @@ impl Engine {
     fn begin(&self, job: Job) -> BoxFuture<'static, (Job, Done)> {
         let (allocator, sink) = (self.allocator.clone(), Arc::clone(&self.sink));
         let term = self.state.term().unwrap_or_default();
-        let record = if let Job::Service(key, Step::Event(draft)) = &job { Some(self.record(key, draft)) } else { None };
+        let record = match &job {
+            Job::Service(key, Step::Event(draft)) => Some(self.record(key, draft)),
+            Job::Complain(object, reason) => Some(self.complaint(object, reason)),
+            Job::Pools { .. } | Job::View { .. } | Job::Nodes(_) | Job::Backends(_) | Job::Service(..) => None,
+        };
         async move {
             let done = match &job {
                 Job::Pools { configuration, begin_term } => allocator.replace_pools(term, *begin_term, configuration).await,
                 Job::View { claims, begin_term } => allocator.reconcile(term, *begin_term, claims).await,
                 Job::Nodes(nodes) => allocator.replace_nodes(term, nodes).await,
                 Job::Backends(backends) => allocator.report_backends(term, backends).await,
+                Job::Complain(..) => match &record {
+                    Some(record) => written(sink.write_event(record).await),
+                    None => Done::Ok,
+                },
                 Job::Service(key, step) => match step {
                     Step::Allocate(claim) => allocator.allocate(term, claim).await,
                     Step::Release => allocator.release(term, key).await,
@@ -310,6 +337,20 @@ impl Engine {
             reason: draft.reason.to_owned(),
             note: draft.note.clone(),
             reporter: if draft.announcing { Reporter::Speaker } else { Reporter::Controller },
+            at: wall(),
+        }
+    }
+
+    fn complaint(&self, object: &ObjectRef, reason: &str) -> EventRecord {
+        let is_core = object.kind == Kind::ConfigMap.as_str();
+        EventRecord {
+            regarding: object.clone(),
+            api_version: if is_core { "v1".to_owned() } else { format!("{}/{}", crd::GROUP, crd::VERSION) },
+            uid: self.uids.get(object).cloned().unwrap_or_default(),
+            event_type: EventType::Warning,
+            reason: "InvalidConfiguration".to_owned(),
+            note: format!("{reason}; the last good configuration stays in force"),
+            reporter: Reporter::Controller,
             at: wall(),
         }
     }

@@ -17,6 +17,7 @@ mod logs;
 mod metrics;
 pub mod source;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,7 +94,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     supervisor.task("lease feed", engine::follow(allocator.clone(), news, supervisor.stop()));
     let settings = engine::settings(args.lb_class.clone(), matches!(args.source, Source::Kube));
     let state = State::new(settings, leadership.is_some());
-    let engine = Engine { state, allocator, sink: Arc::new(sink), clock, metrics, outdated };
+    let engine = Engine { state, allocator, sink: Arc::new(sink), clock, metrics, uids: BTreeMap::new(), outdated };
     let inputs = Inputs { changes: incoming, feed, leadership };
     supervisor.task("engine", engine.run(inputs, || listed.done(), supervisor.stop()));
     let api = Api::new(&[FILE_DESCRIPTOR_SET]);

@@ -102,6 +102,8 @@ pub enum Job {
     Nodes(Vec<NodeSpec>),
     /// Tell the allocator where Services can be served.
     Backends(Vec<Backends>),
+    /// Tell an object's owner what is wrong with it as a part of the configuration.
+    Complain(ObjectRef, String),
     /// One step for one Service.
     Service(ServiceKey, Step),
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mooring_proto::types::pool::{AdvertisementSpec, Configuration, PoolSpec};
+use mooring_proto::types::pool::{AdvertisementSpec, Configuration, ConfigurationError, PoolSpec};
 
 use crate::k8s::configmap::LegacyConfig;
 use crate::k8s::{ObjectRef, ParseError};
@@ -53,8 +53,22 @@ pub fn merge(parts: &BTreeMap<ObjectRef, Part>, malformed: &BTreeMap<ObjectRef, 
     }
     match Configuration::new(pools, advertisements) {
         Ok(configuration) => Merged::Good(configuration),
-        Err(errors) => Merged::Bad(errors.into_iter().map(|error| (None, error.to_string())).collect()),
+        Err(errors) => Merged::Bad(errors.into_iter().map(|error| (owner(parts, &error), error.to_string())).collect()),
     }
+}
+
+/// The object to which an error between several is told.
+fn owner(parts: &BTreeMap<ObjectRef, Part>, error: &ConfigurationError) -> Option<ObjectRef> {
+    let has = |part: &Part| match (error, part) {
+        (ConfigurationError::DuplicatePool(name) | ConfigurationError::Overlap { pool: name, .. }, Part::Pool(pool)) => pool.name == *name,
+        (ConfigurationError::DuplicatePool(name) | ConfigurationError::Overlap { pool: name, .. }, Part::Legacy(legacy)) => {
+            legacy.pools.iter().any(|pool| pool.name == *name)
+        }
+        (ConfigurationError::DuplicateAdvertisement(name), Part::Advertisement(advertisement)) => advertisement.name == *name,
+        (ConfigurationError::DuplicateAdvertisement(name), Part::Legacy(legacy)) => legacy.advertisements.iter().any(|ad| ad.name == *name),
+        (ConfigurationError::DuplicateAdvertisement(_), Part::Pool(_)) | (_, Part::Advertisement(_)) => false,
+    };
+    parts.iter().find(|(_, part)| has(part)).map(|(object, _)| object.clone())
 }
 
 /// Whether objects of this kind are part of the configuration.

@@ -71,6 +71,9 @@ pub struct State {
     malformed: BTreeMap<ObjectRef, Vec<ParseError>>,
     synced: bool,
     merged: Merged,
+    /// What is wrong with which part of the configuration, and what of it is still to be told.
+    complaints: BTreeSet<(ObjectRef, String)>,
+    untold: Vec<(ObjectRef, String)>,
     sent_pools: Option<Configuration>,
     sent_nodes: Option<Vec<NodeSpec>>,
     fed: BTreeMap<ServiceKey, Fed>,
@@ -127,6 +130,8 @@ impl State {
             malformed: BTreeMap::new(),
             synced: false,
             merged: Merged::Missing,
+            complaints: BTreeSet::new(),
+            untold: Vec::new(),
             sent_pools: None,
             sent_nodes: None,
             fed: BTreeMap::new(),
@@ -321,6 +326,10 @@ impl State {
         let malformed = self.malformed.iter().filter(|(object, _)| pools::is_part(object));
         let malformed = malformed.map(|(object, errors)| (object.clone(), errors.clone())).collect();
         let merged = pools::merge(&self.parts, &malformed);
+        let reasons: &[(Option<ObjectRef>, String)] = if let Merged::Bad(reasons) = &merged { reasons } else { &[] };
+        let complaints: BTreeSet<_> = reasons.iter().filter_map(|(object, reason)| Some((object.clone()?, reason.clone()))).collect();
+        self.untold.extend(complaints.difference(&self.complaints).cloned());
+        self.complaints = complaints;
         // A configuration that is gone keeps the last good one, as one that is bad does.
         let news = merged != self.merged || (merged == Merged::Missing && self.sent_pools.is_none());
         self.merged = merged.clone();
@@ -386,10 +395,14 @@ impl State {
 
     /// The jobs to begin now.
     pub fn jobs(&mut self, now: Mono) -> (Vec<Job>, Vec<Told>) {
-        if self.stage != Stage::Live {
-            return (self.stage_job(now).into_iter().collect(), Vec::new());
-        }
         let (mut jobs, mut told) = (Vec::new(), Vec::new());
+        if !self.elected || self.term.is_some() {
+            jobs.extend(self.untold.drain(..).map(|(object, reason)| Job::Complain(object, reason)));
+        }
+        if self.stage != Stage::Live {
+            jobs.extend(self.stage_job(now));
+            return (jobs, told);
+        }
         jobs.extend(self.changed_whole());
         for key in self.queue.due(now, IN_FLIGHT.saturating_sub(self.in_flight)) {
             let step = self.step(&key);
@@ -590,6 +603,8 @@ impl State {
                 Vec::new()
             }
             Job::Pools { .. } | Job::View { .. } | Job::Nodes(_) | Job::Backends(_) => self.done_stage(job, &done, now),
+            // An Event that could not be written is not worth another try: the log and the metric have told as well.
+            Job::Complain(..) => Vec::new(),
         }
     }
 
@@ -615,7 +630,7 @@ impl State {
         match job {
             Job::Pools { configuration, .. } => self.sent_pools = Some(configuration.clone()),
             Job::Nodes(nodes) => self.sent_nodes = Some(nodes.clone()),
-            Job::View { .. } | Job::Backends(_) | Job::Service(..) => {}
+            Job::View { .. } | Job::Backends(_) | Job::Complain(..) | Job::Service(..) => {}
         }
         self.stage = match (self.stage, job) {
             (Stage::Pools, Job::Pools { .. }) => Stage::View,

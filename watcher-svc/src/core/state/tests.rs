@@ -101,6 +101,7 @@ impl Rig {
                 ("view", Done::Led(Term(1)))
             }
             Job::Nodes(_) => ("nodes", Done::Ok),
+            Job::Complain(..) => ("complain", Done::Ok),
             Job::Backends(_) => ("backends", Done::Ok),
             Job::Service(_, Step::Allocate(claim)) => {
                 let granted = self.leases.entry(claim.service.clone()).or_insert_with(|| lease(claim)).clone();
@@ -258,7 +259,8 @@ fn a_bad_configuration_keeps_the_last_good_one() {
     let mut rig = Rig::live();
     let object = ObjectRef::new("IPAddressPool", "metallb-system", "p");
     let error = ParseError { object: object.clone(), field: "f".to_owned(), value: "v".to_owned(), message: "m".to_owned() };
-    assert_eq!(rig.see(Seen::Malformed(object.clone(), vec![error])), [""; 0]);
+    assert_eq!(rig.see(Seen::Malformed(object.clone(), vec![error.clone()])), ["complain"]);
+    assert_eq!(rig.see(Seen::Malformed(object.clone(), vec![error])), [""; 0], "told once");
     assert!(matches!(rig.state.merged(), Merged::Bad(_)));
     rig.state.connected(Some(BTreeMap::new()));
     assert_eq!(rig.rest(), ["view", "nodes", "backends"], "the allocator keeps its configuration");
