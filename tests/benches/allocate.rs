@@ -1,4 +1,5 @@
-//! Durable leases a second, against fdatasync on the same disk.
+//! Durable leases a second, against fdatasync on the same disk; and the same calls when nothing is to be written, which shows what of
+//! their time is the call's.
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
 
 use std::fs::File;
@@ -45,8 +46,8 @@ async fn measure(channel: Channel, folder: &Path) -> Result<()> {
     let pool = pb::Pool { name: "p".to_owned(), addresses: vec!["10.0.0.0/12".to_owned()], auto_assign: Some(true), ..pb::Pool::default() };
     client.replace_pools(pb::ReplacePoolsRequest { pools: vec![pool], ..pb::ReplacePoolsRequest::default() }).await?;
     let mut file = File::create(folder.join("peer"))?;
-    let (mut leases, mut syncs) = (Samples::default(), Samples::default());
-    let (mut many, mut batches) = (Duration::ZERO, Duration::ZERO);
+    let [mut leases, mut syncs, mut leases_at_once, mut syncs_at_once, mut again] = [(); 5].map(|()| Samples::default());
+    let [mut many, mut batches, mut many_again] = [Duration::ZERO; 3];
     let mut next = 0usize;
     for _ in 0..ROUNDS {
         for _ in 0..SINGLE {
@@ -61,35 +62,59 @@ async fn measure(channel: Channel, folder: &Path) -> Result<()> {
             file.sync_data()?;
             syncs.add(began.elapsed());
         }
-        let began = now();
-        let tasks = (0..AT_ONCE).map(|task| burst(client.clone(), next + task * EACH));
-        futures::future::try_join_all(tasks).await.context("a claim was refused")?;
-        many += began.elapsed();
+        for number in next - SINGLE..next {
+            let began = now();
+            client.allocate(claim(number)).await?;
+            again.add(began.elapsed());
+        }
+        for (time, samples) in [(&mut many, Some(&mut leases_at_once)), (&mut many_again, None)] {
+            let began = now();
+            let tasks = (0..AT_ONCE).map(|task| burst(client.clone(), next + task * EACH));
+            let each = futures::future::try_join_all(tasks).await.context("a claim was refused")?;
+            *time += began.elapsed();
+            if let Some(samples) = samples {
+                each.into_iter().flatten().for_each(|sample| samples.add(sample));
+            }
+        }
         next += AT_ONCE * EACH;
-        let began = now();
         for _ in 0..EACH {
+            let began = now();
             file.write_all(&RECORD.repeat(AT_ONCE))?;
             file.sync_data()?;
+            syncs_at_once.add(began.elapsed());
+            batches += began.elapsed();
         }
-        batches += began.elapsed();
     }
     title("Durable leases, against fdatasync of 128 bytes each on the same disk");
     head("Allocate", "fdatasync");
+    for percent in [50, 99] {
+        compare(&format!("one in flight, p{percent}"), micros(leases.percentile(percent)), micros(syncs.percentile(percent)), "µs");
+    }
     let single = |samples: &Samples| 1e6 / micros(samples.percentile(50));
-    compare("one in flight, p50", micros(leases.percentile(50)), micros(syncs.percentile(50)), "µs");
-    compare("one in flight, p99", micros(leases.percentile(99)), micros(syncs.percentile(99)), "µs");
     compare("one in flight, by p50", single(&leases), single(&syncs), "/s");
-    compare("64 in flight", rate(ROUNDS * AT_ONCE * EACH, many), rate(ROUNDS * AT_ONCE * EACH, batches), "/s");
-    alone("leases held at the end", rate(next, Duration::from_secs(1)), "");
-    println!();
+    for percent in [50, 99] {
+        let (ours, peer) = (leases_at_once.percentile(percent), syncs_at_once.percentile(percent));
+        compare(&format!("64 in flight, p{percent}"), micros(ours), micros(peer), "µs");
+    }
+    let all = ROUNDS * AT_ONCE * EACH;
+    compare("64 in flight", rate(all, many), rate(all, batches), "/s");
+    println!("\nThe same claims again: nothing is written");
+    for percent in [50, 99] {
+        alone(&format!("one in flight, p{percent}"), micros(again.percentile(percent)), "µs");
+    }
+    alone("64 in flight", rate(all, many_again), "/s");
+    println!("\n{next} leases are held at the end");
     Ok(())
 }
 
-async fn burst(mut client: AllocatorServiceClient<Channel>, first: usize) -> Result<(), tonic::Status> {
+async fn burst(mut client: AllocatorServiceClient<Channel>, first: usize) -> Result<Vec<Duration>, tonic::Status> {
+    let mut samples = Vec::with_capacity(EACH);
     for number in first..first + EACH {
+        let began = now();
         client.allocate(claim(number)).await?;
+        samples.push(began.elapsed());
     }
-    Ok(())
+    Ok(samples)
 }
 
 fn claim(number: usize) -> pb::AllocateRequest {
