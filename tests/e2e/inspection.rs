@@ -39,9 +39,11 @@ fn grpcurl_lists_describes_and_calls_everything() -> Result<()> {
         INSPECT,
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
     ] {
         ensure!(listed.lines().any(|line| line == service), "{listed}");
     }
+    ensure!(!listed.contains("AnnouncementService"), "{listed}");
     let described = Cluster::grpcurl(&[ALLOCATOR, "describe", INSPECT])?;
     for method in ["GetLease", "ListLeases", "WatchLeases", "ListPools", "ListNodes", "ListAssignments"] {
         ensure!(described.contains(&format!("rpc {method} (")), "{described}");

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use mooring_kit::Stop;
+use mooring_kit::backoff::Backoff;
+use mooring_kit::telemetry::chain;
 use mooring_proto::convert;
 use mooring_proto::pb;
 use mooring_proto::pb::allocator_service_client::AllocatorServiceClient;
@@ -16,10 +19,12 @@ use mooring_proto::types::lease::{Lease, Term};
 use mooring_proto::types::node::{InterfaceName, NodeName, NodeSpec};
 use mooring_proto::types::pool::Configuration;
 use mooring_proto::types::service::ServiceKey;
+use tokio::sync::mpsc;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
 use crate::core::{Announced, Done, Fed, Refused};
+use crate::logs;
 
 /// How long a call may take: an allocator under load flushes within milliseconds.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -218,4 +223,66 @@ fn fed(state: pb::ServiceState) -> Option<(ServiceKey, Fed)> {
         announcements: state.announcements.into_iter().filter_map(announcement).collect(),
     };
     Some((service, fed))
+}
+
+/// How many steps of the feed may wait; the allocator coalesces the rest.
+const NEWS: usize = 64;
+
+/// The pauses between attempts to follow the allocator.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Something that the feed's task says.
+#[derive(Debug)]
+pub(crate) enum Feed {
+    /// Leases changed, or all were told anew.
+    News(News),
+    /// The allocator is not there.
+    Away,
+}
+
+/// A channel for the feed's task.
+pub(crate) fn feed_channel() -> (mpsc::Sender<Feed>, mpsc::Receiver<Feed>) {
+    mpsc::channel(NEWS)
+}
+
+/// Follows the allocator's feed until asked to stop: from where it was, or from a snapshot.
+pub(crate) async fn follow(allocator: Allocator, engine: mpsc::Sender<Feed>, stop: Stop) -> anyhow::Result<()> {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let mut away = false;
+    loop {
+        let read = async {
+            // Each session begins with a snapshot: the allocator may be another one, and is told everything anew in any case.
+            let mut messages = allocator.watch(0).await?;
+            let mut reader = Reader::default();
+            while let Some(message) = messages.message().await? {
+                if let Some(news) = reader.take(message) {
+                    if matches!(news, News::All(_)) {
+                        backoff.reset();
+                        away = false;
+                    }
+                    if engine.send(Feed::News(news)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok::<_, Status>(())
+        };
+        let ended = tokio::select! {
+            ended = read => ended,
+            () = stop.cancelled() => return Ok(()),
+        };
+        if !away {
+            away = true;
+            let error = ended.err().map_or_else(|| "it ended the feed".to_owned(), |status| chain(&status));
+            tracing::warn!(event = logs::ALLOCATOR_AWAY, error, "the allocator is away; addresses go on answering, nothing new is decided");
+        }
+        if engine.send(Feed::Away).await.is_err() {
+            return Ok(());
+        }
+        tokio::select! {
+            () = backoff.pause() => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use mooring_kit::Stop;
-use mooring_kit::backoff::{Backoff, pause};
+use mooring_kit::backoff::pause;
 use mooring_kit::clock::{Clock, wall};
 use mooring_kit::leader::Leadership;
 use mooring_kit::telemetry::chain;
@@ -19,7 +19,7 @@ use mooring_proto::types::time::Mono;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
-use crate::allocator::{Allocator, News, PoolCount, Reader};
+use crate::allocator::{Allocator, Feed, News, PoolCount};
 use crate::core::pools::{Merged, Part};
 use crate::core::report::Draft;
 use crate::core::service::Settings;
@@ -35,24 +35,8 @@ use crate::source::{Change, Kind, Sink, WriteError};
 /// How many changes may wait; a source that is faster waits.
 pub(crate) const CHANGES: usize = 1024;
 
-/// How many steps of the feed may wait; the allocator coalesces the rest.
-const NEWS: usize = 64;
-
 /// How long counters may lag behind the leases.
 const COUNT: Duration = Duration::from_millis(100);
-
-/// The pauses between attempts to follow the allocator.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Something that the feed's task says.
-#[derive(Debug)]
-pub(crate) enum Feed {
-    /// Leases changed, or all were told anew.
-    News(News),
-    /// The allocator is not there.
-    Away,
-}
 
 /// The engine's parts.
 pub(crate) struct Engine {
@@ -75,52 +59,6 @@ pub(crate) struct Inputs {
 }
 
 type Running = FuturesUnordered<BoxFuture<'static, (Job, Done)>>;
-
-/// A channel for the feed's task.
-pub(crate) fn feed_channel() -> (mpsc::Sender<Feed>, mpsc::Receiver<Feed>) {
-    mpsc::channel(NEWS)
-}
-
-/// Follows the allocator's feed until asked to stop: from where it was, or from a snapshot.
-pub(crate) async fn follow(allocator: Allocator, engine: mpsc::Sender<Feed>, stop: Stop) -> anyhow::Result<()> {
-    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-    let mut away = false;
-    loop {
-        let read = async {
-            // Each session begins with a snapshot: the allocator may be another one, and is told everything anew in any case.
-            let mut messages = allocator.watch(0).await?;
-            let mut reader = Reader::default();
-            while let Some(message) = messages.message().await? {
-                if let Some(news) = reader.take(message) {
-                    if matches!(news, News::All(_)) {
-                        backoff.reset();
-                        away = false;
-                    }
-                    if engine.send(Feed::News(news)).await.is_err() {
-                        return Ok(());
-                    }
-                }
-            }
-            Ok::<_, tonic::Status>(())
-        };
-        let ended = tokio::select! {
-            ended = read => ended,
-            () = stop.cancelled() => return Ok(()),
-        };
-        if !away {
-            away = true;
-            let error = ended.err().map_or_else(|| "it ended the feed".to_owned(), |status| chain(&status));
-            warn!(event = logs::ALLOCATOR_AWAY, error, "the allocator is away; addresses go on answering, nothing new is decided");
-        }
-        if engine.send(Feed::Away).await.is_err() {
-            return Ok(());
-        }
-        tokio::select! {
-            () = backoff.pause() => {}
-            () = stop.cancelled() => return Ok(()),
-        }
-    }
-}
 
 impl Engine {
     /// Works until asked to stop; what is in flight then is finished.

@@ -90,8 +90,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         }
     };
     let allocator = Allocator::new(tls::channel(&args.allocator, &args.common)?);
-    let (news, feed) = engine::feed_channel();
-    supervisor.task("lease feed", engine::follow(allocator.clone(), news, supervisor.stop()));
+    let (news, feed) = allocator::feed_channel();
+    supervisor.task("lease feed", allocator::follow(allocator.clone(), news, supervisor.stop()));
     let settings = engine::settings(args.lb_class.clone(), matches!(args.source, Source::Kube));
     let state = State::new(settings, leadership.is_some());
     let engine = Engine { state, allocator, sink: Arc::new(sink), clock, metrics, uids: BTreeMap::new(), outdated };

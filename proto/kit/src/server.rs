@@ -55,6 +55,9 @@ impl Listener {
     }
 }
 
+/// The services that every process serves.
+const ALWAYS: &[&str] = &["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
+
 /// What is served: the routes with the names of their services, for health.
 #[derive(Debug, Default)]
 pub struct Api {
@@ -108,6 +111,10 @@ pub async fn serve(
     for set in descriptors {
         v1 = v1.register_encoded_file_descriptor_set(set);
         v1alpha = v1alpha.register_encoded_file_descriptor_set(set);
+    }
+    // The descriptors are those of the whole contract; what is listed is what is served here.
+    for name in names.iter().chain(ALWAYS) {
+        (v1, v1alpha) = (v1.with_service_name(*name), v1alpha.with_service_name(*name));
     }
     routes.add_service(health).add_service(v1.build_v1()?).add_service(v1alpha.build_v1alpha()?);
     let mut server = Server::builder().http2_keepalive_interval(Some(KEEPALIVE)).http2_keepalive_timeout(Some(KEEPALIVE)).tcp_nodelay(true);
