@@ -67,7 +67,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (outdated, beyond) = watch::channel(Term::default());
     let (sink, leadership) = match &args.source {
         Source::Dir(root) => {
-            let status = StatusDir::open(&args.status_dir)?;
+            let status = StatusDir::open(&args.status_dir, &args.namespace)?;
             let config = dir::DirConfig { namespace: args.namespace.clone(), config_map: args.config.clone() };
             let before = dir::Before { statuses: status.statuses()?, copies: status.copies() };
             let follow = dir::follow(root.clone(), config, before, changes, supervisor.stop());

@@ -67,6 +67,8 @@ impl FolderError {
 #[derive(Debug)]
 pub struct StatusDir {
     root: PathBuf,
+    /// `--namespace`, where pools are.
+    namespace: String,
 }
 
 impl StatusDir {
@@ -74,12 +76,12 @@ impl StatusDir {
     ///
     /// # Errors
     /// [`FolderError`].
-    pub fn open(root: &Path) -> Result<Self, FolderError> {
+    pub fn open(root: &Path, namespace: &str) -> Result<Self, FolderError> {
         for folder in [SERVICES, POOLS, L2_STATUSES] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(FolderError::io("make the folder", &path))?;
         }
-        let folder = Self { root: root.to_owned() };
+        let folder = Self { root: root.to_owned(), namespace: namespace.to_owned() };
         folder.shorten_events()?;
         Ok(folder)
     }
@@ -133,7 +135,7 @@ impl StatusDir {
     /// # Errors
     /// [`FolderError`].
     pub fn write_pool(&self, pool: &PoolName, status: &PoolStatus) -> Result<(), FolderError> {
-        let metadata = json!({"name": pool.as_str()});
+        let metadata = json!({"name": pool.as_str(), "namespace": self.namespace});
         write(&self.file(POOLS, pool.as_str()), &custom(crd::IP_ADDRESS_POOL, &metadata, &status.to_json()))
     }
 

@@ -19,14 +19,14 @@ fn granted() -> Value {
 #[test]
 fn a_service_is_written_as_kubectl_shows_it_and_read_back_after_a_restart() {
     let root = tempfile::tempdir().unwrap();
-    let folder = StatusDir::open(root.path()).unwrap();
+    let folder = StatusDir::open(root.path(), "metallb-system").unwrap();
     folder.patch_service(&key(), &granted()).unwrap();
     let wanted = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": "p"}, "name": "web", "namespace": "default"},
         "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}},
     });
-    let found = StatusDir::open(root.path()).unwrap().statuses().unwrap();
+    let found = StatusDir::open(root.path(), "metallb-system").unwrap().statuses().unwrap();
     assert_eq!(found, [(key(), wanted)].into());
     let cleared =
         json!({"metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": null}}, "status": {"loadBalancer": {"ingress": null}}});
@@ -42,7 +42,7 @@ fn a_service_is_written_as_kubectl_shows_it_and_read_back_after_a_restart() {
 fn a_file_that_says_the_same_is_not_replaced() {
     use std::os::unix::fs::MetadataExt as _;
     let root = tempfile::tempdir().unwrap();
-    let folder = StatusDir::open(root.path()).unwrap();
+    let folder = StatusDir::open(root.path(), "metallb-system").unwrap();
     let inode = || fs::metadata(root.path().join("services/default_web.yaml")).unwrap().ino();
     folder.patch_service(&key(), &granted()).unwrap();
     let before = inode();
@@ -53,7 +53,7 @@ fn a_file_that_says_the_same_is_not_replaced() {
 #[test]
 fn a_broken_status_file_is_written_anew() {
     let root = tempfile::tempdir().unwrap();
-    let folder = StatusDir::open(root.path()).unwrap();
+    let folder = StatusDir::open(root.path(), "metallb-system").unwrap();
     fs::write(root.path().join("services/default_web.yaml"), "a: [").unwrap();
     assert!(folder.statuses().unwrap().is_empty());
     folder.patch_service(&key(), &granted()).unwrap();
@@ -63,7 +63,7 @@ fn a_broken_status_file_is_written_anew() {
 #[test]
 fn pools_and_announcers_come_and_go_and_no_name_leads_out_of_the_folder() {
     let root = tempfile::tempdir().unwrap();
-    let folder = StatusDir::open(root.path()).unwrap();
+    let folder = StatusDir::open(root.path(), "metallb-system").unwrap();
     let pools = ["p", "../q", "r/s"].map(|name| PoolName::new(name).unwrap());
     for pool in &pools {
         folder.write_pool(pool, &PoolStatus::default()).unwrap();
@@ -81,7 +81,7 @@ fn pools_and_announcers_come_and_go_and_no_name_leads_out_of_the_folder() {
 #[test]
 fn events_are_added_a_line_each() {
     let root = tempfile::tempdir().unwrap();
-    let folder = StatusDir::open(root.path()).unwrap();
+    let folder = StatusDir::open(root.path(), "metallb-system").unwrap();
     let record = EventRecord {
         regarding: ObjectRef::new("Service", "default", "web"),
         api_version: "v1".to_owned(),
