@@ -60,12 +60,25 @@ pub(crate) struct Inputs {
 
 type Running = FuturesUnordered<BoxFuture<'static, (Job, Done)>>;
 
+/// What is done beside the jobs, and waits for nobody.
+enum Aside {
+    /// The allocator's counters.
+    Counted(Option<Vec<PoolCount>>),
+    /// A pool's counters were written, or not.
+    CountWritten(PoolName, Result<(), WriteError>),
+    /// The Services about which something stood written before the start.
+    Found(Result<Vec<ServiceKey>, WriteError>),
+}
+
+type Asides = FuturesUnordered<BoxFuture<'static, Aside>>;
+
 impl Engine {
     /// Works until asked to stop; what is in flight then is finished.
     pub(crate) async fn run(mut self, mut inputs: Inputs, synced: impl FnOnce(), stop: Stop) -> anyhow::Result<()> {
         let mut running = Running::new();
-        let mut counting: Option<BoxFuture<'static, Option<Vec<PoolCount>>>> = None;
-        let mut counts_due = false;
+        let asides = Asides::new();
+        tokio::pin!(asides);
+        let (mut counting, mut counts_due) = (false, false);
         let mut synced = Some(synced);
         loop {
             let (jobs, told) = self.state.jobs(self.clock.now());
@@ -73,9 +86,9 @@ impl Engine {
             for job in jobs {
                 running.push(self.begin(job));
             }
-            if counts_due && counting.is_none() {
-                counts_due = false;
-                counting = Some(self.count());
+            if counts_due && !counting && self.state.may_write() {
+                (counting, counts_due) = (true, false);
+                asides.push(self.count());
             }
             let deadline = self.state.next_deadline();
             tokio::select! {
@@ -86,24 +99,36 @@ impl Engine {
                 }
                 Some(feed) = inputs.feed.recv() => {
                     counts_due = true;
-                    self.hear(feed).await;
+                    if matches!(feed, Feed::News(News::All(_))) {
+                        asides.push(self.find_written());
+                    }
+                    self.hear(feed);
                 }
+                Some(aside) = asides.next() => match aside {
+                    Aside::Counted(counts) => {
+                        counting = false;
+                        asides.extend(counts.map(|counts| self.counted(&counts)).into_iter().flatten());
+                    }
+                    Aside::CountWritten(_, Ok(())) => {}
+                    Aside::CountWritten(pool, Err(error)) => {
+                        self.state.uncounted(&pool);
+                        debug!(event = logs::WRITE_FAILED, %pool, error = %chain(&error), "counters not written; tried again");
+                    }
+                    Aside::Found(Ok(services)) => services.iter().for_each(|service| self.state.found_l2(service)),
+                    Aside::Found(Err(error)) => debug!(error = %chain(&error), "could not list what is announced"),
+                },
                 change = inputs.changes.recv() => match change {
                     Some(change) => {
                         if let Some(synced) = synced.take_if(|_| change == Change::Synced) {
                             synced();
                         }
+                        // After an outage everything is listed anew, and what could not be written before can be.
+                        counts_due |= matches!(change, Change::Listed { .. });
                         self.see(change);
                     }
                     None => return Ok(()),
                 },
                 leadership = next_leadership(&mut inputs.leadership) => self.lead(leadership),
-                counts = next_count(&mut counting) => {
-                    counting = None;
-                    if let Some(counts) = counts {
-                        self.counted(counts).await;
-                    }
-                }
                 () = wait(self.clock, deadline) => {}
                 () = stop.cancelled() => break,
             }
@@ -122,15 +147,9 @@ impl Engine {
         self.state.lead(term);
     }
 
-    async fn hear(&mut self, feed: Feed) {
+    fn hear(&mut self, feed: Feed) {
         match feed {
-            Feed::News(News::All(all)) => {
-                self.state.connected(Some(all));
-                match self.sink.services_written().await {
-                    Ok(services) => services.iter().for_each(|service| self.state.found_l2(service)),
-                    Err(error) => debug!(error = %chain(&error), "could not list what is announced"),
-                }
-            }
+            Feed::News(News::All(all)) => self.state.connected(Some(all)),
             Feed::News(News::Some(some)) => {
                 for (service, fed) in some {
                     self.state.feed(&service, fed);
@@ -344,19 +363,24 @@ impl Engine {
         self.tell(told);
     }
 
+    fn find_written(&self) -> BoxFuture<'static, Aside> {
+        let sink = Arc::clone(&self.sink);
+        async move { Aside::Found(sink.services_written().await) }.boxed()
+    }
+
     /// Asks for the counters, a moment later so that many changes are one question.
-    fn count(&self) -> BoxFuture<'static, Option<Vec<PoolCount>>> {
+    fn count(&self) -> BoxFuture<'static, Aside> {
         let allocator = self.allocator.clone();
         async move {
             pause(COUNT).await;
-            allocator.pools().await.ok()
+            Aside::Counted(allocator.pools().await.ok())
         }
         .boxed()
     }
 
-    /// Writes the counters of pools that have objects, and shows all of them in the metrics.
-    async fn counted(&mut self, counts: Vec<PoolCount>) {
-        self.metrics.pools(&counts);
+    /// Shows the counters of all pools in the metrics, and writes those that changed to the pools' objects.
+    fn counted(&mut self, counts: &[PoolCount]) -> Vec<BoxFuture<'static, Aside>> {
+        self.metrics.pools(counts);
         let clamp = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let status = |count: &PoolCount| PoolStatus {
             assigned_ipv4: clamp(count.assigned.0),
@@ -366,15 +390,18 @@ impl Engine {
         };
         let wanted: BTreeMap<PoolName, PoolStatus> =
             counts.iter().filter_map(|count| Some((PoolName::new(&count.name)?, status(count)))).collect();
-        for (pool, status) in self.state.new_counts(wanted) {
-            if let Err(error) = self.sink.write_pool_status(&pool, &status).await {
-                self.state.uncounted(&pool);
-                debug!(event = logs::WRITE_FAILED, %pool, error = %chain(&error), "counters not written; tried again");
-            }
-        }
-        if let Err(error) = self.sink.retain_pools(&counts.iter().filter_map(|count| PoolName::new(&count.name)).collect()) {
+        if let Err(error) = self.sink.retain_pools(&wanted.keys().cloned().collect()) {
             debug!(event = logs::WRITE_FAILED, error = %chain(&error), "counters of pools that are gone stay");
         }
+        let write = |(pool, status): (PoolName, PoolStatus)| {
+            let sink = Arc::clone(&self.sink);
+            async move {
+                let written = sink.write_pool_status(&pool, &status).await;
+                Aside::CountWritten(pool, written)
+            }
+            .boxed()
+        };
+        self.state.new_counts(wanted).into_iter().map(write).collect()
     }
 }
 
@@ -403,13 +430,6 @@ async fn next_leadership(leadership: &mut Option<watch::Receiver<Leadership>>) -
         return *leadership.borrow_and_update();
     }
     std::future::pending().await
-}
-
-async fn next_count(counting: &mut Option<BoxFuture<'static, Option<Vec<PoolCount>>>>) -> Option<Vec<PoolCount>> {
-    match counting {
-        Some(counting) => counting.await,
-        None => std::future::pending().await,
-    }
 }
 
 /// An object as the core takes it.

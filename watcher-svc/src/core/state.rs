@@ -211,6 +211,12 @@ impl State {
         self.term
     }
 
+    /// Whether this watcher may write for all of them: it leads, or nobody is elected.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        !self.elected || self.term.is_some()
+    }
+
     /// Whether the allocator has everything.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -396,7 +402,7 @@ impl State {
     /// The jobs to begin now.
     pub fn jobs(&mut self, now: Mono) -> (Vec<Job>, Vec<Told>) {
         let (mut jobs, mut told) = (Vec::new(), Vec::new());
-        if !self.elected || self.term.is_some() {
+        if self.may_write() {
             jobs.extend(self.untold.drain(..).map(|(object, reason)| Job::Complain(object, reason)));
         }
         if self.stage != Stage::Live {
