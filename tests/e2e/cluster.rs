@@ -41,7 +41,9 @@ impl Setup {
     fn new(lab: &Lab, with_crds: bool) -> Result<Self> {
         let mut cluster = Cluster::start(lab)?;
         if with_crds {
-            cluster.apply_kustomization("config")?;
+            // The overlay is all of it, with pools that each scenario chooses for itself.
+            cluster.apply_kustomization("overlays/kind")?;
+            cluster.kubectl(&["delete", "configmap", "config", "--namespace", "metallb-system"])?;
         } else {
             cluster.apply(include_str!("../../deploy/kustomize/config/namespace.yaml"))?;
         }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use mooring_proto::types::node::MacAddress;
 use mooring_tests::lab::Lab;
-use mooring_tests::lab::capture::Capture;
+use mooring_tests::lab::capture::{Arp, Capture, Operation, build_arp};
 use mooring_tests::lab::until::{millis, secs, until};
 use mooring_tests::lab::workloads::Mooring;
 use serde_json::json;
@@ -15,6 +16,10 @@ use crate::failover::{VIP, announcer, one_service, only};
 use crate::story::{NGINX_LB, ONE_POOL};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
+    (
+        "durability::without_the_allocator_a_speaker_yields_to_a_peer_that_takes_over",
+        without_the_allocator_a_speaker_yields_to_a_peer_that_takes_over,
+    ),
     (
         "durability::without_the_allocator_addresses_answer_and_after_it_nothing_has_moved",
         without_the_allocator_addresses_answer_and_after_it_nothing_has_moved,
@@ -51,6 +56,27 @@ fn without_the_allocator_addresses_answer_and_after_it_nothing_has_moved() -> Re
     ensure!(others == 0, "another node has announced the VIP");
     ensure!(mooring.speaker(&node)?.events("serviceWithdrawn").is_empty());
     Ok(())
+}
+
+fn without_the_allocator_a_speaker_yields_to_a_peer_that_takes_over() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let node = one_service(&lab, &mooring)?;
+    let client = lab.host("client");
+    let peer = lab.nodes().find(|host| host.name() != node).context("no other node")?;
+    mooring.allocator.kill_9()?;
+    mooring.speaker(&node)?.wait_for(&json!({"event": "sessionChanged", "state": "away"}))?;
+    let claim = Arp { operation: Operation::Request, sha: peer.mac(), spa: VIP, tha: MacAddress([0; 6]), tpa: VIP };
+    peer.send_frames(vec![build_arp(MacAddress::BROADCAST, &claim)])?;
+    mooring.speaker(&node)?.wait_for(&json!({"event": "yielded", "ip": "172.17.200.100"}))?;
+    ensure!(client.arp_all(VIP, millis(200))?.is_empty(), "the speaker still answers");
+    // The peer was a trick of this test: with the allocator one node, and only one, answers again.
+    mooring.allocator.restart()?;
+    until(secs(10), "one node answers", || {
+        let answers = client.arp_all(VIP, millis(200))?;
+        ensure!(answers.len() == 1, "{answers:?}");
+        Ok(())
+    })
 }
 
 fn an_allocator_killed_twenty_times_loses_no_lease_and_grants_none_twice() -> Result<()> {

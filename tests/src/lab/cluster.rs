@@ -386,7 +386,7 @@ pub fn nginx(lab: &Lab, host: &Host, port: u16) -> Result<Process> {
     fs::create_dir_all(&folder)?;
     let (place, name) = (folder.display(), host.name());
     let config = format!(
-        "daemon off; master_process off; pid {place}/pid; error_log stderr; events {{ worker_connections 256; }}\n\
+        "user root root; daemon off; master_process off; pid {place}/pid; error_log stderr; events {{ worker_connections 256; }}\n\
          http {{ access_log off; client_body_temp_path {place}; proxy_temp_path {place}; fastcgi_temp_path {place};\n\
          uwsgi_temp_path {place}; scgi_temp_path {place};\n\
          server {{ listen {port} reuseport; location / {{ default_type text/plain; return 200 'nginx on {name}\\n'; }} }} }}\n"
