@@ -87,7 +87,7 @@ fn measure(vips: u32) -> Result<()> {
     for (place, cpu) in [("its asker's CPU", first), ("another CPU", second)] {
         place_threads(speaker.pid(), &only(cpu)?)?;
         place_threads(std::process::id(), &only(cpu)?)?;
-        place_kernel(kernel, cpu)?;
+        place_kernel(kernel, Some(cpu))?;
         let asker = only(first)?;
         let samples = client.netns().within(move || {
             sched_setaffinity(Pid::from_raw(0), &asker)?;
@@ -97,7 +97,7 @@ fn measure(vips: u32) -> Result<()> {
     }
     place_threads(speaker.pid(), &all)?;
     place_threads(std::process::id(), &all)?;
-    place_kernel(kernel, first)?;
+    place_kernel(kernel, None)?;
     let mut floods = [0.0; 3];
     for _ in 0..ROUNDS {
         for (side, total) in sides.into_iter().zip(&mut floods) {
@@ -141,9 +141,9 @@ fn place_threads(pid: u32, cpus: &CpuSet) -> Result<()> {
     Ok(())
 }
 
-/// Has a host's kernel take its frames on a CPU, by receive packet steering.
-fn place_kernel(host: &Host, cpu: usize) -> Result<()> {
-    let steer = format!("echo {:x} > /sys/class/net/eth0/queues/rx-0/rps_cpus", 1u64 << cpu);
+/// Has a host's kernel take its frames on a CPU, by receive packet steering; on the sender's if `None`.
+fn place_kernel(host: &Host, cpu: Option<usize>) -> Result<()> {
+    let steer = format!("echo {:x} > /sys/class/net/eth0/queues/rx-0/rps_cpus", cpu.map_or(0, |cpu| 1u64 << cpu));
     lab::run("ip", &["netns", "exec", host.name(), "sh", "-c", &steer])
 }
 
