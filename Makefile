@@ -16,4 +16,5 @@ test:
 # Every benchmark, with its peer in the same run.
 bench:
 	tests/setup
+	cargo build --release --workspace --bins
 	cargo bench --package mooring-tests

@@ -66,6 +66,8 @@ pub(crate) struct Owner {
     streams: BTreeMap<SessionId, Stream>,
     full_batches: u32,
     observed: Mono,
+    /// Something happened since.
+    unobserved: bool,
 }
 
 /// A speaker's stream.
@@ -151,6 +153,7 @@ impl Owner {
             streams: BTreeMap::new(),
             full_batches: 0,
             observed: Mono::ZERO,
+            unobserved: false,
         };
         (Engine { address, revision: receiver }, owner)
     }
@@ -163,7 +166,9 @@ impl Owner {
         self.turn(vec![Event::EpochBegan(epoch)], Vec::new())?;
         ready();
         loop {
-            let deadline = next_deadline(&self.state);
+            // What the gauges do not show yet is shown soon, also if nothing more happens.
+            let show = self.unobserved.then(|| self.observed + OBSERVE);
+            let deadline = next_deadline(&self.state).into_iter().chain(show).min();
             let letters = tokio::select! {
                 letters = self.mailbox.take(BATCH) => letters,
                 () = wait(self.clock, deadline) => Vec::new(),
@@ -239,7 +244,9 @@ impl Owner {
             }
             true
         });
+        self.unobserved = true;
         if self.clock.now().saturating_since(self.observed) >= OBSERVE {
+            self.unobserved = false;
             self.observed = self.clock.now();
             self.metrics.observe(&self.state);
         }

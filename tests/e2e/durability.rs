@@ -147,9 +147,9 @@ fn a_second_allocator_on_the_same_data_is_refused() -> Result<()> {
     let second =
         mooring_tests::lab::Program::own("allocator-svc")?.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir"]);
     let mut second = second.arg(lab.folder().join("data")).start(lab.host("control"))?;
+    let told = second.wait_for(&json!({"event": "fault"}))?.to_string();
+    ensure!(told.contains("another allocator") && told.contains("data"), "{told}");
     ensure!(second.wait_end()?.code() == Some(1));
-    let told = format!("{}{:?}", second.stderr(), second.log());
-    ensure!(told.contains("another allocator"), "{told}");
     ensure!(mooring.allocator.is_running()?);
     Ok(())
 }
@@ -215,6 +215,10 @@ fn a_service_deleted_while_the_watcher_was_down_is_released() -> Result<()> {
     one_service(&lab, &mooring)?;
     mooring.apply("other.yaml", &NGINX_LB.replace("nginx-lb", "other"))?;
     mooring.wait_status("default", "other", "172.17.200.101")?;
+    until(secs(5), "both are told", || {
+        ensure!(mooring.events()?.iter().filter(|event| event["reason"] == "IPAllocated").count() == 2);
+        Ok(())
+    })?;
     mooring.watcher.kill_9()?;
     mooring.delete("nginx-lb.yaml")?;
     ensure!(mooring.leases()?.len() == 2);

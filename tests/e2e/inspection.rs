@@ -45,6 +45,7 @@ fn grpcurl_lists_describes_and_calls_everything() -> Result<()> {
     }
     ensure!(!listed.contains("AnnouncementService"), "{listed}");
     let described = Cluster::grpcurl(&[ALLOCATOR, "describe", INSPECT])?;
+    ensure!(Cluster::grpcurl(&[ALLOCATOR, "describe"])?.contains("grpc.reflection.v1alpha.ServerReflection is a service"));
     for method in ["GetLease", "ListLeases", "WatchLeases", "ListPools", "ListNodes", "ListAssignments"] {
         ensure!(described.contains(&format!("rpc {method} (")), "{described}");
     }

@@ -176,6 +176,10 @@ impl Engine {
             }
             Change::Deleted { object, .. } => vec![Seen::Gone(object)],
             Change::Synced => vec![Seen::Synced],
+            Change::StatusGone(service) => {
+                self.state.status_gone(&service);
+                Vec::new()
+            }
         };
         for seen in seen {
             if let Seen::Gone(object) = &seen {
@@ -211,7 +215,7 @@ impl Engine {
         let (kind, objects) = match change {
             Change::Listed { kind, objects } => (*kind, objects.as_slice()),
             Change::Applied { kind, object, .. } => (*kind, std::slice::from_ref(object)),
-            Change::Deleted { .. } | Change::Synced => return,
+            Change::Deleted { .. } | Change::Synced | Change::StatusGone(_) => return,
         };
         if matches!(kind, Kind::ConfigMap | Kind::IpAddressPool | Kind::L2Advertisement) {
             let uid =

@@ -106,7 +106,12 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let Api { mut routes, names, descriptors } = api;
     let (reporter, health) = tonic_health::server::health_reporter();
-    let descriptors = descriptors.into_iter().chain([tonic_health::pb::FILE_DESCRIPTOR_SET, tonic_types::pb::FILE_DESCRIPTOR_SET]);
+    let descriptors = descriptors.into_iter().chain([
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_types::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ]);
     let (mut v1, mut v1alpha) = (tonic_reflection::server::Builder::configure(), tonic_reflection::server::Builder::configure());
     for set in descriptors {
         v1 = v1.register_encoded_file_descriptor_set(set);

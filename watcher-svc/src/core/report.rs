@@ -34,6 +34,13 @@ impl Draft {
         Self { warning: true, reason, note, announcing: false }
     }
 
+    fn cleared(service: &ServiceKey, why: &str) -> Self {
+        Self::normal(
+            "ClearAssignment",
+            format!("current IP for \"{service}\" not allowed by config, will attempt for new IP assignment: {why}"),
+        )
+    }
+
     fn of_speaker(self) -> Self {
         Self { announcing: true, ..self }
     }
@@ -64,6 +71,10 @@ impl Reported {
             let before: BTreeSet<Vip> = self.addresses.iter().copied().collect();
             let now: BTreeSet<Vip> = lease.addresses.iter().copied().collect();
             if before != now {
+                if !before.is_subset(&now) && view.requested_addresses.as_ref().is_ok_and(Vec::is_empty) && view.requested_pool.is_none() {
+                    let lost: Vec<Vip> = before.difference(&now).copied().collect();
+                    drafts.push(Draft::cleared(&view.key, &format!("{} is in no pool that serves it", Quoted(&lost))));
+                }
                 let added: Vec<&Vip> = now.difference(&before).collect();
                 let note = match added.as_slice() {
                     [one] if !before.is_empty() && before.is_subset(&now) => format!("Assigned additional IP \"{one}\""),
@@ -74,6 +85,9 @@ impl Reported {
             }
             self.addresses.clone_from(&lease.addresses);
         } else if matches!(wish, Wish::Nothing(_)) {
+            self.addresses.clear();
+        } else if let Some(refusal) = fed.refusal.as_ref().filter(|_| !self.addresses.is_empty()) {
+            drafts.push(Draft::cleared(&view.key, &refusal.message));
             self.addresses.clear();
         }
         let nodes: BTreeSet<NodeName> = fed.announcements.values().filter_map(|announced| announced.node.clone()).collect();

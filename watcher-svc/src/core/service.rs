@@ -64,8 +64,9 @@ impl Why {
 #[must_use]
 pub fn wish(view: &ServiceView, namespace_labels: &Labels, settings: &Settings) -> Wish {
     if view.service_type != ServiceType::LoadBalancer {
-        // The API server drops the class with the type, so the class says nothing here.
-        return Wish::Nothing(Why::NotLoadBalancer);
+        // The API server drops the class with the type, so the class says nothing here; the annotation says whose the status is.
+        let is_own = settings.lb_class.is_none() || view.status.pool.is_some();
+        return if is_own { Wish::Nothing(Why::NotLoadBalancer) } else { Wish::Foreign };
     }
     if view.class != settings.lb_class {
         return Wish::Foreign;

@@ -71,6 +71,8 @@ pub struct State {
     malformed: BTreeMap<ObjectRef, Vec<ParseError>>,
     synced: bool,
     merged: Merged,
+    /// There was a good configuration since the start.
+    had_config: bool,
     /// What is wrong with which part of the configuration, and what of it is still to be told.
     complaints: BTreeSet<(ObjectRef, String)>,
     untold: Vec<(ObjectRef, String)>,
@@ -130,6 +132,7 @@ impl State {
             malformed: BTreeMap::new(),
             synced: false,
             merged: Merged::Missing,
+            had_config: false,
             complaints: BTreeSet::new(),
             untold: Vec::new(),
             sent_pools: None,
@@ -336,7 +339,9 @@ impl State {
         let complaints: BTreeSet<_> = reasons.iter().filter_map(|(object, reason)| Some((object.clone()?, reason.clone()))).collect();
         self.untold.extend(complaints.difference(&self.complaints).cloned());
         self.complaints = complaints;
-        // A configuration that is gone keeps the last good one, as one that is bad does.
+        // Configuration that was there and is taken away is an empty one: the allocator's grace begins. None at all at the start is none.
+        self.had_config |= matches!(merged, Merged::Good(_));
+        let merged = if merged == Merged::Missing && self.had_config { Merged::Good(Configuration::default()) } else { merged };
         let news = merged != self.merged || (merged == Merged::Missing && self.sent_pools.is_none());
         self.merged = merged.clone();
         if news { vec![Told::Config(merged)] } else { Vec::new() }
@@ -375,6 +380,14 @@ impl State {
         for progress in self.progress.values_mut() {
             progress.claimed = None;
             progress.reach = None;
+        }
+    }
+
+    /// A Service's status as written is gone: it is written again.
+    pub fn status_gone(&mut self, service: &ServiceKey) {
+        if let Some(view) = self.services.get_mut(service) {
+            view.status = status::ServiceStatus::cleared();
+            self.queue.touch(service);
         }
     }
 
@@ -561,16 +574,18 @@ impl State {
         if let Some(backends) = backends.filter(|backends| progress.reach.as_ref() != Some(&backends.reach)) {
             return Some(Step::Backends(backends));
         }
-        let pools = self.sent_pools.as_ref().is_none_or(|pools| !pools.pools().is_empty());
-        let wanted = report::status(&view, &wish, fed.as_ref(), pools);
-        let patch = wanted.and_then(|wanted| status::patch(&view.uid, &view.status, &wanted));
-        if let Some(patch) = patch.filter(|patch| progress.hopeless.as_ref() != Some(patch)) {
-            return Some(Step::Status(patch));
-        }
+        // What is to be told is seen before the status is written over what was found, and told after.
         if wish != Wish::Foreign {
             let reported = progress.reported.get_or_insert_with(|| Reported::found(&view));
             let known = fed.clone().unwrap_or_default();
             progress.events.extend(reported.update(&view, &wish, &known));
+        }
+        // An allocator that was given no good configuration yet refuses everybody, and that is no order to take addresses away.
+        let pools = self.sent_pools.is_some();
+        let wanted = report::status(&view, &wish, fed.as_ref(), pools);
+        let patch = wanted.and_then(|wanted| status::patch(&view.uid, &view.status, &wanted));
+        if let Some(patch) = patch.filter(|patch| progress.hopeless.as_ref() != Some(patch)) {
+            return Some(Step::Status(patch));
         }
         if let Some(draft) = progress.events.first() {
             return Some(Step::Event(draft.clone()));

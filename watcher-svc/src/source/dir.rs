@@ -28,7 +28,7 @@ use walkdir::WalkDir;
 use self::manifest::Manifest;
 use self::tree::{Found, Tree};
 use crate::logs;
-use crate::source::status_dir::replace_file;
+use crate::source::status_dir::{key_of, replace_file};
 use crate::source::{Change, Kind};
 
 /// How long it must be quiet before the directory is read: editors replace a file in several steps.
@@ -72,6 +72,8 @@ pub struct Before {
     /// The folder with the files of the directory as they were when they were good: one that is no good after a restart says what it
     /// last said, as one does that is no good while the watcher runs.
     pub copies: PathBuf,
+    /// The folder with the Services' status files; one that is taken away is told.
+    pub services: PathBuf,
 }
 
 /// What happened in the directory since it was last read.
@@ -85,10 +87,12 @@ struct Pending {
     touched: BTreeSet<PathBuf>,
     /// The directory itself came or went, or events were lost.
     renewed: bool,
+    /// Services whose status file was taken away.
+    wiped: BTreeSet<ServiceKey>,
 }
 
 impl Pending {
-    fn take_in(&mut self, event: notify::Result<notify::Event>, root: &Path) {
+    fn take_in(&mut self, event: notify::Result<notify::Event>, root: &Path, services: &Path) {
         let Ok(event) = event else {
             self.renewed = true;
             self.seen = self.seen.saturating_add(1);
@@ -96,6 +100,12 @@ impl Pending {
         };
         if event.need_rescan() {
             self.renewed = true;
+        }
+        if let EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) = event.kind {
+            let files = event.paths.iter().filter(|path| path.parent() == Some(services) && !path.exists());
+            let before = self.wiped.len();
+            self.wiped.extend(files.filter_map(|path| key_of(path)));
+            self.seen = self.seen.saturating_add(u64::from(self.wiped.len() > before));
         }
         // Reading the directory is no news, and neither is what happens beside it.
         let is_news = match event.kind {
@@ -135,9 +145,11 @@ impl Pending {
 pub async fn follow(root: PathBuf, config: DirConfig, before: Before, changes: mpsc::Sender<Change>, stop: Stop) -> anyhow::Result<()> {
     let root = std::path::absolute(&root).with_context(|| format!("no such directory: {}", root.display()))?;
     let (pending, mut news) = watch::channel(Pending::default());
-    let mut watcher = watcher(&root, pending.clone())?;
+    let Before { statuses, copies, services } = before;
+    let services = std::path::absolute(&services)?;
+    let mut watcher = watcher(&root, services.clone(), pending.clone())?;
     watch_root(&mut watcher, &root)?;
-    let Before { statuses, copies } = before;
+    watcher.watch(&services, RecursiveMode::NonRecursive).with_context(|| format!("could not follow {}", services.display()))?;
     let mut reader = Reader { root: root.clone(), copies, stamps: BTreeMap::new(), tree: Tree::new(config, statuses) };
     let mut touched = BTreeSet::new();
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
@@ -176,12 +188,17 @@ pub async fn follow(root: PathBuf, config: DirConfig, before: Before, changes: m
         }
         let mut renewed = away;
         touched = BTreeSet::new();
+        let mut wiped = BTreeSet::new();
         pending.send_if_modified(|pending| {
+            wiped = std::mem::take(&mut pending.wiped);
             touched = std::mem::take(&mut pending.touched);
             renewed |= std::mem::take(&mut pending.renewed);
             pending.open.clear();
             false
         });
+        for service in wiped {
+            changes.send(Change::StatusGone(service)).await.context("nobody reads the manifests")?;
+        }
         if renewed {
             // Another directory may stand under the name by now. While there is none it is looked for again.
             let _absent = watcher.unwatch(&root);
@@ -195,12 +212,12 @@ pub async fn follow(root: PathBuf, config: DirConfig, before: Before, changes: m
     }
 }
 
-fn watcher(root: &Path, pending: watch::Sender<Pending>) -> anyhow::Result<RecommendedWatcher> {
+fn watcher(root: &Path, services: PathBuf, pending: watch::Sender<Pending>) -> anyhow::Result<RecommendedWatcher> {
     let at = root.to_owned();
     let told = move |event: notify::Result<notify::Event>| {
         pending.send_if_modified(|pending| {
             let before = pending.seen;
-            pending.take_in(event, &at);
+            pending.take_in(event, &at, &services);
             pending.seen != before
         });
     };

@@ -103,6 +103,8 @@ pub enum Change {
         /// Which.
         object: ObjectRef,
     },
+    /// A Service's status as written was taken away by somebody.
+    StatusGone(ServiceKey),
     /// Every kind has been listed once. Said once.
     Synced,
 }

@@ -106,6 +106,12 @@ impl StatusDir {
         self.root.join(COPIES)
     }
 
+    /// The folder of the Services' files.
+    #[must_use]
+    pub fn services_folder(&self) -> PathBuf {
+        self.root.join(SERVICES)
+    }
+
     /// The Services that have any file here.
     ///
     /// # Errors
@@ -216,7 +222,8 @@ impl StatusDir {
     }
 }
 
-fn key_of(path: &Path) -> Option<ServiceKey> {
+/// The Service that a file is about, by its name.
+pub(super) fn key_of(path: &Path) -> Option<ServiceKey> {
     let (namespace, name) = path.file_stem()?.to_str()?.split_once('_')?;
     ServiceKey::new(namespace, name).ok()
 }

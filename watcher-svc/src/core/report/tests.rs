@@ -58,6 +58,7 @@ fn each_change_is_told_once_in_the_words_of_metallb() {
         on("b", &["192.0.2.1"]),
         on("b", &["192.0.2.1", "2001:db8::1"]),
         on("b", &["192.0.2.9"]),
+        refused("no pool"),
     ];
     let wanted: Vec<Vec<&str>> = vec![
         vec!["AllocationFailed Failed to allocate IP for \"default/web\": no available IPs"],
@@ -69,7 +70,15 @@ fn each_change_is_told_once_in_the_words_of_metallb() {
         vec![],
         vec!["nodeAssigned announcing from node \"b\" with protocol \"layer2\""],
         vec!["IPAllocated Assigned additional IP \"2001:db8::1\""],
-        vec!["IPAllocated Assigned IP [\"192.0.2.9\"]"],
+        vec![
+            "ClearAssignment current IP for \"default/web\" not allowed by config, will attempt for new IP assignment: \
+             [\"192.0.2.1\" \"2001:db8::1\"] is in no pool that serves it",
+            "IPAllocated Assigned IP [\"192.0.2.9\"]",
+        ],
+        vec![
+            "ClearAssignment current IP for \"default/web\" not allowed by config, will attempt for new IP assignment: no pool",
+            "AllocationFailed Failed to allocate IP for \"default/web\": no pool",
+        ],
     ];
     assert_eq!(told(&view(&json!({})), &states), wanted);
 }

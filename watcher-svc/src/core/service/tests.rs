@@ -20,6 +20,7 @@ fn families_of(wish: Wish) -> Families {
 fn only_load_balancers_of_the_own_class_claim() {
     let table = [
         (json!({"type": "ClusterIP"}), None, Some(Wish::Nothing(Why::NotLoadBalancer))),
+        (json!({"type": "ClusterIP"}), Some("own"), Some(Wish::Foreign)),
         (json!({"type": "LoadBalancer", "loadBalancerClass": "other"}), None, Some(Wish::Foreign)),
         (json!({"type": "LoadBalancer"}), Some("own"), Some(Wish::Foreign)),
         (json!({"type": "LoadBalancer", "loadBalancerClass": "own"}), Some("own"), None),

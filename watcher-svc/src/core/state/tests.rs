@@ -210,7 +210,7 @@ fn what_failed_is_tried_again_after_a_pause_and_what_is_hopeless_only_after_a_ch
     assert_eq!(rig.rest(), ["allocate"]);
     rig.leases.get_mut(&key()).unwrap().addresses = vec!["192.0.2.7".parse().unwrap()];
     rig.answers.insert("status", Done::Hopeless);
-    assert_eq!(rig.see(labeled("2")), ["allocate", "status", "event"]);
+    assert_eq!(rig.see(labeled("2")), ["allocate", "status", "event", "event"]);
     assert_eq!(rig.state.next_deadline(), None);
     rig.answers.clear();
     assert_eq!(rig.see(labeled("3")), ["allocate", "status"]);
@@ -264,6 +264,29 @@ fn a_bad_configuration_keeps_the_last_good_one() {
     assert!(matches!(rig.state.merged(), Merged::Bad(_)));
     rig.state.connected(Some(BTreeMap::new()));
     assert_eq!(rig.rest(), ["view", "nodes", "backends"], "the allocator keeps its configuration");
-    assert_eq!(rig.see(Seen::Gone(object)), [""; 0], "no configuration at all is no order to take every address away");
-    assert!(matches!(rig.state.merged(), Merged::Missing));
+    assert_eq!(rig.see(Seen::Gone(object)), ["pools"], "a configuration that is taken away is an empty one");
+    assert_eq!(rig.state.merged(), &Merged::Good(Configuration::default()));
+}
+
+#[test]
+fn a_status_that_was_wiped_is_written_again() {
+    let mut rig = Rig::live();
+    rig.state.status_gone(&key());
+    assert_eq!(rig.rest(), ["status"]);
+}
+
+#[test]
+fn an_allocator_without_pools_that_refuses_everybody_wipes_no_status() {
+    let mut rig = Rig::new(false);
+    let object = ObjectRef::new("IPAddressPool", "metallb-system", "p");
+    let error = ParseError { object: object.clone(), field: String::new(), value: String::new(), message: "m".to_owned() };
+    let held = json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}}});
+    for seen in [Seen::Malformed(object, vec![error]), service(&held), Seen::Synced] {
+        rig.state.see(seen);
+    }
+    let refused = Fed { refusal: Some(Refused { reason: "R".to_owned(), message: "no pool".to_owned() }), ..Fed::default() };
+    rig.state.connected(Some(BTreeMap::new()));
+    rig.rest();
+    rig.state.feed(&key(), Some(refused));
+    assert!(!rig.rest().contains(&"status".to_owned()));
 }

@@ -2,7 +2,7 @@
 //!
 //! A file is good as a whole or not at all: half of one might be a file that is being written.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::k8s::ObjectRef;
 use crate::source::Kind;
@@ -35,21 +35,34 @@ pub(super) struct Malformed {
 
 /// Reads the text of a file. Kinds that the watcher has no use for are left out.
 pub(super) fn manifests(text: &str) -> Result<Vec<Manifest>, Malformed> {
-    let options = serde_saphyr::options! {
-        with_snippet: false,
-        budget: serde_saphyr::budget! { max_nodes: MOST_NODES, max_events: MOST_EVENTS, max_total_scalar_bytes: MOST_BYTES, max_documents: MOST_NODES },
+    let documents = match text.trim_start().starts_with('{').then(|| json_documents(text)) {
+        Some(Ok(documents)) => documents,
+        // YAML may begin with a brace too.
+        Some(Err(_)) | None => yaml_documents(text)?,
     };
-    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options).map_err(|error| Malformed {
-        document: document_at(text, error.location().map_or(u64::MAX, |location| location.line())),
-        field: String::new(),
-        error: error.to_string(),
-    })?;
     let mut found = Vec::new();
     for (index, document) in documents.into_iter().enumerate() {
         let number = index.saturating_add(1);
         read(document, number, "", &mut found).map_err(|(field, error)| Malformed { document: number, field, error })?;
     }
     Ok(found)
+}
+
+/// JSON objects one after the other, as `kubectl` takes them.
+fn json_documents(text: &str) -> Result<Vec<Value>, serde_json::Error> {
+    serde_json::Deserializer::from_str(text).into_iter().collect()
+}
+
+fn yaml_documents(text: &str) -> Result<Vec<Value>, Malformed> {
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        budget: serde_saphyr::budget! { max_nodes: MOST_NODES, max_events: MOST_EVENTS, max_total_scalar_bytes: MOST_BYTES, max_documents: MOST_NODES },
+    };
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| Malformed {
+        document: document_at(text, error.location().map_or(u64::MAX, |location| location.line())),
+        field: String::new(),
+        error: error.to_string(),
+    })
 }
 
 /// Which document a line is in, from 1; empty ones do not count.
@@ -80,12 +93,20 @@ fn read(value: Value, document: usize, at: &str, found: &mut Vec<Manifest>) -> R
         Some(other) => Err((format!("{at}{key}"), format!("want a text, found {}", shortened(other)))),
     };
     let (version, kind) = (text("apiVersion")?, text("kind")?);
-    if version == "v1" && kind == "List" {
+    if let Some(of) = kind.strip_suffix("List") {
+        let common = (version.to_owned(), of.to_owned());
         let Value::Object(mut fields) = value else { return Ok(()) };
         let Some(Value::Array(items)) = fields.remove("items") else {
             return Err((format!("{at}items"), "want a list".to_owned()));
         };
-        return items.into_iter().enumerate().try_for_each(|(index, item)| read(item, document, &format!("{at}items[{index}]."), found));
+        return items.into_iter().enumerate().try_for_each(|(index, mut item)| {
+            // The items of a ServiceList are Services, whether they say so or not.
+            if let (Value::Object(fields), false) = (&mut item, common.1.is_empty()) {
+                fields.entry("apiVersion").or_insert_with(|| json!(common.0));
+                fields.entry("kind").or_insert_with(|| json!(common.1));
+            }
+            read(item, document, &format!("{at}items[{index}]."), found)
+        });
     }
     let Some(kind) = known(version, kind) else { return Ok(()) };
     let name = ObjectRef::of(kind.as_str(), &value);
@@ -130,6 +151,8 @@ mod tests {
             ["Service a/json #1"]
         );
         assert_eq!(names(""), [""; 0]);
+        let two = r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"}} {"apiVersion": "v1", "kind": "ServiceList", "items": [{"metadata": {"name": "b"}}]}"#;
+        assert_eq!(names(two), ["Node a #1", "Service default/b #2"]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ impl Followed {
         let (sender, changes) = mpsc::channel(64);
         let stop = Stop::new();
         let config = DirConfig { namespace: "metallb-system".to_owned(), config_map: "config".to_owned() };
-        let before = Before { statuses: BTreeMap::new(), copies: folder.path().join("copies") };
+        let before = Before { statuses: BTreeMap::new(), copies: folder.path().join("copies"), services: folder.path().to_owned() };
         let task = tokio::spawn(follow(folder.path().join("in"), config, before, sender, stop.clone()));
         let mut followed = Self { folder, changes, stop, task };
         assert_eq!(followed.next().await, "synced");
@@ -37,6 +37,7 @@ impl Followed {
             Change::Applied { kind, object, .. } => format!("+{}", ObjectRef::of(kind.as_str(), &object).name),
             Change::Deleted { object, .. } => format!("-{}", object.name),
             Change::Synced => "synced".to_owned(),
+            Change::StatusGone(service) => format!("wiped {service}"),
             Change::Listed { .. } => unreachable!("a directory lists nothing"),
         }
     }
@@ -97,10 +98,22 @@ async fn a_directory_that_vanishes_keeps_what_it_said_until_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_status_file_that_somebody_takes_away_is_told() {
+    let mut followed = Followed::begin().await;
+    let file = followed.folder.path().join("default_web.yaml");
+    for text in ["one", "two"] {
+        replace_file(&file, text).unwrap();
+    }
+    fs::remove_file(&file).unwrap();
+    assert_eq!(followed.next().await, "wiped default/web");
+    followed.end().await;
+}
+
+#[tokio::test]
 async fn a_directory_that_is_not_there_at_the_start_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let config = DirConfig { namespace: String::new(), config_map: String::new() };
-    let before = Before { statuses: BTreeMap::new(), copies: folder.path().join("copies") };
+    let before = Before { statuses: BTreeMap::new(), copies: folder.path().join("copies"), services: folder.path().to_owned() };
     let error = follow(folder.path().join("none"), config, before, mpsc::channel(1).0, Stop::new()).await.unwrap_err();
     assert!(chain(error.as_ref()).contains("none"), "{error:?}");
 }
@@ -119,12 +132,12 @@ fn a_file_is_open_from_its_first_write_to_its_close() {
         (written, true),
         (EventKind::Remove(notify::event::RemoveKind::File), false),
     ] {
-        pending.take_in(event(kind), &root);
+        pending.take_in(event(kind), &root, &root);
         assert_eq!(pending.open.contains(&file), open, "{kind:?}");
     }
     assert_eq!(pending.seen, 5, "that a file is read is no news");
-    pending.take_in(Ok(notify::Event::new(written).add_path("/elsewhere/y.yaml".into())), &root);
+    pending.take_in(Ok(notify::Event::new(written).add_path("/elsewhere/y.yaml".into())), &root, &root);
     assert_eq!((pending.seen, pending.renewed), (5, false));
-    pending.take_in(Err(notify::Error::generic("lost")), &root);
+    pending.take_in(Err(notify::Error::generic("lost")), &root, &root);
     assert!(pending.renewed);
 }

@@ -44,7 +44,7 @@ impl File {
 #[derive(Debug)]
 pub(super) struct Tree {
     config: DirConfig,
-    /// Statuses found at the start, for Services whose manifests have none.
+    /// Statuses found at the start; they are newer than what manifests say.
     adopted: BTreeMap<ServiceKey, Value>,
     files: BTreeMap<PathBuf, File>,
     told: BTreeMap<(Kind, ObjectRef), (Value, String)>,
@@ -150,8 +150,8 @@ impl Tree {
             let told = self.told.get(&(*kind, name.clone()));
             if told.is_none_or(|(told, _)| told != object) {
                 let mut object = object.clone();
-                if let Some(status) = service_key(*kind, name).and_then(|key| self.adopted.get(&key)) {
-                    adopt(&mut object, status);
+                if let Some(key) = service_key(*kind, name) {
+                    adopt(&mut object, self.adopted.get(&key));
                 }
                 changes.push(Change::Applied { kind: *kind, object, origin: Some(origin.clone()) });
             }
@@ -177,14 +177,19 @@ fn service_key(kind: Kind, name: &ObjectRef) -> Option<ServiceKey> {
     (kind == Kind::Service).then(|| ServiceKey::new(&name.namespace, &name.name).ok())?
 }
 
-/// Puts the status of a file of `--status-dir` where a cluster would have kept it, unless the manifest has one.
-fn adopt(object: &mut Value, status: &Value) {
+/// Puts the status of a file of `--status-dir` where a cluster would have kept it. Without such a file the addresses of the manifest's own
+/// status are adopted, but nothing counts as written yet.
+fn adopt(object: &mut Value, written: Option<&Value>) {
     let Value::Object(fields) = object else { return };
-    if fields.get("status").is_some_and(|status| !status.is_null()) {
+    let Some(written) = written else {
+        let ingress = fields.get_mut("status").and_then(|status| status.pointer_mut("/loadBalancer/ingress"));
+        for entry in ingress.and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
+            entry.remove("ipMode");
+        }
         return;
-    }
-    fields.insert("status".to_owned(), status.get("status").cloned().unwrap_or_default());
-    let annotations = status.get("metadata").and_then(|metadata| metadata.get("annotations")).and_then(Value::as_object);
+    };
+    fields.insert("status".to_owned(), written.get("status").cloned().unwrap_or_default());
+    let annotations = written.get("metadata").and_then(|metadata| metadata.get("annotations")).and_then(Value::as_object);
     if let (Some(annotations), Some(Value::Object(metadata))) = (annotations, fields.get_mut("metadata")) {
         let present = metadata.entry("annotations").or_insert_with(|| Value::Object(Map::new()));
         if present.is_null() {

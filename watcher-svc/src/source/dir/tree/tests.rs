@@ -21,7 +21,7 @@ fn told(tree: &mut Tree) -> Vec<String> {
         Change::Applied { kind, object, origin } => format!("+{} from {}", ObjectRef::of(kind.as_str(), &object).name, origin.unwrap()),
         Change::Deleted { object, .. } => format!("-{}", object.name),
         Change::Synced => "synced".to_owned(),
-        Change::Listed { .. } => unreachable!("a directory lists nothing"),
+        Change::Listed { .. } | Change::StatusGone(_) => unreachable!("a tree says neither"),
     };
     tree.changes().into_iter().map(name).collect()
 }
@@ -83,19 +83,22 @@ fn an_object_twice_counts_once_and_configuration_only_in_its_namespace() {
 }
 
 #[test]
-fn a_status_of_before_the_start_is_adopted_unless_the_manifest_has_one() {
+fn a_status_of_before_the_start_is_adopted_else_the_manifests_own_addresses() {
     let status = json!({"metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": "p"}}, "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}});
     let config = DirConfig { namespace: "metallb-system".to_owned(), config_map: "config".to_owned() };
     let mut tree =
         Tree::new(config, [("default/a".parse().unwrap(), status.clone()), ("default/b".parse().unwrap(), status.clone())].into());
-    let own = format!("{}status: {{loadBalancer: {{}}}}\n", service("b"));
-    let found = [("a.yaml", service("a")), ("b.yaml", own)].map(|(path, text)| (PathBuf::from(path), Found::Text(text)));
+    let own = |name: &str| format!("{}status: {{loadBalancer: {{ingress: [{{ip: 192.0.2.7, ipMode: VIP}}]}}}}\n", service(name));
+    let found =
+        [("a.yaml", service("a")), ("b.yaml", own("b")), ("c.yaml", own("c"))].map(|(path, text)| (PathBuf::from(path), Found::Text(text)));
     tree.read(found.into(), &[], |_| None);
     let changes = tree.changes();
     let Change::Applied { object, .. } = &changes[0] else { panic!("{changes:?}") };
     assert_eq!((&object["status"], &object["metadata"]["annotations"]), (&status["status"], &status["metadata"]["annotations"]));
     let Change::Applied { object, .. } = &changes[1] else { panic!("{changes:?}") };
-    assert_eq!(object["status"], json!({"loadBalancer": {}}));
+    assert_eq!(object["status"], status["status"], "what was written last");
+    let Change::Applied { object, .. } = &changes[2] else { panic!("{changes:?}") };
+    assert_eq!(object["status"], json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}), "adopted, and to be written");
     // Deleted and made anew it is another Service.
     read(&mut tree, &[]);
     tree.read([(PathBuf::from("a.yaml"), Found::Text(service("a")))].into(), &[], |_| None);
