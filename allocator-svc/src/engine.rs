@@ -171,7 +171,7 @@ impl Owner {
             let deadline = next_deadline(&self.state).into_iter().chain(show).min();
             let letters = tokio::select! {
                 letters = self.mailbox.take(BATCH) => letters,
-                () = wait(self.clock, deadline) => Vec::new(),
+                () = self.clock.wait_until(deadline) => Vec::new(),
                 () = stop.cancelled() => break,
             };
             self.turn(Vec::new(), letters)?;
@@ -394,13 +394,6 @@ impl Owner {
             }
             SpeakerEvent::Heard { .. } | SpeakerEvent::Told { .. } => {}
         }
-    }
-}
-
-async fn wait(clock: Clock, deadline: Option<Mono>) {
-    match deadline {
-        Some(deadline) => clock.wait_until(deadline).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -62,15 +62,23 @@ fn a_file_that_is_no_good_keeps_what_it_last_said() -> Result<()> {
     ensure!(origin.ends_with("nginx-lb.yaml, document 1") && line["value"] == "\"eighty\"", "{line}");
     ensure!(line["field"].as_str().is_some_and(|field| field.starts_with("spec.ports[0]")), "{line}");
     unharmed(&lab, &mut mooring, &node)?;
-    // Written in two halves with the file kept open: the first half is never taken for the whole.
+    // Written in two halves with the file kept open: other files do not wait for it.
     let other = NGINX_LB.replace("nginx-lb", "other");
     let (first, second) = other.split_at(other.find("  type:").unwrap_or(0));
     let mut open = std::fs::File::create(mooring.manifest("other.yaml"))?;
     open.write_all(first.as_bytes())?;
     mooring.apply("third.yaml", &NGINX_LB.replace("nginx-lb", "third"))?;
+    mooring.wait_status("default", "third", "172.17.200.101")?;
     open.write_all(second.as_bytes())?;
     drop(open);
-    mooring.wait_status("default", "other", "172.17.200.101")?;
+    mooring.wait_status("default", "other", "172.17.200.102")?;
+    // Several at once: who gets which address is not chance but explicit requests first, then age, then name.
+    let many = ["d", "c", "b", "a"].map(|name| NGINX_LB.replace("nginx-lb", name));
+    let asking = format!("{NGINX_LB}  loadBalancerIP: 172.17.200.103\n").replace("nginx-lb", "z");
+    mooring.apply("many.yaml", &[many.join("---\n"), asking].join("---\n"))?;
+    for (name, last) in [("z", 103), ("a", 104), ("b", 105), ("c", 106), ("d", 107)] {
+        mooring.wait_status("default", name, &format!("172.17.200.{last}"))?;
+    }
     ensure!(mooring.watcher.events("clearAssignment").is_empty());
     unharmed(&lab, &mut mooring, &node)
 }

@@ -15,7 +15,6 @@ use mooring_kit::telemetry::chain;
 use mooring_proto::types::lease::Term;
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::{ServiceKey, ServiceUid};
-use mooring_proto::types::time::Mono;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
@@ -32,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::source::event::{EventRecord, EventType, Reporter};
 use crate::source::{Change, Kind, Sink, WriteError};
 
-/// How many changes may wait; a source that is faster waits.
+/// How many times a source may say what changed before it waits.
 pub(crate) const CHANGES: usize = 1024;
 
 /// How long counters may lag behind the leases.
@@ -53,7 +52,8 @@ pub(crate) struct Engine {
 
 /// What the engine listens to.
 pub(crate) struct Inputs {
-    pub(crate) changes: mpsc::Receiver<Change>,
+    /// What a source saw at once, taken in as a whole before anything is done about it.
+    pub(crate) changes: mpsc::Receiver<Vec<Change>>,
     pub(crate) feed: mpsc::Receiver<Feed>,
     pub(crate) leadership: Option<watch::Receiver<Leadership>>,
 }
@@ -117,19 +117,19 @@ impl Engine {
                     Aside::Found(Ok(services)) => services.iter().for_each(|service| self.state.found_l2(service)),
                     Aside::Found(Err(error)) => debug!(error = %chain(&error), "could not list what is announced"),
                 },
-                change = inputs.changes.recv() => match change {
-                    Some(change) => {
+                changes = inputs.changes.recv() => match changes {
+                    Some(changes) => for change in changes {
                         if let Some(synced) = synced.take_if(|_| change == Change::Synced) {
                             synced();
                         }
                         // After an outage everything is listed anew, and what could not be written before can be.
                         counts_due |= matches!(change, Change::Listed { .. });
                         self.see(change);
-                    }
+                    },
                     None => return Ok(()),
                 },
                 leadership = next_leadership(&mut inputs.leadership) => self.lead(leadership),
-                () = wait(self.clock, deadline) => {}
+                () = self.clock.wait_until(deadline) => {}
                 () = stop.cancelled() => break,
             }
         }
@@ -417,13 +417,6 @@ fn written<T>(result: Result<T, WriteError>) -> Done {
             warn!(event = logs::WRITE_FAILED, error = %chain(&error), "could not write");
             if error.is_lasting() { Done::Hopeless } else { Done::Failed }
         }
-    }
-}
-
-async fn wait(clock: Clock, deadline: Option<Mono>) {
-    match deadline {
-        Some(deadline) => clock.wait_until(deadline).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -70,7 +70,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             let status = StatusDir::open(&args.status_dir, &args.namespace)?;
             let config = dir::DirConfig { namespace: args.namespace.clone(), config_map: args.config.clone() };
             let before = dir::Before { statuses: status.statuses()?, copies: status.copies(), services: status.services_folder() };
-            let follow = dir::follow(root.clone(), config, before, changes, supervisor.stop());
+            let follow = dir::follow(root.clone(), config, before, changes, clock, supervisor.stop());
             supervisor.task("manifests", follow);
             (Sink::Folder(status), None)
         }

@@ -24,9 +24,12 @@ impl Clock {
         Mono::ZERO + self.start.elapsed()
     }
 
-    /// Waits until a moment; returns at once if it is past.
-    pub async fn wait_until(&self, deadline: Mono) {
-        tokio::time::sleep_until((self.start + deadline.saturating_since(Mono::ZERO)).into()).await;
+    /// Waits until a moment, forever if there is none; returns at once if it is past.
+    pub async fn wait_until(&self, deadline: impl Into<Option<Mono>>) {
+        match deadline.into() {
+            Some(deadline) => tokio::time::sleep_until((self.start + deadline.saturating_since(Mono::ZERO)).into()).await,
+            None => std::future::pending().await,
+        }
     }
 }
 

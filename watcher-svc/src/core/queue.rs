@@ -23,6 +23,8 @@ pub const LONG_STAGE_PAUSE: Duration = Duration::from_secs(1);
 pub struct Queue {
     ready: BTreeSet<ServiceKey>,
     paused: BTreeMap<ServiceKey, Mono>,
+    /// The ends of the pauses, in order.
+    ends: BTreeSet<(Mono, ServiceKey)>,
     failures: BTreeMap<ServiceKey, u32>,
     in_flight: BTreeSet<ServiceKey>,
 }
@@ -30,8 +32,14 @@ pub struct Queue {
 impl Queue {
     /// Something about a Service changed: it is looked at at once, whatever failed before.
     pub fn touch(&mut self, service: &ServiceKey) {
-        self.paused.remove(service);
+        self.end_pause(service);
         self.ready.insert(service.clone());
+    }
+
+    fn end_pause(&mut self, service: &ServiceKey) {
+        if let Some(end) = self.paused.remove(service) {
+            self.ends.remove(&(end, service.clone()));
+        }
     }
 
     /// A Service's job failed: it is tried again after a pause that doubles.
@@ -40,7 +48,9 @@ impl Queue {
         let pause = FIRST_PAUSE.saturating_mul(1u32.checked_shl(*failures).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
         *failures = failures.saturating_add(1).min(16);
         if !self.ready.contains(service) {
+            self.end_pause(service);
             self.paused.insert(service.clone(), now + pause);
+            self.ends.insert((now + pause, service.clone()));
         }
     }
 
@@ -49,24 +59,26 @@ impl Queue {
         self.failures.remove(service);
     }
 
-    /// The Services to look at now, none of them in flight, at most so many.
-    pub fn due(&mut self, now: Mono, most: usize) -> Vec<ServiceKey> {
-        let over: Vec<ServiceKey> = self.paused.iter().filter(|(_, until)| **until <= now).map(|(service, _)| service.clone()).collect();
-        for service in over {
-            self.paused.remove(&service);
-            self.ready.insert(service);
+    /// The next Service to look at now that is not in flight.
+    pub fn next_due(&mut self, now: Mono) -> Option<ServiceKey> {
+        while let Some((_, service)) = self.ends.first().filter(|(end, _)| *end <= now).cloned() {
+            self.touch(&service);
         }
-        let due: Vec<ServiceKey> = self.ready.iter().filter(|service| !self.in_flight.contains(*service)).take(most).cloned().collect();
-        for service in &due {
-            self.ready.remove(service);
-        }
-        due
+        let due = self.ready.iter().find(|service| !self.in_flight.contains(*service)).cloned()?;
+        self.ready.remove(&due);
+        Some(due)
     }
 
     /// When the next pause is over.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.paused.values().min().copied()
+        self.ends.first().map(|(end, _)| *end)
+    }
+
+    /// Whether a job for the Service is under way.
+    #[must_use]
+    pub fn is_in_flight(&self, service: &ServiceKey) -> bool {
+        self.in_flight.contains(service)
     }
 
     /// A job for the Service began.
@@ -82,7 +94,7 @@ impl Queue {
     /// Nothing of the Service is left.
     pub fn forget(&mut self, service: &ServiceKey) {
         self.ready.remove(service);
-        self.paused.remove(service);
+        self.end_pause(service);
         self.failures.remove(service);
     }
 }
@@ -96,21 +108,21 @@ mod tests {
         let (a, now) = ("n/a".parse::<ServiceKey>().unwrap(), Mono::ZERO);
         let mut queue = Queue::default();
         queue.touch(&a);
-        assert_eq!(queue.due(now, 9), std::slice::from_ref(&a));
+        assert_eq!(queue.next_due(now), Some(a.clone()));
         queue.began(&a);
         queue.touch(&a);
-        assert_eq!(queue.due(now, 9), [], "in flight");
+        assert_eq!(queue.next_due(now), None, "in flight");
         queue.ended(&a);
-        assert_eq!(queue.due(now, 9), std::slice::from_ref(&a));
+        assert_eq!(queue.next_due(now), Some(a.clone()));
         for pause in [50, 100, 200] {
             queue.failed(&a, now);
             assert_eq!(queue.next_deadline(), Some(now + Duration::from_millis(pause)));
         }
-        assert_eq!(queue.due(now, 9), []);
+        assert_eq!(queue.next_due(now), None);
         queue.touch(&a);
-        assert_eq!((queue.due(now, 9), queue.next_deadline()), (vec![a.clone()], None));
+        assert_eq!((queue.next_due(now), queue.next_deadline()), (Some(a.clone()), None));
         queue.succeeded(&a);
         queue.failed(&a, now);
-        assert_eq!(queue.due(now + Duration::from_millis(50), 9), [a]);
+        assert_eq!(queue.next_due(now + Duration::from_millis(50)), Some(a));
     }
 }

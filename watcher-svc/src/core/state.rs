@@ -10,7 +10,7 @@ use mooring_proto::types::lease::Term;
 use mooring_proto::types::node::{NodeName, NodeSpec};
 use mooring_proto::types::pool::{Configuration, PoolName};
 use mooring_proto::types::service::{ServiceKey, ServiceUid};
-use mooring_proto::types::time::Mono;
+use mooring_proto::types::time::{Mono, UnixMillis};
 
 use super::pools::{self, Merged, Part};
 use super::queue::Queue;
@@ -24,6 +24,24 @@ use crate::k8s::{ObjectRef, ParseError, status};
 
 /// How many jobs for Services may be in flight: twice what keeps an API server busy.
 pub const IN_FLIGHT: usize = 64;
+
+/// How many claims may wait for each other before all of them are made at once, by a full view.
+const MANY_CLAIMS: usize = 32;
+
+/// The place of a Service among those whose claims are to be made: explicit requests first, then age, then name (DESIGN 3.1.5).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    automatic: bool,
+    created: UnixMillis,
+    service: ServiceKey,
+}
+
+impl Turn {
+    fn of(claim: &Claim) -> Self {
+        let automatic = claim.requested_addresses.is_empty();
+        Self { automatic, created: claim.created.unwrap_or_default(), service: claim.service.clone() }
+    }
+}
 
 /// How far a session with the allocator has come. Each stage's job must be done before the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +110,12 @@ pub struct State {
     elected: bool,
     term: Option<Term>,
     in_flight: usize,
+    /// Claims that are to be made, one at a time, so that who gets which address does not depend on which call is faster.
+    turns: BTreeSet<Turn>,
+    /// One of them is under way.
+    claiming: bool,
+    /// The allocator has been told everything in this session.
+    is_synced: bool,
     /// Each pool's counters as last written.
     counts: BTreeMap<PoolName, PoolStatus>,
 }
@@ -147,6 +171,9 @@ impl State {
             elected,
             term: None,
             in_flight: 0,
+            turns: BTreeSet::new(),
+            claiming: false,
+            is_synced: false,
             counts: BTreeMap::new(),
         }
     }
@@ -377,6 +404,8 @@ impl State {
         }
         self.sent_pools = None;
         self.sent_nodes = None;
+        self.turns.clear();
+        self.is_synced = false;
         for progress in self.progress.values_mut() {
             progress.claimed = None;
             progress.reach = None;
@@ -423,35 +452,58 @@ impl State {
             return (jobs, told);
         }
         jobs.extend(self.changed_whole());
-        for key in self.queue.due(now, IN_FLIGHT.saturating_sub(self.in_flight)) {
-            let step = self.step(&key);
-            let allocated = self.allocated(&key);
-            match step {
-                Some(step) => {
-                    let progress = self.progress.entry(key.clone()).or_default();
-                    if !progress.updating && !matches!(step, Step::Forget) {
-                        progress.updating = true;
-                        told.push(Told::UpdateBegan(key.clone()));
-                    }
-                    told.extend(allocated);
-                    self.queue.began(&key);
-                    self.in_flight = self.in_flight.saturating_add(1);
-                    jobs.push(Job::Service(key, step));
+        // Those that turn out to be as they should be leave their place to the next.
+        while self.in_flight < IN_FLIGHT
+            && let Some(key) = self.queue.next_due(now)
+        {
+            match self.step(&key) {
+                Some(Step::Allocate(claim)) => {
+                    self.turns.insert(Turn::of(&claim));
                 }
-                None => {
-                    told.extend(allocated);
-                    let progress = self.progress.entry(key.clone()).or_default();
-                    if std::mem::take(&mut progress.updating) {
-                        told.push(Told::UpdateEnded(key.clone()));
-                    }
-                    if !self.services.contains_key(&key) && !self.fed.contains_key(&key) {
-                        self.progress.remove(&key);
-                        self.queue.forget(&key);
-                    }
-                }
+                step => self.begin(key, step, &mut jobs, &mut told),
+            }
+        }
+        if self.turns.len() >= MANY_CLAIMS && !self.staging {
+            self.turns.clear();
+            self.stage = Stage::View;
+            jobs.extend(self.stage_job(now));
+            return (jobs, told);
+        }
+        // The configuration may be what a claim asks for.
+        while !self.claiming
+            && !self.staging
+            && let Some(turn) = self.turns.pop_first()
+        {
+            if !self.queue.is_in_flight(&turn.service) {
+                let step = self.step(&turn.service);
+                self.begin(turn.service, step, &mut jobs, &mut told);
             }
         }
         (jobs, told)
+    }
+
+    /// Begins a Service's step; without one, all of it is as it should be.
+    fn begin(&mut self, key: ServiceKey, step: Option<Step>, jobs: &mut Vec<Job>, told: &mut Vec<Told>) {
+        let allocated = self.allocated(&key);
+        let progress = self.progress.entry(key.clone()).or_default();
+        let Some(step) = step else {
+            let ended = std::mem::take(&mut progress.updating).then(|| Told::UpdateEnded(key.clone()));
+            told.extend(allocated.into_iter().chain(ended));
+            if !self.services.contains_key(&key) && !self.fed.contains_key(&key) {
+                self.progress.remove(&key);
+                self.queue.forget(&key);
+            }
+            return;
+        };
+        if !progress.updating && !matches!(step, Step::Forget) {
+            progress.updating = true;
+            told.push(Told::UpdateBegan(key.clone()));
+        }
+        told.extend(allocated);
+        self.claiming |= matches!(step, Step::Allocate(_));
+        self.queue.began(&key);
+        self.in_flight = self.in_flight.saturating_add(1);
+        jobs.push(Job::Service(key, step));
     }
 
     /// The addresses that a Service has gained since this was last asked.
@@ -619,6 +671,7 @@ impl State {
         match job {
             Job::Service(key, step) => {
                 self.in_flight = self.in_flight.saturating_sub(1);
+                self.claiming &= !matches!(step, Step::Allocate(_));
                 self.queue.ended(key);
                 self.done_step(key, step, done, now);
                 Vec::new()
@@ -661,11 +714,12 @@ impl State {
             (stage, _) => stage,
         };
         if self.stage == Stage::Live && !was_live {
+            let first = !std::mem::replace(&mut self.is_synced, true);
             let all: Vec<ServiceKey> = self.services.keys().chain(self.progress.keys()).chain(self.fed.keys()).cloned().collect();
             for key in all {
                 self.queue.touch(&key);
             }
-            return vec![Told::Synced];
+            return Vec::from_iter(first.then_some(Told::Synced));
         }
         Vec::new()
     }

@@ -16,8 +16,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use mooring_kit::Stop;
 use mooring_kit::backoff::{Backoff, pause};
+use mooring_kit::clock::Clock;
 use mooring_kit::telemetry::chain;
 use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::time::Mono;
 use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use serde_json::Value;
@@ -34,8 +36,11 @@ use crate::source::{Change, Kind};
 /// How long it must be quiet before the directory is read: editors replace a file in several steps.
 const QUIET: Duration = Duration::from_millis(10);
 
-/// How long a file that is written to may stay open before it is read all the same.
+/// How long a file may stay open after the last write to it before it is read all the same; other files do not wait for it.
 const OPEN_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long the directory may be unquiet before it is read all the same.
+const UNQUIET_LIMIT: Duration = Duration::from_secs(1);
 
 /// The pauses between attempts to read a directory that has vanished.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -81,8 +86,8 @@ pub struct Before {
 struct Pending {
     /// How many things happened in all.
     seen: u64,
-    /// Files that are open for writing.
-    open: BTreeSet<PathBuf>,
+    /// Files that are open for writing, each with when it was last written to.
+    open: BTreeMap<PathBuf, Mono>,
     /// Files that were written to.
     touched: BTreeSet<PathBuf>,
     /// The directory itself came or went, or events were lost.
@@ -92,7 +97,7 @@ struct Pending {
 }
 
 impl Pending {
-    fn take_in(&mut self, event: notify::Result<notify::Event>, root: &Path, services: &Path) {
+    fn take_in(&mut self, event: notify::Result<notify::Event>, root: &Path, services: &Path, now: Mono) {
         let Ok(event) = event else {
             self.renewed = true;
             self.seen = self.seen.saturating_add(1);
@@ -123,8 +128,10 @@ impl Pending {
                 EventKind::Access(_) | EventKind::Remove(_) => {
                     self.open.remove(&path);
                 }
+                // A link is made at once, nobody writes to it.
+                EventKind::Create(CreateKind::File) if path.is_symlink() => {}
                 EventKind::Create(CreateKind::File) | EventKind::Modify(ModifyKind::Data(_)) => {
-                    self.open.insert(path.clone());
+                    self.open.insert(path.clone(), now);
                 }
                 EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => {}
             }
@@ -134,6 +141,30 @@ impl Pending {
             self.touched.insert(path);
         }
     }
+
+    /// What has happened; files that are still being written to are left for later and named apart.
+    fn take_out(&mut self, now: Mono) -> Happened {
+        self.open.retain(|_, written| *written + OPEN_LIMIT > now);
+        let busy: BTreeSet<PathBuf> = self.open.keys().cloned().collect();
+        let (later, touched) = std::mem::take(&mut self.touched).into_iter().partition(|path| busy.contains(path));
+        self.touched = later;
+        Happened { touched, busy, wiped: std::mem::take(&mut self.wiped), renewed: std::mem::take(&mut self.renewed) }
+    }
+
+    /// When the first file that is open is read all the same.
+    fn next_deadline(&self) -> Option<Mono> {
+        self.open.values().min().map(|written| *written + OPEN_LIMIT)
+    }
+}
+
+/// What happened in the directory, to be acted on now.
+#[derive(Debug, Default)]
+struct Happened {
+    touched: BTreeSet<PathBuf>,
+    /// Files that are being written to: they say what they last said.
+    busy: BTreeSet<PathBuf>,
+    wiped: BTreeSet<ServiceKey>,
+    renewed: bool,
 }
 
 /// Follows the directory until asked to stop, and says what is in it.
@@ -142,21 +173,28 @@ impl Pending {
 ///
 /// # Errors
 /// The directory is not there at the start, or cannot be followed; or whoever reads `changes` has ended.
-pub async fn follow(root: PathBuf, config: DirConfig, before: Before, changes: mpsc::Sender<Change>, stop: Stop) -> anyhow::Result<()> {
+pub async fn follow(
+    root: PathBuf,
+    config: DirConfig,
+    before: Before,
+    changes: mpsc::Sender<Vec<Change>>,
+    clock: Clock,
+    stop: Stop,
+) -> anyhow::Result<()> {
     let root = std::path::absolute(&root).with_context(|| format!("no such directory: {}", root.display()))?;
     let (pending, mut news) = watch::channel(Pending::default());
     let Before { statuses, copies, services } = before;
     let services = std::path::absolute(&services)?;
-    let mut watcher = watcher(&root, services.clone(), pending.clone())?;
+    let mut watcher = watcher(&root, services.clone(), pending.clone(), clock)?;
     watch_root(&mut watcher, &root)?;
     watcher.watch(&services, RecursiveMode::NonRecursive).with_context(|| format!("could not follow {}", services.display()))?;
     let mut reader = Reader { root: root.clone(), copies, stamps: BTreeMap::new(), tree: Tree::new(config, statuses) };
-    let mut touched = BTreeSet::new();
+    let mut happened = Happened::default();
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut away = false;
     loop {
         #[expect(clippy::disallowed_methods, reason = "one reading at a time, and it ends by itself")]
-        let reading = tokio::task::spawn_blocking(move || reader.read(&touched));
+        let reading = tokio::task::spawn_blocking(move || reader.read(&happened));
         let (back, read) = reading.await.context("the directory's reader ended")?;
         reader = back;
         match read {
@@ -164,14 +202,12 @@ pub async fn follow(root: PathBuf, config: DirConfig, before: Before, changes: m
                 if std::mem::take(&mut away) {
                     info!(event = logs::DIRECTORY_BACK, directory = %root.display(), "the directory is back");
                 }
-                for change in told {
-                    tokio::select! {
-                        sent = changes.send(change) => sent.context("nobody reads the manifests")?,
-                        () = stop.cancelled() => return Ok(()),
-                    }
+                tokio::select! {
+                    sent = changes.send(told) => sent.context("nobody reads the manifests")?,
+                    () = stop.cancelled() => return Ok(()),
                 }
                 tokio::select! {
-                    () = settled(&mut news) => {}
+                    () = settled(&mut news, clock) => {}
                     () = stop.cancelled() => return Ok(()),
                 }
             }
@@ -186,20 +222,16 @@ pub async fn follow(root: PathBuf, config: DirConfig, before: Before, changes: m
                 }
             }
         }
-        let mut renewed = away;
-        touched = BTreeSet::new();
-        let mut wiped = BTreeSet::new();
+        happened = Happened::default();
         pending.send_if_modified(|pending| {
-            wiped = std::mem::take(&mut pending.wiped);
-            touched = std::mem::take(&mut pending.touched);
-            renewed |= std::mem::take(&mut pending.renewed);
-            pending.open.clear();
+            happened = pending.take_out(clock.now());
             false
         });
-        for service in wiped {
-            changes.send(Change::StatusGone(service)).await.context("nobody reads the manifests")?;
+        let wiped: Vec<Change> = std::mem::take(&mut happened.wiped).into_iter().map(Change::StatusGone).collect();
+        if !wiped.is_empty() {
+            changes.send(wiped).await.context("nobody reads the manifests")?;
         }
-        if renewed {
+        if happened.renewed || away {
             // Another directory may stand under the name by now. While there is none it is looked for again.
             let _absent = watcher.unwatch(&root);
             if let Err(error) = watch_root(&mut watcher, &root) {
@@ -212,12 +244,12 @@ pub async fn follow(root: PathBuf, config: DirConfig, before: Before, changes: m
     }
 }
 
-fn watcher(root: &Path, services: PathBuf, pending: watch::Sender<Pending>) -> anyhow::Result<RecommendedWatcher> {
+fn watcher(root: &Path, services: PathBuf, pending: watch::Sender<Pending>, clock: Clock) -> anyhow::Result<RecommendedWatcher> {
     let at = root.to_owned();
     let told = move |event: notify::Result<notify::Event>| {
         pending.send_if_modified(|pending| {
             let before = pending.seen;
-            pending.take_in(event, &at, &services);
+            pending.take_in(event, &at, &services, clock.now());
             pending.seen != before
         });
     };
@@ -233,23 +265,25 @@ fn watch_root(watcher: &mut RecommendedWatcher, root: &Path) -> anyhow::Result<(
     watcher.watch(root, RecursiveMode::Recursive).with_context(|| format!("could not follow the directory {}", root.display()))
 }
 
-/// Waits until something happened and it is quiet again, or files have been open for too long.
-async fn settled(news: &mut watch::Receiver<Pending>) {
-    if news.changed().await.is_err() {
-        return std::future::pending().await;
+/// Waits until something happened and it is quiet again, or it has been unquiet for too long, or a file has been open for too long.
+async fn settled(news: &mut watch::Receiver<Pending>, clock: Clock) {
+    let open = news.borrow().next_deadline();
+    tokio::select! {
+        changed = news.changed() => if changed.is_err() { return std::future::pending().await },
+        () = clock.wait_until(open) => return,
     }
     let quiet = async {
         loop {
-            let open = !news.borrow_and_update().open.is_empty();
+            news.mark_unchanged();
             tokio::select! {
                 changed = news.changed() => if changed.is_err() { return },
-                () = pause(QUIET), if !open => return,
+                () = pause(QUIET) => return,
             }
         }
     };
     tokio::select! {
         () = quiet => {}
-        () = pause(OPEN_LIMIT) => {}
+        () = pause(UNQUIET_LIMIT) => {}
     }
 }
 
@@ -271,7 +305,7 @@ struct Reader {
 
 impl Reader {
     /// Reads the directory again and says what changed.
-    fn read(mut self, touched: &BTreeSet<PathBuf>) -> (Self, anyhow::Result<Vec<Change>>) {
+    fn read(mut self, happened: &Happened) -> (Self, anyhow::Result<Vec<Change>>) {
         let listed = fs::read_dir(&self.root).with_context(|| format!("could not list {}", self.root.display()));
         if let Err(error) = listed {
             return (self, Err(error));
@@ -282,7 +316,7 @@ impl Reader {
             match entry {
                 Ok(entry) if entry.file_type().is_file() && is_manifest(entry.path()) => {
                     let path = entry.into_path();
-                    let read = self.read_file(&path, touched);
+                    let read = if happened.busy.contains(&path) { Found::Same } else { self.read_file(&path, &happened.touched) };
                     found.insert(path, read);
                 }
                 Ok(_) => {}

@@ -199,6 +199,60 @@ fn one_job_is_in_flight_and_the_newest_state_wins() {
     assert_eq!(claim.requested_addresses, ["192.0.2.3".parse().unwrap()]);
 }
 
+/// The Services whose claims are made by these jobs.
+fn claimed(jobs: &[Job]) -> Vec<String> {
+    let name = |job: &Job| match job {
+        Job::Service(key, Step::Allocate(_)) => Some(key.name().to_owned()),
+        Job::Pools { .. } | Job::View { .. } | Job::Nodes(_) | Job::Backends(_) | Job::Complain(..) | Job::Service(..) => None,
+    };
+    jobs.iter().filter_map(name).collect()
+}
+
+#[test]
+fn claims_are_made_one_at_a_time_in_order() {
+    let mut rig = Rig::live();
+    let named =
+        |name: &str, created: &str, spec: Value| service(&json!({"metadata": {"name": name, "creationTimestamp": created}, "spec": spec}));
+    let (any, asking) = (json!({"type": "LoadBalancer"}), json!({"type": "LoadBalancer", "loadBalancerIP": "192.0.2.9"}));
+    for (name, created, spec) in [
+        ("b", "2026-01-02T00:00:00Z", &any),
+        ("a", "2026-01-02T00:00:00Z", &any),
+        ("old", "2026-01-01T00:00:00Z", &any),
+        ("z", "2026-01-03T00:00:00Z", &asking),
+    ] {
+        rig.state.see(named(name, created, spec.clone()));
+    }
+    let mut order = Vec::new();
+    for _ in 0..40 {
+        let (jobs, _) = rig.state.jobs(rig.now);
+        let now = claimed(&jobs);
+        assert!(now.len() <= 1, "{now:?}");
+        order.extend(now);
+        for job in jobs {
+            let (_, answer) = rig.answer(&job);
+            rig.state.done(&job, answer, rig.now);
+        }
+    }
+    assert_eq!(order, ["z", "old", "a", "b"]);
+    // A claim may ask for what the configuration has just gained.
+    rig.state.see(a_pool("192.0.2.0/27"));
+    rig.state.see(named("late", "2026-01-03T00:00:00Z", any));
+    let (jobs, _) = rig.state.jobs(rig.now);
+    assert!(matches!(jobs.as_slice(), [Job::Pools { .. }]), "{jobs:?}");
+}
+
+#[test]
+fn many_claims_at_once_are_made_by_a_full_view() {
+    let mut rig = Rig::live();
+    for number in 0..100 {
+        rig.state.see(service(&json!({"metadata": {"name": format!("s{number}")}})));
+    }
+    let done = rig.rest();
+    let count = |name: &str| done.iter().filter(|done| *done == name).count();
+    assert_eq!((count("allocate"), rig.leases.len(), count("status")), (0, 101, 100), "{done:?}");
+    assert!(count("view") >= 1 && rig.state.is_live());
+}
+
 #[test]
 fn what_failed_is_tried_again_after_a_pause_and_what_is_hopeless_only_after_a_change() {
     let mut rig = Rig::live();

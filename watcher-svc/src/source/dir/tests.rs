@@ -8,7 +8,8 @@ const WAIT: Duration = Duration::from_secs(10);
 
 struct Followed {
     folder: TempDir,
-    changes: mpsc::Receiver<Change>,
+    changes: mpsc::Receiver<Vec<Change>>,
+    told: std::collections::VecDeque<Change>,
     stop: Stop,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -22,8 +23,8 @@ impl Followed {
         let stop = Stop::new();
         let config = DirConfig { namespace: "metallb-system".to_owned(), config_map: "config".to_owned() };
         let before = Before { statuses: BTreeMap::new(), copies: folder.path().join("copies"), services: folder.path().to_owned() };
-        let task = tokio::spawn(follow(folder.path().join("in"), config, before, sender, stop.clone()));
-        let mut followed = Self { folder, changes, stop, task };
+        let task = tokio::spawn(follow(folder.path().join("in"), config, before, sender, Clock::start(), stop.clone()));
+        let mut followed = Self { folder, changes, told: Default::default(), stop, task };
         assert_eq!(followed.next().await, "synced");
         followed
     }
@@ -33,7 +34,10 @@ impl Followed {
     }
 
     async fn next(&mut self) -> String {
-        match tokio::time::timeout(WAIT, self.changes.recv()).await.unwrap().unwrap() {
+        while self.told.is_empty() {
+            self.told.extend(tokio::time::timeout(WAIT, self.changes.recv()).await.unwrap().unwrap());
+        }
+        match self.told.pop_front().unwrap() {
             Change::Applied { kind, object, .. } => format!("+{}", ObjectRef::of(kind.as_str(), &object).name),
             Change::Deleted { object, .. } => format!("-{}", object.name),
             Change::Synced => "synced".to_owned(),
@@ -114,7 +118,7 @@ async fn a_directory_that_is_not_there_at_the_start_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let config = DirConfig { namespace: String::new(), config_map: String::new() };
     let before = Before { statuses: BTreeMap::new(), copies: folder.path().join("copies"), services: folder.path().to_owned() };
-    let error = follow(folder.path().join("none"), config, before, mpsc::channel(1).0, Stop::new()).await.unwrap_err();
+    let error = follow(folder.path().join("none"), config, before, mpsc::channel(1).0, Clock::start(), Stop::new()).await.unwrap_err();
     assert!(chain(error.as_ref()).contains("none"), "{error:?}");
 }
 
@@ -132,12 +136,33 @@ fn a_file_is_open_from_its_first_write_to_its_close() {
         (written, true),
         (EventKind::Remove(notify::event::RemoveKind::File), false),
     ] {
-        pending.take_in(event(kind), &root, &root);
-        assert_eq!(pending.open.contains(&file), open, "{kind:?}");
+        pending.take_in(event(kind), &root, &root, Mono::ZERO);
+        assert_eq!(pending.open.contains_key(&file), open, "{kind:?}");
     }
     assert_eq!(pending.seen, 5, "that a file is read is no news");
-    pending.take_in(Ok(notify::Event::new(written).add_path("/elsewhere/y.yaml".into())), &root, &root);
+    pending.take_in(Ok(notify::Event::new(written).add_path("/elsewhere/y.yaml".into())), &root, &root, Mono::ZERO);
     assert_eq!((pending.seen, pending.renewed), (5, false));
-    pending.take_in(Err(notify::Error::generic("lost")), &root, &root);
+    pending.take_in(Err(notify::Error::generic("lost")), &root, &root, Mono::ZERO);
     assert!(pending.renewed);
+}
+
+#[test]
+fn a_file_that_is_written_to_is_read_when_it_is_closed_or_was_left_open_for_long() {
+    let (root, file, other) = (PathBuf::from("/r"), PathBuf::from("/r/x.yaml"), PathBuf::from("/r/y.yaml"));
+    let event = |kind, path: &Path| Ok(notify::Event::new(kind).add_path(path.to_owned()));
+    let written = EventKind::Modify(ModifyKind::Data(notify::event::DataChange::Any));
+    let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+    let (set, now) = (|path: &PathBuf| BTreeSet::from([path.clone()]), Mono::ZERO);
+    let mut pending = Pending::default();
+    for (kind, path) in [(written, &file), (written, &other), (closed, &other)] {
+        pending.take_in(event(kind, path), &root, &root, now);
+    }
+    let happened = pending.take_out(now);
+    assert_eq!((happened.touched, happened.busy, pending.next_deadline()), (set(&other), set(&file), Some(now + OPEN_LIMIT)));
+    pending.take_in(event(closed, &file), &root, &root, now);
+    let happened = pending.take_out(now);
+    assert_eq!((happened.touched, happened.busy, pending.next_deadline()), (set(&file), BTreeSet::new(), None));
+    pending.take_in(event(written, &file), &root, &root, now);
+    let happened = pending.take_out(now + OPEN_LIMIT);
+    assert_eq!((happened.touched, happened.busy, pending.next_deadline()), (set(&file), BTreeSet::new(), None));
 }

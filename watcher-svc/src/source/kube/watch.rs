@@ -35,7 +35,7 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// Whoever reads `changes` has ended. An API server that is away is waited for.
-pub async fn watch(cluster: Cluster, changes: mpsc::Sender<Change>, stop: Stop) -> anyhow::Result<()> {
+pub async fn watch(cluster: Cluster, changes: mpsc::Sender<Vec<Change>>, stop: Stop) -> anyhow::Result<()> {
     let mut view = View::default();
     let mut streams = cluster.streams();
     let mut probe: Option<BoxFuture<'static, bool>> = None;
@@ -64,11 +64,12 @@ pub async fn watch(cluster: Cluster, changes: mpsc::Sender<Change>, stop: Stop) 
                 view.failed(kind, &failure)
             }
         };
-        for change in told {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                sent = changes.send(change) => sent.context("nobody reads the watches")?,
-            }
+        if told.is_empty() {
+            continue;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            sent = changes.send(told) => sent.context("nobody reads the watches")?,
         }
     }
 }
