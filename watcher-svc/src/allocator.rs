@@ -73,6 +73,9 @@ fn failed(status: &Status) -> Done {
         | Reason::UnknownPool
         | Reason::AddressNotInPool
         | Reason::NoAvailableAddress
+        | Reason::QuotaExceeded
+        | Reason::AddressReserved
+        | Reason::AddressHeld
         | Reason::PoolNotCompatible
         | Reason::PoolMismatch
         | Reason::SharingForbidden

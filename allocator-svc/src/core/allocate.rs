@@ -95,6 +95,7 @@ fn granted(state: &State, claim: &Claim, grant: Grant, now: Now) -> Event {
         backend_key: claim.backend_key.clone(),
         revision: unmoved.map_or_else(|| state.feed.revision().next(), |before| before.revision),
         granted: unmoved.map_or(now.wall, |before| before.granted),
+        retain: claim.retain,
     };
     if before == Some(&lease) {
         return Event::ClaimMet(lease.service);

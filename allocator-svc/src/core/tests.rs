@@ -162,6 +162,8 @@ pub(crate) fn claim(name: &str) -> Claim {
         backend_key: BackendKey::default(),
         adopt: vec![],
         created: None,
+        retain: None,
+        quota: None,
     }
 }
 

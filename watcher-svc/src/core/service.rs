@@ -94,6 +94,8 @@ pub fn wish(view: &ServiceView, namespace_labels: &Labels, settings: &Settings) 
         backend_key: view.backend_key.clone(),
         adopt: view.assigned.clone().unwrap_or_default(),
         created: view.created,
+        retain: None,
+        quota: None,
     }))
 }
 
@@ -138,6 +140,8 @@ pub fn claim_of_lease(lease: &Lease) -> Claim {
         backend_key: lease.backend_key.clone(),
         adopt: lease.addresses.clone(),
         created: None,
+        retain: lease.retain,
+        quota: None,
     }
 }
 

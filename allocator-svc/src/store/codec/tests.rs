@@ -20,6 +20,7 @@ fn records() -> Vec<Record> {
         backend_key: BackendKey::default(),
         revision: Revision(7),
         granted: UnixMillis(9),
+        retain: None,
     };
     let speaker = SpeakerId { node: NodeName::new("node-a").unwrap(), instance: Instance::default() };
     vec![

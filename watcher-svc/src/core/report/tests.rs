@@ -24,6 +24,7 @@ fn held(addresses: &[&str]) -> Fed {
         backend_key: mooring_proto::types::claim::BackendKey::default(),
         revision: Revision(1),
         granted: UnixMillis(0),
+        retain: None,
     };
     Fed { lease: Some(lease), ..Fed::default() }
 }

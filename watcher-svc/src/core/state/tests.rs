@@ -46,6 +46,7 @@ fn lease(claim: &Claim) -> Lease {
         backend_key: BackendKey::default(),
         revision: Revision(1),
         granted: UnixMillis(0),
+        retain: claim.retain,
     }
 }
 
