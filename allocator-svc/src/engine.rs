@@ -11,6 +11,7 @@ use mooring_kit::Stop;
 use mooring_kit::clock::{Clock, wall};
 use mooring_kit::mailbox::{Address, Closed, Mailbox, mailbox};
 use mooring_proto::types::assignment::AllocatorMessage;
+use mooring_proto::types::history::PastFact;
 use mooring_proto::types::lease::{Epoch, Revision};
 use mooring_proto::types::node::SpeakerId;
 use mooring_proto::types::time::Mono;
@@ -18,7 +19,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::core::nodes::{SpeakerEvent, Untold};
-use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, decide, next_deadline, placement};
+use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, decide, history, next_deadline, placement};
 use crate::logs;
 use crate::metrics::{Metrics, Outcome};
 use crate::store::{Durable, LeaseStore};
@@ -68,6 +69,14 @@ pub(crate) struct Owner {
     observed: Mono,
     /// Something happened since.
     unobserved: bool,
+}
+
+/// What the commands of one turn lead to.
+#[derive(Default)]
+struct Batch {
+    events: Vec<Event>,
+    /// What the history has to say of them.
+    past: Vec<PastFact>,
 }
 
 /// A speaker's stream.
@@ -183,7 +192,7 @@ impl Owner {
 
     /// One batch: decide, write, answer.
     fn turn(&mut self, facts: Vec<Event>, letters: Vec<Request>) -> anyhow::Result<()> {
-        let mut batch = Vec::new();
+        let mut batch = Batch::default();
         let mut answers: Vec<(Result<(), Refusal>, Then)> = Vec::new();
         let mut pulls = Vec::new();
         let full = letters.len() == BATCH;
@@ -211,8 +220,9 @@ impl Owner {
             self.take(Event::RevisionReached(revision), &mut batch);
         }
         let began = self.clock.now();
-        let durable = self.store.append(&batch)?;
-        if !batch.is_empty() {
+        self.store.note(batch.past, wall());
+        let durable = self.store.append(&batch.events)?;
+        if !batch.events.is_empty() {
             self.metrics.flush_seconds.observe(self.clock.now().saturating_since(began).as_secs_f64());
         }
         self.publish(durable, answers, pulls);
@@ -257,7 +267,7 @@ impl Owner {
     }
 
     /// One command and all that follows from it at once; deadlines are another matter.
-    fn carry_out(&mut self, command: Command, batch: &mut Vec<Event>) -> Result<(), Refusal> {
+    fn carry_out(&mut self, command: Command, batch: &mut Batch) -> Result<(), Refusal> {
         for event in decide(&self.state, command, self.now())? {
             self.take(event, batch);
         }
@@ -266,7 +276,7 @@ impl Owner {
     }
 
     /// Does the work that is due by then.
-    fn settle(&mut self, batch: &mut Vec<Event>, by: Mono) {
+    fn settle(&mut self, batch: &mut Batch, by: Mono) {
         while next_deadline(&self.state).is_some_and(|deadline| deadline <= by) {
             let events = decide(&self.state, Command::Tick, self.now()).unwrap_or_default();
             if events.is_empty() {
@@ -278,10 +288,11 @@ impl Owner {
         }
     }
 
-    fn take(&mut self, event: Event, batch: &mut Vec<Event>) {
+    fn take(&mut self, event: Event, batch: &mut Batch) {
         self.perform(&event);
+        batch.past.extend(history::facts(&self.state, &event));
         apply(&mut self.state, &event);
-        batch.push(event);
+        batch.events.push(event);
     }
 
     /// What there is for a stream. Its revisions count its messages, so that a lost one is noticed.
@@ -320,6 +331,13 @@ impl Owner {
                 }
             }
             Event::LeaseReleased(service) => info!(event = logs::LEASE_RELEASED, %service, "released"),
+            Event::AddressReserved { reservation, .. } => {
+                info!(event = logs::ADDRESS_RESERVED, ip = %reservation.key.address, "{reservation}");
+            }
+            Event::ReservationEnded { key, cause } => {
+                let service = key.service.as_ref().map(ToString::to_string).unwrap_or_default();
+                info!(event = logs::RESERVATION_ENDED, ip = %key.address, service, reason = ?cause, "not reserved any more");
+            }
             Event::ClaimRefused { service, refusal } => {
                 self.metrics.claim(Outcome::Refused);
                 info!(event = logs::CLAIM_REFUSED, %service, reason = %refusal.reason(), "{refusal}");

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  grpc/allocator ─┐                                   ┌─ feed (grpc/inspect)
+//!  grpc/operator ──┤                                   │
 //!  grpc/inspect  ──┼─► engine ── decide, apply (core/) ─┼─ answers
 //!  grpc/assignment ┘      └── store/ (sled) ── Durable ─┴─ speakers' streams
 //! ```
@@ -31,18 +32,20 @@ use mooring_proto::FILE_DESCRIPTOR_SET;
 use mooring_proto::pb::allocator_service_server::AllocatorServiceServer;
 use mooring_proto::pb::assignment_service_server::AssignmentServiceServer;
 use mooring_proto::pb::inspect_service_server::InspectServiceServer;
+use mooring_proto::pb::operator_service_server::OperatorServiceServer;
 use mooring_proto::types::lease::Epoch;
 use mooring_proto::types::time::Mono;
 use tracing::info;
 
 use crate::args::Args;
-use crate::core::{State, apply};
+use crate::core::{Now, State, apply};
 use crate::engine::Owner;
 use crate::grpc::allocator::Allocator;
 use crate::grpc::assignment::Assignments;
 use crate::grpc::inspect::Inspect;
+use crate::grpc::operator::Operator;
 use crate::metrics::Metrics;
-use crate::store::LeaseStore;
+use crate::store::{LeaseStore, Record};
 
 /// How long open calls and streams have to end after a signal.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -59,8 +62,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut registry = mooring_kit::metrics::registry(env!("CARGO_PKG_VERSION"));
     let (metrics, grpc_metrics) = (Metrics::new(&mut registry), GrpcMetrics::new(&mut registry, clock));
 
-    let (store, records) = LeaseStore::open(&args.data_dir)?;
-    let (facts, last) = store::replay(records, Mono::ZERO + args.pool_grace);
+    let (mut store, records) = LeaseStore::open(&args.data_dir)?;
+    if let Some(Record::Schema(before)) = records.iter().find(|record| matches!(record, Record::Schema(found) if *found < store::SCHEMA)) {
+        info!(event = "storeMigrated", before, now = store::SCHEMA, "the records are of this build's schema now");
+    }
+    store.keep_history(args.history());
+    let history = store.history();
+    let (facts, last) = store::replay(records, Mono::ZERO + args.pool_grace, Now { mono: clock.now(), wall: wall() });
     let mut state = State::new(args.settings());
     facts.iter().for_each(|fact| apply(&mut state, fact));
     core::audit(&state).context("the records contradict each other")?;
@@ -75,7 +83,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let api = Api::new(&[FILE_DESCRIPTOR_SET])
         .with(AllocatorServiceServer::new(Allocator::new(engine.clone())))
         .with(AssignmentServiceServer::new(Assignments::new(engine.clone(), supervisor.spawner())))
-        .with(InspectServiceServer::new(Inspect::new(engine, supervisor.spawner(), clock)));
+        .with(OperatorServiceServer::new(Operator::new(engine.clone())))
+        .with(InspectServiceServer::new(Inspect::new(engine, supervisor.spawner(), clock, history)));
     let stop = supervisor.stop();
     supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common)?, grpc_metrics, readiness.clone(), stop));
     supervisor.task("admin", admin::serve(args.admin, registry, readiness, supervisor.stop()));

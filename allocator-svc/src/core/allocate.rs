@@ -9,7 +9,7 @@ use super::dual_stack::{Grant, Need, candidate};
 use super::refusal::Refusal;
 use super::rules::{self, explicit};
 use super::state::State;
-use super::{Event, Now};
+use super::{Event, Now, quota, reservations};
 
 /// Meets the first claim that is due; `None` if none is.
 pub(super) fn settle_next(state: &State, now: Now) -> Option<Vec<Event>> {
@@ -23,9 +23,9 @@ fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
         return vec![Event::ClaimMet(claim.service.clone())];
     }
     match keep(state, claim) {
-        Some(grant) => vec![granted(state, claim, grant, now)],
+        Some(grant) => granted(state, claim, grant, now),
         None => match rules::judge(book, claim) {
-            Ok(grant) => vec![granted(state, claim, grant, now)],
+            Ok(grant) => granted(state, claim, grant, now),
             Err(refusal) => vec![refused(state, claim, refusal)],
         },
     }
@@ -34,7 +34,7 @@ fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
 /// Moves a Service whose addresses are in no pool any more and whose grace is over; where it can have no others, it has none.
 pub(super) fn evict(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     match rules::judge(&state.book, claim) {
-        Ok(grant) => vec![granted(state, claim, grant, now)],
+        Ok(grant) => granted(state, claim, grant, now),
         Err(refusal) => {
             let service = claim.service.clone();
             vec![Event::LeaseReleased(service.clone()), Event::ClaimRefused { service, refusal }]
@@ -58,6 +58,7 @@ fn keep(state: &State, claim: &Claim) -> Option<Grant> {
     let mut addresses = addresses.clone();
     if let (Need::Prefer { .. }, [one]) = (Need::of(claim), addresses.as_slice())
         && let Some(other) = candidate(book, claim, pool, one.family().other())
+        && quota::affords(book, claim, &[*one, other])
     {
         addresses.push(other);
         addresses.sort();
@@ -81,8 +82,8 @@ fn asks_for_others(claim: &Claim, lease: Option<&Lease>) -> bool {
     asks_for_others_than(claim, &lease.addresses) || claim.requested_pool.as_ref().is_some_and(|pool| *pool != lease.pool)
 }
 
-/// The lease, or that it is there already.
-fn granted(state: &State, claim: &Claim, grant: Grant, now: Now) -> Event {
+/// The lease, with which a reservation for a Service that was gone ends; or that it is there already.
+fn granted(state: &State, claim: &Claim, grant: Grant, now: Now) -> Vec<Event> {
     let before = state.book.lease(&claim.service);
     let unmoved = before.filter(|before| before.addresses == grant.addresses);
     let lease = Lease {
@@ -98,9 +99,11 @@ fn granted(state: &State, claim: &Claim, grant: Grant, now: Now) -> Event {
         retain: claim.retain,
     };
     if before == Some(&lease) {
-        return Event::ClaimMet(lease.service);
+        return vec![Event::ClaimMet(lease.service)];
     }
-    Event::LeaseGranted(Box::new(Lease { revision: state.feed.revision().next(), ..lease }))
+    let mut events = vec![Event::LeaseGranted(Box::new(Lease { revision: state.feed.revision().next(), ..lease }))];
+    events.extend(reservations::back(state, &claim.service));
+    events
 }
 
 /// The refusal; the Service keeps what it has.

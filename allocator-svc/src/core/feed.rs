@@ -66,6 +66,8 @@ impl Feed {
             }
             Event::TermBegan(_)
             | Event::ConfigurationReplaced { .. }
+            | Event::AddressReserved { .. }
+            | Event::ReservationEnded { .. }
             | Event::ClaimMade(_)
             | Event::ClaimRetried(_)
             | Event::ViewReconciled

@@ -359,7 +359,13 @@ impl Network {
             }
             Event::VipAnnounced { vip, .. } => self.announced_now(*vip),
             Event::Speaker(event) => self.apply_speaker(event, book),
-            Event::TermBegan(_) | Event::ClaimRefused { .. } | Event::ClaimRetried(_) | Event::ClaimMet(_) | Event::RevisionReached(_) => {}
+            Event::TermBegan(_)
+            | Event::ClaimRefused { .. }
+            | Event::ClaimRetried(_)
+            | Event::ClaimMet(_)
+            | Event::AddressReserved { .. }
+            | Event::ReservationEnded { .. }
+            | Event::RevisionReached(_) => {}
         }
     }
 

@@ -6,6 +6,7 @@ use mooring_proto::types::claim::Claim;
 use super::{Verdict, auto, pinned};
 use crate::core::dual_stack::{candidate, fit};
 use crate::core::free::Pool;
+use crate::core::quota;
 use crate::core::refusal::{Differs, Refusal};
 use crate::core::state::Book;
 
@@ -18,14 +19,15 @@ pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
     let pools: Vec<&Pool> = pinned::pools(book, claim).into_iter().chain(auto::pools(book)).collect();
     let attract = |pool: &Pool| [Family::V4, Family::V6].iter().any(|family| attracting(book, claim, pool, *family).is_some());
     let attracts: Vec<&Pool> = pools.into_iter().filter(|pool| attract(pool)).collect();
-    fit(claim, attracts.into_iter(), |pool, family| candidate(book, claim, pool, family)).map_or(Verdict::Passes, Verdict::Grants)
+    fit(book, claim, attracts.into_iter(), |pool, family| candidate(book, claim, pool, family)).map_or(Verdict::Passes, Verdict::Grants)
 }
 
-/// The lowest address of a pool and family that others hold under the claim's keys and where its ports are free.
+/// The lowest address of a pool and family that others hold under the claim's keys, where its ports are free, and that is not reserved.
 pub(crate) fn attracting(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Option<Vip> {
     let key = claim.sharing_key.as_ref()?;
     book.shared(key, &claim.backend_key)
         .filter(|vip| vip.family() == family && pool.hands_out(*vip))
+        .filter(|vip| book.reserved_against(*vip, &claim.service).is_none() && quota::affords(book, claim, &[*vip]))
         .find(|vip| book.others(*vip, &claim.service).next().is_some() && check(book, claim, *vip).is_ok())
 }
 

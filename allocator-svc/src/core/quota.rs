@@ -1,0 +1,62 @@
+//! How many different addresses the Services of a namespace may hold together.
+//!
+//! What is held is never taken away, also where the quota is lowered; only what would make a namespace hold more is refused. An address
+//! that others of the namespace hold already costs nothing, and neither does a move from one address to another.
+
+use mooring_proto::types::address::Vip;
+use mooring_proto::types::claim::Claim;
+
+use super::dual_stack::Need;
+use super::refusal::Refusal;
+use super::state::Book;
+
+/// Whether a claim may have these addresses, as far as its namespace's quota goes.
+pub(crate) fn affords(book: &Book, claim: &Claim, addresses: &[Vip]) -> bool {
+    room(book, claim).is_none_or(|room| addresses.iter().filter(|vip| is_new(book, claim, **vip)).count() <= room)
+}
+
+/// Whether the quota alone keeps a claim from what it needs at least.
+pub(crate) fn is_exhausted(book: &Book, claim: &Claim) -> bool {
+    room(book, claim).is_some_and(|room| room < needed(claim))
+}
+
+/// Says how much of its quota a claim's namespace holds.
+pub(crate) fn exceeded(book: &Book, claim: &Claim) -> Refusal {
+    let namespace = claim.service.namespace();
+    Refusal::QuotaExceeded {
+        namespace: namespace.to_owned(),
+        held: book.held_in(namespace),
+        quota: claim.quota.unwrap_or(u32::MAX),
+        more: needed(claim).saturating_sub(own(book, claim)).max(1),
+    }
+}
+
+/// How many addresses a Service may hold that no other of its namespace holds; `None` = any number.
+fn room(book: &Book, claim: &Claim) -> Option<usize> {
+    let quota = usize::try_from(claim.quota?).unwrap_or(usize::MAX);
+    let held = book.held_in(claim.service.namespace());
+    Some(quota.max(held).saturating_sub(held.saturating_sub(own(book, claim))))
+}
+
+/// How many addresses a Service holds that no other of its namespace holds.
+fn own(book: &Book, claim: &Claim) -> usize {
+    book.lease(&claim.service).map_or(0, |lease| lease.addresses.iter().filter(|vip| is_new(book, claim, **vip)).count())
+}
+
+/// Whether no other Service of the namespace holds the address.
+fn is_new(book: &Book, claim: &Claim, vip: Vip) -> bool {
+    let holds_it = book.lease(&claim.service).is_some_and(|lease| lease.addresses.contains(&vip));
+    book.holders_in(claim.service.namespace(), vip) == usize::from(holds_it)
+}
+
+/// How many addresses a claim needs at least.
+fn needed(claim: &Claim) -> usize {
+    match Need::of(claim) {
+        _ if !claim.requested_addresses.is_empty() => claim.requested_addresses.len(),
+        Need::One(_) | Need::Prefer { .. } => 1,
+        Need::Both => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests;
