@@ -44,7 +44,7 @@ pub(crate) struct Engine {
     pub(crate) sink: Arc<Sink>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
-    /// The uids of objects that configure, for Events about them.
+    /// The uids of objects that configure and of namespaces, for Events about them.
     pub(crate) uids: BTreeMap<ObjectRef, ServiceUid>,
     /// Tells the election of a term beyond its own.
     pub(crate) outdated: watch::Sender<Term>,
@@ -200,7 +200,7 @@ impl Engine {
                 }
                 Seen::Service(_)
                 | Seen::Endpoints(_)
-                | Seen::Namespace(..)
+                | Seen::Namespace(_)
                 | Seen::Node(_)
                 | Seen::Config(..)
                 | Seen::Gone(_)
@@ -217,7 +217,7 @@ impl Engine {
             Change::Applied { kind, object, .. } => (*kind, std::slice::from_ref(object)),
             Change::Deleted { .. } | Change::Synced | Change::StatusGone(_) => return,
         };
-        if matches!(kind, Kind::ConfigMap | Kind::IpAddressPool | Kind::L2Advertisement) {
+        if matches!(kind, Kind::Namespace | Kind::ConfigMap | Kind::IpAddressPool | Kind::L2Advertisement) {
             let uid =
                 |object: &serde_json::Value| object.pointer("/metadata/uid").and_then(|uid| Some(ServiceUid(uid.as_str()?.to_owned())));
             self.uids.extend(objects.iter().filter_map(|object| Some((ObjectRef::of(kind.as_str(), object), uid(object)?))));
@@ -231,6 +231,10 @@ impl Engine {
                 Told::UpdateEnded(service) => info!(event = logs::END_UPDATE, %service, "end of service update"),
                 Told::Allocated { service, ip, pool } => {
                     info!(event = logs::IP_ALLOCATED, %service, %ip, %pool, "IP address assigned by controller");
+                }
+                Told::BadQuota { namespace, error } => {
+                    let (annotation, value) = (error.key, &error.value);
+                    warn!(event = logs::ANNOTATION_MALFORMED, namespace, annotation, value, %error, "the last good quota stays");
                 }
                 Told::Synced => info!(event = logs::STATE_SYNCED, "controller synced, can allocate IPs now"),
                 Told::Config(Merged::Good(_)) => {}
@@ -303,14 +307,16 @@ impl Engine {
     }
 
     fn complaint(&self, object: &ObjectRef, reason: &str) -> EventRecord {
-        let is_core = object.kind == Kind::ConfigMap.as_str();
+        let is_namespace = object.kind == Kind::Namespace.as_str();
+        let is_core = is_namespace || object.kind == Kind::ConfigMap.as_str();
+        let (about, kept) = if is_namespace { ("InvalidAnnotation", "quota") } else { ("InvalidConfiguration", "configuration") };
         EventRecord {
             regarding: object.clone(),
             api_version: if is_core { "v1".to_owned() } else { format!("{}/{}", crd::GROUP, crd::VERSION) },
             uid: self.uids.get(object).cloned().unwrap_or_default(),
             event_type: EventType::Warning,
-            reason: "InvalidConfiguration".to_owned(),
-            note: format!("{reason}; the last good configuration stays in force"),
+            reason: about.to_owned(),
+            note: format!("{reason}; the last good {kept} stays in force"),
             reporter: Reporter::Controller,
             at: wall(),
         }
@@ -350,6 +356,9 @@ impl Engine {
             }
             (Job::Service(key, Step::Event(draft)), Done::Ok) if draft.reason == "deprecatedAnnotation" => {
                 warn!(event = logs::DEPRECATED_ANNOTATION, service = %key, "{}", draft.note);
+            }
+            (Job::Service(key, Step::Event(draft)), Done::Ok) if draft.reason == "InvalidAnnotation" => {
+                warn!(event = logs::ANNOTATION_MALFORMED, service = %key, "{}", draft.note);
             }
             (Job::Service(key, step @ (Step::Status(_) | Step::Event(_) | Step::L2(_) | Step::Forget)), Done::Failed | Done::Hopeless) => {
                 self.metrics.update_error();
@@ -435,7 +444,7 @@ fn read(kind: Kind, object: &serde_json::Value) -> Seen {
     let parsed: Parsed<Seen> = match kind {
         Kind::Service => service::parse(object).map(|view| Seen::Service(Box::new(view))),
         Kind::EndpointSlice => endpoints::parse(object).map(Seen::Endpoints),
-        Kind::Namespace => namespace::parse(object).map(|view| Seen::Namespace(view.name, view.labels)),
+        Kind::Namespace => namespace::parse(object).map(Seen::Namespace),
         Kind::Node => node::parse(object).map(Seen::Node),
         Kind::ConfigMap => configmap::parse(object).map(|legacy| Seen::Config(reference.clone(), Box::new(Part::Legacy(legacy)))),
         Kind::IpAddressPool => pool::pool(object).map(|spec| Seen::Config(reference.clone(), Box::new(Part::Pool(spec)))),

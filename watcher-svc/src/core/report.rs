@@ -116,6 +116,9 @@ fn complaints(view: &ServiceView, wish: &Wish, fed: &Fed) -> BTreeSet<Draft> {
             if let Some(Refused { message, .. }) = &fed.refusal {
                 complaints.insert(Draft::warning("AllocationFailed", format!("Failed to allocate IP for \"{key}\": {message}")));
             }
+            if let Err(error) = &view.retain {
+                complaints.insert(Draft::warning("InvalidAnnotation", format!("{error}; it counts as not given")));
+            }
             if let Err(error) = &view.assigned {
                 complaints.insert(Draft::warning("nolbIPsIPFamily", error.to_string()));
             }

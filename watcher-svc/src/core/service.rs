@@ -18,6 +18,15 @@ pub struct Settings {
     pub is_cluster: bool,
 }
 
+/// What of a namespace matters to its Services.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Namespace {
+    /// Its labels.
+    pub labels: Labels,
+    /// How many different addresses its Services may hold together; `None` = any number.
+    pub quota: Option<u32>,
+}
+
 /// What is to be done for a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wish {
@@ -62,7 +71,7 @@ impl Why {
 
 /// What is to be done for a Service.
 #[must_use]
-pub fn wish(view: &ServiceView, namespace_labels: &Labels, settings: &Settings) -> Wish {
+pub fn wish(view: &ServiceView, namespace: &Namespace, settings: &Settings) -> Wish {
     if view.service_type != ServiceType::LoadBalancer {
         // The API server drops the class with the type, so the class says nothing here; the annotation says whose the status is.
         let is_own = settings.lb_class.is_none() || view.status.pool.is_some();
@@ -84,7 +93,7 @@ pub fn wish(view: &ServiceView, namespace_labels: &Labels, settings: &Settings) 
         service: view.key.clone(),
         uid: view.uid.clone(),
         labels: view.labels.clone(),
-        namespace_labels: namespace_labels.clone(),
+        namespace_labels: namespace.labels.clone(),
         ports: view.ports.clone(),
         families,
         policy: view.policy,
@@ -94,8 +103,8 @@ pub fn wish(view: &ServiceView, namespace_labels: &Labels, settings: &Settings) 
         backend_key: view.backend_key.clone(),
         adopt: view.assigned.clone().unwrap_or_default(),
         created: view.created,
-        retain: None,
-        quota: None,
+        retain: view.retain.clone().unwrap_or_default(),
+        quota: namespace.quota,
     }))
 }
 

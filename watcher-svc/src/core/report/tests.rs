@@ -1,4 +1,3 @@
-use mooring_proto::types::labels::Labels;
 use mooring_proto::types::lease::{Lease, Revision};
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::time::UnixMillis;
@@ -40,7 +39,7 @@ fn refused(text: &str) -> Fed {
 
 /// What each state in turn has to tell.
 fn told(view: &ServiceView, states: &[Fed]) -> Vec<Vec<String>> {
-    let wish = service::wish(view, &Labels::new(), &Settings::default());
+    let wish = service::wish(view, &service::Namespace::default(), &Settings::default());
     let mut reported = Reported::found(view);
     let text = |draft: Draft| format!("{} {}", draft.reason, draft.note);
     states.iter().map(|fed| reported.update(view, &wish, fed).into_iter().map(text).collect()).collect()
@@ -94,7 +93,7 @@ fn what_was_found_is_no_news() {
 #[test]
 fn a_status_is_left_alone_while_nothing_is_known() {
     let found = view(&json!({"ingress": [{"ip": "192.0.2.1"}]}));
-    let claim = service::wish(&found, &Labels::new(), &Settings::default());
+    let claim = service::wish(&found, &service::Namespace::default(), &Settings::default());
     let holding = ServiceStatus::holding(&["192.0.2.1".parse().unwrap()], &PoolName::new("p").unwrap());
     assert_eq!(status(&found, &claim, None, true), None);
     assert_eq!(status(&found, &claim, Some(&Fed::default()), true), None);
@@ -103,4 +102,14 @@ fn a_status_is_left_alone_while_nothing_is_known() {
     assert_eq!(status(&found, &claim, Some(&held(&["192.0.2.1"])), true), Some(holding));
     assert_eq!(status(&found, &Wish::Foreign, Some(&held(&["192.0.2.1"])), true), None);
     assert_eq!(status(&found, &Wish::Nothing(Why::NotLoadBalancer), None, true), Some(ServiceStatus::cleared()));
+}
+
+#[test]
+fn an_annotation_that_makes_no_sense_is_told_once_and_takes_nothing_away() {
+    let annotations = json!({"mooring.io/retain": "soon"});
+    let view = parse(&json!({"metadata": {"name": "web", "annotations": annotations}, "spec": {"type": "LoadBalancer"}})).unwrap();
+    let wanted = "InvalidAnnotation mooring.io/retain: \"soon\" is no duration such as 24h or 30m; it counts as not given";
+    let granted = "IPAllocated Assigned IP [\"192.0.2.1\"]";
+    let states = [held(&["192.0.2.1"]), held(&["192.0.2.1"])];
+    assert_eq!(told(&view, &states), [vec![granted.to_owned(), wanted.to_owned()], vec![]]);
 }

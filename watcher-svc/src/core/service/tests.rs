@@ -8,7 +8,7 @@ fn view(spec: Value) -> ServiceView {
 }
 
 fn wished(spec: Value, is_cluster: bool, lb_class: Option<&str>) -> Wish {
-    wish(&view(spec), &Labels::new(), &Settings { lb_class: lb_class.map(str::to_owned), is_cluster })
+    wish(&view(spec), &Namespace::default(), &Settings { lb_class: lb_class.map(str::to_owned), is_cluster })
 }
 
 fn families_of(wish: Wish) -> Families {
@@ -30,6 +30,19 @@ fn only_load_balancers_of_the_own_class_claim() {
         let found = wished(spec.clone(), false, class);
         assert!(wanted.as_ref().map_or(matches!(found, Wish::Claim(_)), |wanted| found == *wanted), "{spec}: {found:?}");
     }
+}
+
+#[test]
+fn a_claim_says_how_long_to_retain_and_how_much_its_namespace_may_hold() {
+    let claimed = |retain: &str, quota: Option<u32>| {
+        let object = json!({"metadata": {"name": "web", "annotations": {"mooring.io/retain": retain}}, "spec": {"type": "LoadBalancer"}});
+        let namespace = Namespace { quota, ..Namespace::default() };
+        let wish = wish(&parse(&object).unwrap(), &namespace, &Settings::default());
+        let Wish::Claim(claim) = wish else { panic!("{wish:?}") };
+        (claim.retain, claim.quota)
+    };
+    assert_eq!(claimed("24h", Some(10)), (Some(std::time::Duration::from_secs(86_400)), Some(10)));
+    assert_eq!(claimed("soon", None), (None, None), "what makes no sense counts as not given");
 }
 
 #[test]
