@@ -19,10 +19,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("inspection::flags_by_environment_port_zero_unix_sockets_and_exit_codes", flags_by_environment_port_zero_unix_sockets_and_exit_codes),
 ];
 
-const ALLOCATOR: &str = "172.17.0.2:7470";
+pub(crate) const ALLOCATOR: &str = "172.17.0.2:7470";
 const INSPECT: &str = "mooring.v1.InspectService";
 
-fn call(host: &str, data: &Value, method: &str) -> Result<Value> {
+pub(crate) fn call(host: &str, data: &Value, method: &str) -> Result<Value> {
     let answer = Cluster::grpcurl(&["-d", &data.to_string(), host, method])?;
     serde_json::from_str(&answer).with_context(|| format!("{method}: {answer}"))
 }
@@ -37,6 +37,7 @@ fn grpcurl_lists_describes_and_calls_everything() -> Result<()> {
         "mooring.v1.AllocatorService",
         "mooring.v1.AssignmentService",
         INSPECT,
+        "mooring.v1.OperatorService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
@@ -46,7 +47,8 @@ fn grpcurl_lists_describes_and_calls_everything() -> Result<()> {
     ensure!(!listed.contains("AnnouncementService"), "{listed}");
     let described = Cluster::grpcurl(&[ALLOCATOR, "describe", INSPECT])?;
     ensure!(Cluster::grpcurl(&[ALLOCATOR, "describe"])?.contains("grpc.reflection.v1alpha.ServerReflection is a service"));
-    for method in ["GetLease", "ListLeases", "WatchLeases", "ListPools", "ListNodes", "ListAssignments"] {
+    for method in ["GetLease", "ListLeases", "WatchLeases", "ListPools", "ListNodes", "ListAssignments", "ListReservations", "ListHistory"]
+    {
         ensure!(described.contains(&format!("rpc {method} (")), "{described}");
     }
     let service = json!({"namespace": "default", "name": "nginx-lb"});
@@ -94,6 +96,7 @@ fn health_is_honest() -> Result<()> {
         ("control", ALLOCATOR, "mooring.v1.AllocatorService"),
         ("control", ALLOCATOR, "mooring.v1.AssignmentService"),
         ("control", ALLOCATOR, INSPECT),
+        ("control", ALLOCATOR, "mooring.v1.OperatorService"),
         ("control", ALLOCATOR, ""),
         ("control", "172.17.0.2:7475", ""),
         (&node, "127.0.0.1:7471", "mooring.v1.AnnouncementService"),

@@ -10,6 +10,7 @@ mod failover;
 mod input;
 mod inspection;
 mod lab;
+mod reservations;
 mod story;
 
 /// A name, and what is done under it.
@@ -35,6 +36,7 @@ fn main() -> anyhow::Result<()> {
         durability::SCENARIOS,
         cluster::SCENARIOS,
         inspection::SCENARIOS,
+        reservations::SCENARIOS,
         input::SCENARIOS,
     ];
     let trials = scenarios
