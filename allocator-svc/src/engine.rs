@@ -336,6 +336,7 @@ impl Owner {
             Event::Speaker(event) => self.perform_speaker(event),
             Event::ClaimMade(_)
             | Event::ClaimForgotten(_)
+            | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)
             | Event::ClaimMet(_)
             | Event::NodesReplaced(_)

@@ -19,41 +19,61 @@ pub(super) fn settle_next(state: &State, now: Now) -> Option<Vec<Event>> {
 /// Decides one claim over the present state.
 fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     let book = &state.book;
-    if book.is_stranded(&claim.service) && !asks_for_others(claim, book.lease(&claim.service)) {
+    let lease = book.lease(&claim.service);
+    if book.is_in_grace(&claim.service) && !asks_for_others(claim, lease) {
         return vec![Event::ClaimMet(claim.service.clone())];
     }
-    match keep(state, claim) {
-        Some(grant) => vec![granted(state, claim, grant, now)],
-        None => match rules::judge(book, claim) {
-            Ok(grant) => vec![granted(state, claim, grant, now)],
-            Err(refusal) => vec![refused(state, claim, refusal)],
-        },
+    let unkept = match keep(state, claim) {
+        Ok(grant) => return vec![granted(state, claim, grant, now)],
+        Err(unkept) => unkept,
+    };
+    match rules::judge(book, claim) {
+        Ok(grant) => std::iter::once(granted(state, claim, grant, now)).chain(untenable(claim, unkept)).collect(),
+        Err(refusal) if lease.is_some() => vec![refused(state, claim, refusal)],
+        Err(refusal) => std::iter::once(refused(state, claim, refusal)).chain(untenable(claim, unkept)).collect(),
     }
 }
 
 /// Moves a Service whose addresses are in no pool any more and whose grace is over; where it can have no others, it has none.
 pub(super) fn evict(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
-    match rules::judge(&state.book, claim) {
+    let mut events = match rules::judge(&state.book, claim) {
         Ok(grant) => vec![granted(state, claim, grant, now)],
         Err(refusal) => {
             let service = claim.service.clone();
             vec![Event::LeaseReleased(service.clone()), Event::ClaimRefused { service, refusal }]
         }
+    };
+    events.extend(keep(state, claim).err().and_then(|unkept| untenable(claim, unkept)));
+    events
+}
+
+/// Why a Service does not keep the addresses that it has.
+enum Unkept {
+    /// It has none, or wants others.
+    Unwanted,
+    /// It may not.
+    Untenable(Refusal),
+}
+
+fn untenable(claim: &Claim, unkept: Unkept) -> Option<Event> {
+    match unkept {
+        Unkept::Unwanted => None,
+        Unkept::Untenable(refusal) => Some(Event::LeaseUntenable { service: claim.service.clone(), refusal }),
     }
 }
 
 /// The addresses that the Service has, or that its status holds, if it may and wants to keep them; with PreferDualStack the second one
-/// is added from the same pool as soon as there is one.
-fn keep(state: &State, claim: &Claim) -> Option<Grant> {
+/// is added from the same pool as soon as there is one. Whether it may is asked before whether it wants to (MetalLB behaviour 3.4.7).
+fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
     let book = &state.book;
     let lease = book.lease(&claim.service);
     let addresses = lease.map_or(&claim.adopt, |lease| &lease.addresses);
-    if addresses.is_empty() || asks_for_others_than(claim, addresses) || !Need::of(claim).is_met_by(addresses) {
-        return None;
+    if addresses.is_empty() || !Need::of(claim).is_met_by(addresses) {
+        return Err(Unkept::Unwanted);
     }
-    let pool = explicit::allowed(book, claim, addresses).ok()?;
-    if claim.requested_pool.as_ref().is_some_and(|wanted| *wanted != pool.spec().name) {
-        return None;
+    let pool = explicit::allowed(book, claim, addresses).map_err(Unkept::Untenable)?;
+    if asks_for_others_than(claim, addresses) || claim.requested_pool.as_ref().is_some_and(|wanted| *wanted != pool.spec().name) {
+        return Err(Unkept::Unwanted);
     }
     let mut addresses = addresses.clone();
     if let (Need::Prefer { .. }, [one]) = (Need::of(claim), addresses.as_slice())
@@ -62,7 +82,7 @@ fn keep(state: &State, claim: &Claim) -> Option<Grant> {
         addresses.push(other);
         addresses.sort();
     }
-    Some(Grant { addresses, pool: pool.spec().name.clone() })
+    Ok(Grant { addresses, pool: pool.spec().name.clone() })
 }
 
 /// Whether addresses are asked for and these are not they.

@@ -16,6 +16,8 @@ pub(crate) enum Need {
     One(Family),
     /// One of each.
     Both,
+    /// One of each, and only just those that it asks for: a dual Service with the policy SingleStack, which no API server lets be.
+    BothAsked,
     /// One of each where a pool has both, otherwise one, rather of the primary family.
     Prefer {
         /// The Service's first family.
@@ -30,7 +32,7 @@ impl Need {
             (Families::Single(family), _) => Self::One(family),
             (Families::Dual { .. }, FamilyPolicy::RequireDualStack) => Self::Both,
             (Families::Dual { primary }, FamilyPolicy::PreferDualStack) => Self::Prefer { primary },
-            (Families::Dual { primary }, FamilyPolicy::SingleStack) => Self::One(primary),
+            (Families::Dual { .. }, FamilyPolicy::SingleStack) => Self::BothAsked,
         }
     }
 
@@ -39,7 +41,7 @@ impl Need {
         match (self, addresses) {
             (Self::One(family), [one]) => one.family() == family,
             (Self::Prefer { .. }, [_one]) => true,
-            (Self::Both | Self::Prefer { .. }, [one, other]) => one.family() != other.family(),
+            (Self::Both | Self::BothAsked | Self::Prefer { .. }, [one, other]) => one.family() != other.family(),
             _ => false,
         }
     }
@@ -48,7 +50,7 @@ impl Need {
     pub(crate) fn is_asked_by(self, addresses: &[Vip]) -> bool {
         match (self, addresses) {
             (Self::One(family), [one]) => one.family() == family,
-            (Self::Both | Self::Prefer { .. }, [one, other]) => one.family() != other.family(),
+            (Self::Both | Self::BothAsked | Self::Prefer { .. }, [one, other]) => one.family() != other.family(),
             _ => false,
         }
     }
@@ -58,7 +60,7 @@ impl Need {
         match self {
             Self::One(Family::V4) => &[Family::V4],
             Self::One(Family::V6) => &[Family::V6],
-            Self::Both | Self::Prefer { .. } => &[Family::V4, Family::V6],
+            Self::Both | Self::BothAsked | Self::Prefer { .. } => &[Family::V4, Family::V6],
         }
     }
 }
@@ -96,6 +98,7 @@ pub(crate) fn fit<'a>(
     match Need::of(claim) {
         Need::One(family) => one(family),
         Need::Both => both(),
+        Need::BothAsked => None,
         Need::Prefer { primary } => both().or_else(|| one(primary)).or_else(|| one(primary.other())),
     }
 }

@@ -57,7 +57,10 @@ impl Feed {
             Event::LeaseGranted(lease) => {
                 self.pending.insert(lease.service.clone());
             }
-            Event::LeaseReleased(service) | Event::ClaimForgotten(service) | Event::ClaimRefused { service, .. } => {
+            Event::LeaseReleased(service)
+            | Event::ClaimForgotten(service)
+            | Event::ClaimRefused { service, .. }
+            | Event::LeaseUntenable { service, .. } => {
                 self.pending.insert(service.clone());
             }
             Event::ClaimMet(service) => self.pending.extend(before.refusal(service).map(|_| service.clone())),

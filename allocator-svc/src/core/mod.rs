@@ -145,6 +145,13 @@ pub enum Event {
         /// Why.
         refusal: Refusal,
     },
+    /// The addresses that a Service had, or its status held, were not to stay: not by its own wish, but by this rule. Follows their end.
+    LeaseUntenable {
+        /// The Service.
+        service: ServiceKey,
+        /// Why they could not stay.
+        refusal: Refusal,
+    },
     /// A claim was tried again and is refused as before.
     ClaimRetried(ServiceKey),
     /// A claim is met by the lease that the Service has.

@@ -359,7 +359,12 @@ impl Network {
             }
             Event::VipAnnounced { vip, .. } => self.announced_now(*vip),
             Event::Speaker(event) => self.apply_speaker(event, book),
-            Event::TermBegan(_) | Event::ClaimRefused { .. } | Event::ClaimRetried(_) | Event::ClaimMet(_) | Event::RevisionReached(_) => {}
+            Event::TermBegan(_)
+            | Event::ClaimRefused { .. }
+            | Event::LeaseUntenable { .. }
+            | Event::ClaimRetried(_)
+            | Event::ClaimMet(_)
+            | Event::RevisionReached(_) => {}
         }
     }
 

@@ -117,9 +117,9 @@ pub struct Count {
     /// The family.
     pub family: Family,
     /// Addresses in use.
-    pub assigned: u128,
-    /// Addresses in all.
-    pub total: u128,
+    pub assigned: u64,
+    /// Addresses in all, at most 2^63-1.
+    pub total: u64,
 }
 
 impl fmt::Display for Count {

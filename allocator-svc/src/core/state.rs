@@ -145,6 +145,8 @@ pub struct Book {
     claims: BTreeMap<ServiceKey, Claim>,
     leases: BTreeMap<ServiceKey, Lease>,
     waiting: BTreeMap<ServiceKey, Refusal>,
+    /// Why what Services had before could not stay, until they have others by their own wish.
+    untenable: BTreeMap<ServiceKey, Refusal>,
     holders: BTreeMap<Vip, BTreeSet<ServiceKey>>,
     by_sharing: BTreeMap<(SharingKey, BackendKey), BTreeMap<Vip, usize>>,
     by_pool: BTreeMap<PoolName, BTreeSet<ServiceKey>>,
@@ -207,6 +209,12 @@ impl Book {
         self.waiting.get(service)
     }
 
+    /// Why the addresses that a Service had before could not stay; `None` if it changed them by its own wish, or never.
+    #[must_use]
+    pub fn untenable(&self, service: &ServiceKey) -> Option<&Refusal> {
+        self.untenable.get(service)
+    }
+
     /// The claims that are not met.
     #[must_use]
     pub fn waiting(&self) -> &BTreeMap<ServiceKey, Refusal> {
@@ -235,9 +243,9 @@ impl Book {
         self.by_sharing.get(&(key.clone(), backend.clone())).into_iter().flat_map(|vips| vips.keys().copied())
     }
 
-    /// Whether a lease is in no pool any more and has its grace.
-    pub(super) fn is_stranded(&self, service: &ServiceKey) -> bool {
-        self.stranded.contains_key(service)
+    /// Whether a lease waits for its pool to come back. One whose pool is there without its addresses moves as soon as it can.
+    pub(super) fn is_in_grace(&self, service: &ServiceKey) -> bool {
+        self.stranded.contains_key(service) && self.leases.get(service).is_some_and(|lease| !self.pools.contains_key(&lease.pool))
     }
 
     /// When the next lease that is in no pool any more comes to its end. Without a claim it stays: nobody has said what is wanted.
@@ -273,6 +281,7 @@ impl Book {
                 self.not_due(service);
                 self.claims.remove(service);
                 self.waiting.remove(service);
+                self.untenable.remove(service);
             }
             Event::LeaseGranted(lease) => self.grant(lease),
             Event::LeaseReleased(service) => {
@@ -283,6 +292,9 @@ impl Book {
             Event::ClaimRefused { service, refusal } => {
                 self.not_due(service);
                 self.waiting.insert(service.clone(), refusal.clone());
+            }
+            Event::LeaseUntenable { service, refusal } => {
+                self.untenable.insert(service.clone(), refusal.clone());
             }
             Event::ClaimRetried(service) => self.not_due(service),
             Event::ClaimMet(service) => {
@@ -309,6 +321,9 @@ impl Book {
         self.not_due(&lease.service);
         self.waiting.remove(&lease.service);
         self.stranded.remove(&lease.service);
+        if self.leases.get(&lease.service).map(|before| &before.addresses) != Some(&lease.addresses) {
+            self.untenable.remove(&lease.service);
+        }
         let frees = self.leases.get(&lease.service).is_some_and(|before| {
             before.addresses != lease.addresses
                 || before.ports != lease.ports

@@ -172,6 +172,7 @@ fn change(event: &Event) -> Change {
         Event::ClaimMade(_)
         | Event::ClaimForgotten(_)
         | Event::ClaimRefused { .. }
+        | Event::LeaseUntenable { .. }
         | Event::ClaimRetried(_)
         | Event::ClaimMet(_)
         | Event::ViewReconciled
