@@ -1,10 +1,11 @@
 //! The contract between Mooring's services.
 //!
 //! [`pb`] is the generated code, [`types`] what the services' cores speak, [`convert`] the only way from one to the other, [`reason`]
-//! and [`status`] how a refusal crosses the wire. Nothing here does any work of its own.
+//! and [`status`] how a refusal crosses the wire, [`shadow`] the mark of calls that ask what would be. Nothing here does any work of its own.
 
 pub mod convert;
 pub mod reason;
+pub mod shadow;
 pub mod status;
 pub mod types;
 

@@ -360,6 +360,7 @@ impl Network {
             Event::VipAnnounced { vip, .. } => self.announced_now(*vip),
             Event::Speaker(event) => self.apply_speaker(event, book),
             Event::TermBegan(_)
+            | Event::ShadowBegan
             | Event::ClaimRefused { .. }
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)

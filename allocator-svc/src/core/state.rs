@@ -34,9 +34,19 @@ pub struct Settings {
     pub rebalance: u32,
 }
 
+/// What a state is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Services hold what it says.
+    Serve,
+    /// It says what Services would hold, and begins with nothing in each session of a watcher.
+    Shadow,
+}
+
 /// All that the allocator knows.
 #[derive(Clone, Debug)]
 pub struct State {
+    purpose: Purpose,
     /// What the flags say.
     pub(crate) settings: Settings,
     /// This allocator's leadership.
@@ -61,6 +71,7 @@ impl State {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
+            purpose: Purpose::Serve,
             settings,
             epoch: Epoch::default(),
             term: Term::default(),
@@ -70,9 +81,29 @@ impl State {
         }
     }
 
+    /// Nothing known yet, and nobody holds what will be: what is decided shows what would be.
+    #[must_use]
+    pub fn shadow(settings: Settings) -> Self {
+        Self { purpose: Purpose::Shadow, ..Self::new(settings) }
+    }
+
+    /// Whether it only shows what would be.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.purpose == Purpose::Shadow
+    }
+
+    /// The same with nothing known but how far leaderships and the feed have come.
+    pub(super) fn forgotten(&self) -> Self {
+        Self { purpose: self.purpose, epoch: self.epoch, term: self.term, feed: self.feed.clone(), ..Self::new(self.settings) }
+    }
+
     /// Takes a fact in.
     pub(super) fn apply(&mut self, event: &Event) {
         self.feed.note(event, &self.book);
+        if *event == Event::ShadowBegan {
+            *self = self.forgotten();
+        }
         if let Event::EpochBegan(epoch) = event {
             self.epoch = *epoch;
         }
@@ -304,6 +335,7 @@ impl Book {
             Event::ViewReconciled => self.reconciled = true,
             Event::EpochBegan(_)
             | Event::TermBegan(_)
+            | Event::ShadowBegan
             | Event::NodesReplaced(_)
             | Event::BackendsReported(_)
             | Event::Speaker(_)
