@@ -10,6 +10,7 @@ mod failover;
 mod input;
 mod inspection;
 mod lab;
+mod load;
 mod story;
 
 /// A name, and what is done under it.
@@ -33,6 +34,7 @@ fn main() -> anyhow::Result<()> {
         story::SCENARIOS,
         failover::SCENARIOS,
         durability::SCENARIOS,
+        load::SCENARIOS,
         cluster::SCENARIOS,
         inspection::SCENARIOS,
         input::SCENARIOS,
