@@ -17,6 +17,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("failover::a_killed_speaker_is_followed_by_the_standby", a_killed_speaker_is_followed_by_the_standby),
     ("failover::a_node_without_its_cable_is_followed_by_the_standby", a_node_without_its_cable_is_followed_by_the_standby),
     ("failover::a_speaker_told_to_end_loses_no_ping", a_speaker_told_to_end_loses_no_ping),
+    (
+        "failover::a_speaker_told_to_end_while_the_allocator_is_away_loses_no_ping",
+        a_speaker_told_to_end_while_the_allocator_is_away_loses_no_ping,
+    ),
     ("failover::a_second_speaker_of_the_node_answers_with_the_same_mac", a_second_speaker_of_the_node_answers_with_the_same_mac),
     ("failover::a_node_that_returns_takes_nothing_back", a_node_that_returns_takes_nothing_back),
 ];
@@ -89,6 +93,24 @@ fn a_speaker_told_to_end_loses_no_ping() -> Result<()> {
     let (_, _, lost) = lose(&lab, &mut mooring, |mooring, node| {
         let status = mooring.speaker(node)?.terminate()?;
         ensure!(status.code() == Some(0), "ended with {status}");
+        Ok(())
+    })?;
+    ensure!(lost == 0, "{lost} pings lost");
+    Ok(())
+}
+
+fn a_speaker_told_to_end_while_the_allocator_is_away_loses_no_ping() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let (_, _, lost) = lose(&lab, &mut mooring, |mooring, node| {
+        mooring.allocator.kill_9()?;
+        mooring.speaker(node)?.wait_for(&json!({"event": "sessionChanged", "state": "away"}))?;
+        mooring.speaker(node)?.ask_to_end()?;
+        mooring.speaker(node)?.wait_for(&json!({"event": "drainStarted", "announced": 1}))?;
+        mooring.allocator.restart()?;
+        let status = mooring.speaker(node)?.wait_end()?;
+        ensure!(status.code() == Some(0), "ended with {status}");
+        mooring.speaker(node)?.wait_for(&json!({"event": "drained", "left": 0}))?;
         Ok(())
     })?;
     ensure!(lost == 0, "{lost} pings lost");
