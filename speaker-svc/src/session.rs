@@ -1,8 +1,9 @@
 //! The stream to the allocator: opened again and again, for as long as the speaker lives.
 //!
 //! A session is one call on a connection of its own, so a connection that hangs is left with it. The engine says what is to be said,
-//! beginning with `Hello`; the session adds heartbeats and counts their acknowledgements. When a session ends the engine is told, and
-//! keeps everything.
+//! beginning with `Hello`; the session adds heartbeats, and counts those that no word of the allocator has followed. It does so from the
+//! allocator's first word on: until then it may be connecting, or have much to do, which is a matter of patience and not of heartbeats.
+//! When a session ends the engine is told, and keeps everything.
 
 use std::time::Duration;
 
@@ -27,13 +28,18 @@ use tracing::{debug, info, warn};
 use crate::engine::Input;
 use crate::logs;
 
-/// Heartbeats without acknowledgement after which nobody is there: together the allocator's default for `--speaker-ttl`, so both sides
+/// Heartbeats without a word of the allocator after which nobody is there: together the allocator's default for `--speaker-ttl`, so both sides
 /// give a session up at about the same time.
 const MISSED: u64 = 4;
 
 /// The pauses between attempts: short enough that a restarted allocator has heard all its speakers within its recovery window of 2 s.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long the allocator's first word may take, its connection included. It grows with each attempt in vain, so that an allocator with
+/// thousands of speakers to greet is not asked again before it can have answered.
+const FIRST_PATIENCE: Duration = Duration::from_secs(4);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(32);
 
 /// The longest pause an allocator may ask for by its farewell: silence for longer is no better than a lost allocator.
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
@@ -56,6 +62,7 @@ const LARGEST: usize = 64 << 20;
 /// No channel can be made: the certificate files are no good any more.
 pub async fn run(connect: impl Fn() -> anyhow::Result<Channel> + Send, engine: Address<Input>, stop: Stop) -> anyhow::Result<()> {
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let mut patience = Backoff::new(FIRST_PATIENCE, LONGEST_PATIENCE);
     let mut failing = false;
     loop {
         let (mut session, outbox) = Session::open(connect()?);
@@ -69,13 +76,14 @@ pub async fn run(connect: impl Fn() -> anyhow::Result<Channel> + Send, engine: A
                 session.close().await;
                 return Ok(());
             }
-            end = session.serve(&engine) => end,
+            end = session.serve(&engine, patience.next_pause()) => end,
         };
         if engine.send(Input::SessionClosed).await.is_err() {
             return Ok(());
         }
         if session.was_heard {
             backoff.reset();
+            patience.reset();
             failing = false;
         }
         let rest = match end {
@@ -116,7 +124,9 @@ enum Lost {
     Closed,
     #[error("a message of the allocator does not parse")]
     Malformed(#[source] Violations),
-    #[error("{MISSED} heartbeats were not acknowledged")]
+    #[error("the allocator said nothing within {patience:?}")]
+    Unanswered { patience: Duration },
+    #[error("{MISSED} heartbeats were not answered")]
     Silent,
     #[error("the allocator does not take messages as fast as they come")]
     Slow,
@@ -135,7 +145,8 @@ struct Session {
     greeted: bool,
     was_heard: bool,
     seq: u64,
-    acknowledged: u64,
+    /// Heartbeats since the allocator's last word.
+    unanswered: u64,
     applied: Revision,
 }
 
@@ -149,19 +160,24 @@ fn beats(heartbeat: Duration) -> Interval {
 impl Session {
     /// Begins a call, and gives the engine's end of it; nothing is sent before it is served.
     fn open(channel: Channel) -> (Self, Address<SpeakerMessage>) {
-        let (outbox, due) = mailbox(OUTBOX);
         let (wire, requests) = mpsc::channel(WIRE);
         let mut client = AssignmentServiceClient::new(channel).max_decoding_message_size(LARGEST);
         // A server may wait for the first request before it answers, so the call is part of the stream that is read while we write.
         let call = async move { client.stream_assignments(ReceiverStream::new(requests)).await };
-        let told = call.map_ok(tonic::Response::into_inner).try_flatten_stream().boxed();
-        let ticks = beats(HEARTBEAT);
-        let (greeted, was_heard, seq, acknowledged, applied) = (false, false, 0, 0, Revision::default());
-        (Self { due, wire, told, ticks, greeted, was_heard, seq, acknowledged, applied }, outbox)
+        Self::over(wire, call.map_ok(tonic::Response::into_inner).try_flatten_stream().boxed())
     }
 
-    /// Until the session ends.
-    async fn serve(&mut self, engine: &Address<Input>) -> End {
+    /// A call that is written to and read from by these.
+    fn over(wire: mpsc::Sender<pb::StreamAssignmentsRequest>, told: Told) -> (Self, Address<SpeakerMessage>) {
+        let (outbox, due) = mailbox(OUTBOX);
+        let ticks = beats(HEARTBEAT);
+        let (greeted, was_heard, seq, unanswered, applied) = (false, false, 0, 0, Revision::default());
+        (Self { due, wire, told, ticks, greeted, was_heard, seq, unanswered, applied }, outbox)
+    }
+
+    /// Until the session ends; the allocator's first word has to come within `patience`.
+    async fn serve(&mut self, engine: &Address<Input>, patience: Duration) -> End {
+        let mut too_long = std::pin::pin!(pause(patience));
         loop {
             // Each branch is cancel-safe: mailbox, stream and interval keep what they have.
             let result = select! {
@@ -173,6 +189,7 @@ impl Session {
                     Err(lost) => Err(lost),
                 },
                 _ = self.ticks.tick(), if self.greeted => self.beat(),
+                () = &mut too_long, if !self.was_heard => Err(Lost::Unanswered { patience }),
             };
             if let Err(lost) = result {
                 return End::Lost(lost);
@@ -199,10 +216,16 @@ impl Session {
         self.wire.try_send(message.into()).map_err(|_full| Lost::Slow)
     }
 
+    /// Says that we live. Before the allocator's first word nothing is missed, and what waits to be written leaves room for the engine's
+    /// words.
     fn beat(&mut self) -> Result<(), Lost> {
-        if self.seq.saturating_sub(self.acknowledged) >= MISSED {
+        if !self.was_heard && self.wire.capacity() <= WIRE / 2 {
+            return Ok(());
+        }
+        if self.was_heard && self.unanswered >= MISSED {
             return Err(Lost::Silent);
         }
+        self.unanswered = self.unanswered.saturating_add(1);
         self.seq = self.seq.saturating_add(1);
         self.send(&SpeakerMessage::Heartbeat { seq: self.seq, applied: self.applied })
     }
@@ -212,8 +235,8 @@ impl Session {
         let message = told.ok_or(Lost::Closed)?.map_err(Lost::Call)?;
         let message = AllocatorMessage::try_from(message).map_err(Lost::Malformed)?;
         self.was_heard = true;
-        if let AllocatorMessage::HeartbeatAck { seq } = message {
-            self.acknowledged = self.acknowledged.max(seq.min(self.seq));
+        self.unanswered = 0;
+        if let AllocatorMessage::HeartbeatAck { .. } = message {
             return Ok(None);
         }
         if let AllocatorMessage::Snapshot { heartbeat, .. } = message
@@ -235,3 +258,6 @@ impl Session {
         debug!(told, answered = ended.is_ok(), "session closed");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+use futures::stream;
+use mooring_proto::types::assignment::Hello;
+use mooring_proto::types::lease::Epoch;
+use mooring_proto::types::node::{Instance, NodeName, SpeakerId};
+
+use super::*;
+
+/// A session whose other end the test holds.
+struct Bench {
+    session: Session,
+    outbox: Address<SpeakerMessage>,
+    said: mpsc::Receiver<pb::StreamAssignmentsRequest>,
+    tell: mpsc::Sender<Result<pb::StreamAssignmentsResponse, Status>>,
+    engine: Address<Input>,
+    _heard: Mailbox<Input>,
+}
+
+impl Bench {
+    /// The engine has said Hello.
+    fn greeted() -> Self {
+        let (wire, said) = mpsc::channel(WIRE);
+        let (tell, told) = mpsc::channel(64);
+        let (session, outbox) = Session::over(wire, ReceiverStream::new(told).boxed());
+        let (engine, _heard) = mailbox(64);
+        assert!(outbox.offer(hello()));
+        Self { session, outbox, said, tell, engine, _heard }
+    }
+
+    /// Serves for a time; `None` = the session goes on.
+    async fn serve(&mut self, time: Duration, patience: Duration) -> Option<String> {
+        match timeout(time, self.session.serve(&self.engine, patience)).await {
+            Ok(End::Lost(lost)) => Some(lost.to_string()),
+            Ok(End::Goodbye { reason, .. }) => Some(reason),
+            Err(_elapsed) => None,
+        }
+    }
+
+    fn tell(&self, message: &AllocatorMessage) {
+        self.tell.try_send(Ok(message.into())).unwrap();
+    }
+
+    /// The heartbeats that were said since the last look.
+    fn beats(&mut self) -> Vec<u64> {
+        let mut beats = Vec::new();
+        while let Ok(request) = self.said.try_recv() {
+            if let SpeakerMessage::Heartbeat { seq, .. } = SpeakerMessage::try_from(request).unwrap() {
+                beats.push(seq);
+            }
+        }
+        beats
+    }
+}
+
+fn hello() -> SpeakerMessage {
+    let speaker = SpeakerId { node: NodeName::new("node-a").unwrap(), instance: Instance::default() };
+    SpeakerMessage::Hello(Hello { speaker, boot_id: "boot-1".into(), interfaces: vec![], held: Default::default() })
+}
+
+fn snapshot() -> AllocatorMessage {
+    AllocatorMessage::Snapshot { heartbeat: HEARTBEAT, epoch: Epoch(1), revision: Revision(1), assignments: vec![] }
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+#[tokio::test(start_paused = true)]
+async fn before_the_first_word_heartbeats_are_sent_and_none_is_missed() {
+    let mut bench = Bench::greeted();
+    assert_eq!(bench.serve(HEARTBEAT * 5, LONG).await, None);
+    assert_eq!(bench.beats(), [1, 2, 3, 4, 5, 6]);
+    bench.tell(&snapshot());
+    // From here on it counts: the four that follow are not answered.
+    assert_eq!(bench.serve(HEARTBEAT * 4, LONG).await, None);
+    assert_eq!(bench.serve(HEARTBEAT, LONG).await.as_deref(), Some("4 heartbeats were not answered"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn acknowledgements_that_come_late_keep_the_session_as_long_as_they_come() {
+    let mut bench = Bench::greeted();
+    assert_eq!(bench.serve(HEARTBEAT * 5, LONG).await, None);
+    for seq in 1..40 {
+        bench.tell(&AllocatorMessage::HeartbeatAck { seq });
+        assert_eq!(bench.serve(HEARTBEAT, LONG).await, None, "{seq}");
+        let _beats = bench.beats();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_connection_takes_what_the_engine_says_until_patience_is_over() {
+    let mut bench = Bench::greeted();
+    // Nothing is written for so long that heartbeats alone would have filled the way.
+    assert_eq!(bench.serve(HEARTBEAT * 60, LONG).await, None);
+    for _ in 0..WIRE / 2 - 1 {
+        assert!(bench.outbox.offer(SpeakerMessage::Draining));
+    }
+    assert_eq!(bench.serve(LONG - HEARTBEAT, LONG).await, None);
+    assert_eq!(bench.serve(HEARTBEAT, HEARTBEAT / 2).await.as_deref(), Some("the allocator said nothing within 100ms"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_ends_the_session_at_once() {
+    let (wire, _said) = mpsc::channel(WIRE);
+    let told = stream::once(async { Err(Status::unavailable("no route to host")) }).boxed();
+    let (mut session, _outbox) = Session::over(wire, told);
+    let (engine, _heard) = mailbox(64);
+    let ended = timeout(HEARTBEAT, session.serve(&engine, LONG)).await.unwrap();
+    assert!(matches!(ended, End::Lost(Lost::Call(_))));
+}
