@@ -61,9 +61,7 @@ const LARGEST: usize = 64 << 20;
 /// # Errors
 /// No channel can be made: the certificate files are no good any more.
 pub async fn run(connect: impl Fn() -> anyhow::Result<Channel> + Send, engine: Address<Input>, stop: Stop) -> anyhow::Result<()> {
-    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-    let mut patience = Backoff::new(FIRST_PATIENCE, LONGEST_PATIENCE);
-    let mut failing = false;
+    let mut attempts = Attempts::new();
     loop {
         let (mut session, outbox) = Session::open(connect()?);
         if engine.send(Input::SessionOpened(outbox)).await.is_err() {
@@ -76,33 +74,58 @@ pub async fn run(connect: impl Fn() -> anyhow::Result<Channel> + Send, engine: A
                 session.close().await;
                 return Ok(());
             }
-            end = session.serve(&engine, patience.next_pause()) => end,
+            end = session.serve(&engine, attempts.patience()) => end,
         };
         if engine.send(Input::SessionClosed).await.is_err() {
             return Ok(());
         }
-        if session.was_heard {
-            backoff.reset();
-            patience.reset();
-            failing = false;
-        }
-        let rest = match end {
-            End::Goodbye { reason, retry_after } => {
-                info!(event = logs::GOODBYE, reason, ?retry_after, "the allocator ends the session");
-                retry_after.min(LONGEST_RETRY).max(backoff.next_pause())
-            }
-            End::Lost(lost) => {
-                // Once, until a session works again: an allocator may be away for long.
-                if !std::mem::replace(&mut failing, true) {
-                    warn!(event = logs::SESSION_FAILED, error = %chain(&lost), "no session to the allocator; trying on");
-                }
-                backoff.next_pause()
-            }
-        };
         select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            () = pause(rest) => {}
+            () = pause(attempts.after(session.has_worked(), end)) => {}
+        }
+    }
+}
+
+/// What the sessions so far mean for the next one.
+struct Attempts {
+    backoff: Backoff,
+    patience: Backoff,
+    /// A session failed, and none has worked since.
+    failing: bool,
+}
+
+impl Attempts {
+    fn new() -> Self {
+        let (backoff, patience) = (Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), Backoff::new(FIRST_PATIENCE, LONGEST_PATIENCE));
+        Self { backoff, patience, failing: false }
+    }
+
+    /// How long the next session's first word may take.
+    fn patience(&mut self) -> Duration {
+        self.patience.next_pause()
+    }
+
+    /// Says how a session ended, and how long to rest before the next one. Only one that worked begins anew: an allocator that is heard and
+    /// refused each time must not be asked without rest.
+    fn after(&mut self, worked: bool, end: End) -> Duration {
+        if worked {
+            *self = Self::new();
+        }
+        match end {
+            End::Goodbye { reason, retry_after } => {
+                info!(event = logs::GOODBYE, reason, ?retry_after, "the allocator ends the session");
+                retry_after.min(LONGEST_RETRY).max(self.backoff.next_pause())
+            }
+            End::Lost(lost) => {
+                // Once, until a session works again: an allocator may be away for long.
+                if std::mem::replace(&mut self.failing, true) {
+                    debug!(event = logs::SESSION_FAILED, error = %chain(&lost), "no session to the allocator; trying on");
+                } else {
+                    warn!(event = logs::SESSION_FAILED, error = %chain(&lost), "no session to the allocator; trying on");
+                }
+                self.backoff.next_pause()
+            }
         }
     }
 }
@@ -147,6 +170,7 @@ struct Session {
     seq: u64,
     /// Heartbeats since the allocator's last word.
     unanswered: u64,
+    acknowledged: u64,
     applied: Revision,
 }
 
@@ -171,8 +195,13 @@ impl Session {
     fn over(wire: mpsc::Sender<pb::StreamAssignmentsRequest>, told: Told) -> (Self, Address<SpeakerMessage>) {
         let (outbox, due) = mailbox(OUTBOX);
         let ticks = beats(HEARTBEAT);
-        let (greeted, was_heard, seq, unanswered, applied) = (false, false, 0, 0, Revision::default());
-        (Self { due, wire, told, ticks, greeted, was_heard, seq, unanswered, applied }, outbox)
+        let (greeted, was_heard, seq, unanswered, acknowledged, applied) = (false, false, 0, 0, 0, Revision::default());
+        (Self { due, wire, told, ticks, greeted, was_heard, seq, unanswered, acknowledged, applied }, outbox)
+    }
+
+    /// Whether it lasted: one that ended before was perhaps refused as soon as it was heard.
+    fn has_worked(&self) -> bool {
+        self.acknowledged >= MISSED
     }
 
     /// Until the session ends; the allocator's first word has to come within `patience`.
@@ -237,6 +266,7 @@ impl Session {
         self.was_heard = true;
         self.unanswered = 0;
         if let AllocatorMessage::HeartbeatAck { .. } = message {
+            self.acknowledged = self.acknowledged.saturating_add(1);
             return Ok(None);
         }
         if let AllocatorMessage::Snapshot { heartbeat, .. } = message

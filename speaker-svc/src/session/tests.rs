@@ -105,3 +105,41 @@ async fn a_call_that_fails_ends_the_session_at_once() {
     let ended = timeout(HEARTBEAT, session.serve(&engine, LONG)).await.unwrap();
     assert!(matches!(ended, End::Lost(Lost::Call(_))));
 }
+
+fn lost() -> End {
+    End::Lost(Lost::GivenUp)
+}
+
+#[test]
+fn sessions_that_end_as_soon_as_they_are_heard_are_tried_less_and_less_often() {
+    let mut attempts = Attempts::new();
+    for whole in [50, 100, 200, 400, 800, 1_000, 1_000] {
+        let (rest, whole) = (attempts.after(false, lost()), Duration::from_millis(whole));
+        assert!(rest >= whole / 2 && rest <= whole, "{rest:?} of {whole:?}");
+    }
+    assert!(attempts.after(true, lost()) <= FIRST_PAUSE);
+}
+
+#[test]
+fn patience_grows_until_a_session_has_worked() {
+    let mut attempts = Attempts::new();
+    for whole in [4, 8, 16, 32, 32] {
+        let (patience, whole) = (attempts.patience(), Duration::from_secs(whole));
+        assert!(patience >= whole / 2 && patience <= whole, "{patience:?} of {whole:?}");
+        let _rest = attempts.after(false, lost());
+    }
+    let _rest = attempts.after(true, lost());
+    assert!(attempts.patience() <= FIRST_PATIENCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_has_worked_once_it_has_lasted() {
+    let mut bench = Bench::greeted();
+    bench.tell(&snapshot());
+    for seq in 1..=MISSED {
+        assert!(!bench.session.has_worked());
+        bench.tell(&AllocatorMessage::HeartbeatAck { seq });
+        assert_eq!(bench.serve(HEARTBEAT, LONG).await, None);
+    }
+    assert!(bench.session.has_worked());
+}
