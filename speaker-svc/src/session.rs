@@ -56,33 +56,39 @@ const WIRE: usize = 16;
 /// The largest message of an allocator: a snapshot of some 200,000 VIPs.
 const LARGEST: usize = 64 << 20;
 
-/// Opens sessions until `stop`.
+/// Opens sessions until `stop`. Whatever keeps one from working, be it a certificate file that is just being replaced, is tried again.
 ///
 /// # Errors
-/// No channel can be made: the certificate files are no good any more.
+/// None; the signature is that of a task.
 pub async fn run(connect: impl Fn() -> anyhow::Result<Channel> + Send, engine: Address<Input>, stop: Stop) -> anyhow::Result<()> {
     let mut attempts = Attempts::new();
     loop {
-        let (mut session, outbox) = Session::open(connect()?);
-        if engine.send(Input::SessionOpened(outbox)).await.is_err() {
-            // The engine's end is the engine's to explain.
-            return Ok(());
-        }
-        let end = select! {
-            biased;
-            () = stop.cancelled() => {
-                session.close().await;
-                return Ok(());
+        let (worked, end) = match connect() {
+            Ok(channel) => {
+                let (mut session, outbox) = Session::open(channel);
+                if engine.send(Input::SessionOpened(outbox)).await.is_err() {
+                    // The engine's end is the engine's to explain.
+                    return Ok(());
+                }
+                let end = select! {
+                    biased;
+                    () = stop.cancelled() => {
+                        session.close().await;
+                        return Ok(());
+                    }
+                    end = session.serve(&engine, attempts.patience()) => end,
+                };
+                if engine.send(Input::SessionClosed).await.is_err() {
+                    return Ok(());
+                }
+                (session.has_worked(), end)
             }
-            end = session.serve(&engine, attempts.patience()) => end,
+            Err(error) => (false, End::Lost(Lost::Channel(error.into()))),
         };
-        if engine.send(Input::SessionClosed).await.is_err() {
-            return Ok(());
-        }
         select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            () = pause(attempts.after(session.has_worked(), end)) => {}
+            () = pause(attempts.after(worked, end)) => {}
         }
     }
 }
@@ -141,6 +147,8 @@ enum End {
 /// Why a session broke.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
+    #[error("no connection can be prepared")]
+    Channel(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the call failed")]
     Call(#[source] Status),
     #[error("the allocator closed the stream")]

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use futures::stream;
 use mooring_proto::types::assignment::Hello;
 use mooring_proto::types::lease::Epoch;
@@ -142,4 +144,21 @@ async fn a_session_has_worked_once_it_has_lasted() {
         assert_eq!(bench.serve(HEARTBEAT, LONG).await, None);
     }
     assert!(bench.session.has_worked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_cannot_be_made_is_tried_again() {
+    let (engine, mut heard) = mailbox(64);
+    let tries = AtomicU64::new(0);
+    let connect = || match tries.fetch_add(1, Ordering::Relaxed) {
+        0..3 => anyhow::bail!("could not read --tls-cert"),
+        _ => Ok(tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy()),
+    };
+    let stop = Stop::new();
+    let ended = select! {
+        ended = run(connect, engine, stop.clone()) => panic!("ended: {ended:?}"),
+        inputs = heard.take(1) => inputs,
+    };
+    assert!(matches!(ended[..], [Input::SessionOpened(_)]), "{ended:?}");
+    assert_eq!(tries.load(Ordering::Relaxed), 4);
 }
