@@ -15,7 +15,7 @@ use mooring_kit::telemetry::chain;
 use mooring_proto::convert::Violations;
 use mooring_proto::pb;
 use mooring_proto::pb::assignment_service_client::AssignmentServiceClient;
-use mooring_proto::types::assignment::{AllocatorMessage, HEARTBEAT, SpeakerMessage};
+use mooring_proto::types::assignment::{AllocatorMessage, HEARTBEAT, REPLACED, SpeakerMessage};
 use mooring_proto::types::lease::Revision;
 use tokio::select;
 use tokio::sync::mpsc;
@@ -99,12 +99,14 @@ struct Attempts {
     patience: Backoff,
     /// A session failed, and none has worked since.
     failing: bool,
+    /// Another process took our place, and somebody was told.
+    replaced: bool,
 }
 
 impl Attempts {
     fn new() -> Self {
         let (backoff, patience) = (Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), Backoff::new(FIRST_PATIENCE, LONGEST_PATIENCE));
-        Self { backoff, patience, failing: false }
+        Self { backoff, patience, failing: false, replaced: false }
     }
 
     /// How long the next session's first word may take.
@@ -116,9 +118,18 @@ impl Attempts {
     /// refused each time must not be asked without rest.
     fn after(&mut self, worked: bool, end: End) -> Duration {
         if worked {
-            *self = Self::new();
+            *self = Self { replaced: self.replaced, ..Self::new() };
         }
         match end {
+            End::Goodbye { reason, .. } if reason == REPLACED => {
+                // Once for good: the two take turns from now on.
+                if std::mem::replace(&mut self.replaced, true) {
+                    debug!(event = logs::SESSION_REPLACED, reason, "the allocator listens to another speaker in our place");
+                } else {
+                    warn!(event = logs::SESSION_REPLACED, reason, "the allocator listens to another speaker in our place");
+                }
+                LONGEST_RETRY
+            }
             End::Goodbye { reason, retry_after } => {
                 info!(event = logs::GOODBYE, reason, ?retry_after, "the allocator ends the session");
                 retry_after.min(LONGEST_RETRY).max(self.backoff.next_pause())

@@ -123,6 +123,15 @@ fn sessions_that_end_as_soon_as_they_are_heard_are_tried_less_and_less_often() {
 }
 
 #[test]
+fn who_was_replaced_comes_back_rarely_however_well_its_session_worked() {
+    let mut attempts = Attempts::new();
+    let replaced = || End::Goodbye { reason: REPLACED.to_owned(), retry_after: Duration::ZERO };
+    assert_eq!([true, true, false].map(|worked| attempts.after(worked, replaced())), [LONGEST_RETRY; 3]);
+    let ending = End::Goodbye { reason: "the allocator is about to end".into(), retry_after: Duration::from_millis(200) };
+    assert_eq!(attempts.after(true, ending), Duration::from_millis(200));
+}
+
+#[test]
 fn patience_grows_until_a_session_has_worked() {
     let mut attempts = Attempts::new();
     for whole in [4, 8, 16, 32, 32] {
