@@ -9,6 +9,8 @@
 //! Every decision is in [`core`], as functions over plain data; `engine` owns the state and is the only one to change it; nothing leaves
 //! it before `store` has it on disk.
 
+#![forbid(unsafe_code)]
+
 pub mod args;
 pub mod core;
 mod engine;

@@ -1,5 +1,6 @@
 //! End to end: real binaries on real network namespaces.
 
+#![forbid(unsafe_code)]
 #![expect(clippy::indexing_slicing, reason = "what is not there fails the scenario")]
 
 use libtest_mimic::{Arguments, Trial};

@@ -8,6 +8,8 @@
 //!
 //! Every decision is in [`core`]; `engine` owns the state and carries out the jobs that it names, one a Service at a time.
 
+#![forbid(unsafe_code)]
+
 mod allocator;
 pub mod args;
 pub mod core;

@@ -6,6 +6,8 @@
 //! and probes ([`admin`]) and for gRPC ([`server`], [`tls`]), and leadership by a Kubernetes Lease ([`leader`]). No decision of Mooring's
 //! own is here.
 
+#![forbid(unsafe_code)]
+
 pub mod admin;
 pub mod args;
 pub mod backoff;
