@@ -3,6 +3,7 @@
 //! sled's own flush ends in `sync_file_range`, which neither writes the file's size nor empties the disk's cache, so each flush is
 //! followed by `fdatasync` on sled's file.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -117,14 +118,10 @@ impl LeaseStore {
     /// The disk fails. What is on it then is not known: the process must end and read it again.
     pub fn append(&self, events: &[Event]) -> Result<Durable, StoreError> {
         let (mut written, mut removed) = (Vec::new(), Vec::new());
-        for event in events {
-            match change(event) {
-                Change::Write(record) => written.push(record),
-                Change::Remove(key) => {
-                    written.retain(|record| record.key() != key);
-                    removed.push(key);
-                }
-                Change::None => {}
+        for (key, record) in changes(events) {
+            match record {
+                Some(record) => written.push(record),
+                None => removed.push(key),
             }
         }
         self.write(&written, &removed)
@@ -151,6 +148,19 @@ impl LeaseStore {
         self.file.sync_data().map_err(|source| StoreError::Sync { records, source })?;
         Ok(Durable(()))
     }
+}
+
+/// What of some facts must outlive the process, by key: of several changes to a record only the last one counts. `None` = it goes.
+fn changes(events: &[Event]) -> BTreeMap<String, Option<Record>> {
+    let mut last = BTreeMap::new();
+    for event in events {
+        match change(event) {
+            Change::Write(record) => last.insert(record.key(), Some(record)),
+            Change::Remove(key) => last.insert(key, None),
+            Change::None => None,
+        };
+    }
+    last
 }
 
 enum Change {

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -48,6 +46,23 @@ proptest! {
         let holders: BTreeMap<_, _> = found.book().holders().clone();
         prop_assert_eq!(&holders, rig.state.book().holders());
     }
+}
+
+#[test]
+fn of_several_changes_to_a_record_the_last_one_counts() {
+    let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/30"])]);
+    rig.claim(claim("stays")).unwrap();
+    rig.claim(claim("goes")).unwrap();
+    rig.release("default/goes");
+    rig.claim(claim("returns")).unwrap();
+    rig.release("default/returns");
+    rig.claim(claim("returns")).unwrap();
+    let changed = changes(&rig.events);
+    let leases: Vec<(&str, Option<&Record>)> =
+        changed.iter().filter_map(|(key, record)| Some((key.strip_prefix("lease/")?, record.as_ref()))).collect();
+    let held = |name: &str| Record::Lease(Box::new(rig.state.book().lease(&claim(name).service).unwrap().clone()));
+    let wanted = [("default/goes", None), ("default/returns", Some(&held("returns"))), ("default/stays", Some(&held("stays")))];
+    assert_eq!(leases, wanted);
 }
 
 #[test]
