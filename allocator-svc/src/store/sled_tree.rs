@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use super::Durable;
 use super::codec::{self, Record, RecordError, SCHEMA};
 use crate::core::{Event, Placement};
+use crate::logs;
 use mooring_proto::types::lease::{Epoch, Term};
 use mooring_proto::types::time::Mono;
+use tracing::warn;
 
 /// Memory for sled's page cache, in bytes: all records of a large cluster are a few megabytes.
 const CACHE: u64 = 64 << 20;
@@ -70,14 +72,24 @@ pub struct LeaseStore {
 }
 
 impl LeaseStore {
-    /// Opens the records in a folder, which is made if it is not there, and checks each of them.
+    /// Opens the records in a folder, which is made if it is not there, and checks each of them. What an older build took for a value
+    /// and others tell anew is left out, and says so in the log.
     ///
     /// # Errors
     /// Another process has them, one is damaged or of a newer build, or the disk fails.
     pub fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
         let store = Self::open_unchecked(path)?;
         let damaged = |source| StoreError::Damaged { path: path.to_owned(), source };
-        let records = store.scan()?.into_iter().collect::<Result<Vec<Record>, RecordError>>().map_err(damaged)?;
+        let mut records = Vec::new();
+        for read in store.scan()? {
+            match read {
+                Ok(record) => records.push(record),
+                Err(error) if error.is_told_anew() => {
+                    warn!(event = logs::RECORD_LEFT_OUT, error = %error, "this record of an older build is left out; what it said is told anew");
+                }
+                Err(error) => return Err(damaged(error)),
+            }
+        }
         if !records.iter().any(|record| matches!(record, Record::Schema(_))) {
             store.write(&[Record::Schema(SCHEMA)], &[])?;
         }
