@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use mooring_allocator::store::{LeaseStore, Record};
@@ -32,6 +33,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     (
         "durability::without_the_allocator_addresses_answer_and_after_it_nothing_has_moved",
         without_the_allocator_addresses_answer_and_after_it_nothing_has_moved,
+    ),
+    (
+        "durability::an_allocator_that_is_found_late_after_its_start_moves_nothing",
+        an_allocator_that_is_found_late_after_its_start_moves_nothing,
     ),
     (
         "durability::an_allocator_killed_twenty_times_loses_no_lease_and_grants_none_twice",
@@ -66,6 +71,36 @@ fn without_the_allocator_addresses_answer_and_after_it_nothing_has_moved() -> Re
     ensure!(others == 0, "another node has announced the VIP");
     ensure!(mooring.speaker(&node)?.events("serviceWithdrawn").is_empty());
     Ok(())
+}
+
+fn an_allocator_that_is_found_late_after_its_start_moves_nothing() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let node = one_service(&lab, &mooring)?;
+    let client = lab.host("client");
+    let control = lab.host("control").netns();
+    let pings = client.ping_every(millis(5), VIP)?;
+    mooring.allocator.kill_9()?;
+    control.run("nft", &["table ip late { chain in { type filter hook input priority filter; iif eth0 tcp dport 7470 drop; }; }"])?;
+    mooring.allocator.restart()?;
+    mooring.allocator.wait_for(&json!({"event": "listening", "server": "grpc"}))?;
+    let served = now();
+    until(secs(10), "the recovery window would be over twice", || {
+        ensure!(served.elapsed() >= secs(4));
+        Ok(())
+    })?;
+    ensure!(mooring.allocator.events("speakerLost").is_empty(), "somebody was given up whom nobody could hear");
+    control.run("nft", &["delete table ip late"])?;
+    mooring.allocator.wait_for(&json!({"event": "recoveryEnded"}))?;
+    ensure!(mooring.allocator.events("speakerLost").is_empty() && announcer(&mooring)? == node, "the VIP has moved");
+    let report = pings.finish()?;
+    ensure!(report.lost == 0, "{report:?}");
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long the allocator has not been found is what is asked for")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn without_the_allocator_a_speaker_yields_to_a_peer_that_takes_over() -> Result<()> {
