@@ -10,7 +10,7 @@ use std::time::Duration;
 use mooring_kit::Stop;
 use mooring_kit::clock::{Clock, wall};
 use mooring_kit::mailbox::{Address, Closed, Mailbox, mailbox};
-use mooring_proto::types::assignment::AllocatorMessage;
+use mooring_proto::types::assignment::{AllocatorMessage, REPLACED, SpeakerMessage};
 use mooring_proto::types::lease::{Epoch, Revision};
 use mooring_proto::types::node::SpeakerId;
 use mooring_proto::types::time::Mono;
@@ -70,10 +70,15 @@ pub(crate) struct Owner {
     unobserved: bool,
 }
 
+/// How long a speaker whose place another process has taken should stay away.
+const STAY_AWAY: Duration = Duration::from_secs(10);
+
 /// A speaker's stream.
 struct Stream {
     wake: Arc<Notify>,
     revision: Revision,
+    /// A speaker said Hello on it: if it is nobody's stream any more, another one has taken its place.
+    greeted: bool,
 }
 
 impl Engine {
@@ -194,9 +199,16 @@ impl Owner {
         for letter in letters {
             match letter {
                 Request::Do { command: None, then } => answers.push((Ok(()), then)),
-                Request::Do { command: Some(command), then } => answers.push((self.carry_out(command, &mut batch), then)),
+                Request::Do { command: Some(command), then } => {
+                    if let Command::SpeakerSaid { session, message: SpeakerMessage::Hello(_) } = &command
+                        && let Some(stream) = self.streams.get_mut(session)
+                    {
+                        stream.greeted = true;
+                    }
+                    answers.push((self.carry_out(command, &mut batch), then));
+                }
                 Request::Open { session, wake } => {
-                    self.streams.insert(session, Stream { wake, revision: Revision::default() });
+                    self.streams.insert(session, Stream { wake, revision: Revision::default(), greeted: false });
                 }
                 Request::Pull { session, reply } => pulls.push((session, reply)),
             }
@@ -238,11 +250,11 @@ impl Owner {
         self.revision.send_if_modified(|before| std::mem::replace(before, revision) != revision);
         let network = self.state.network();
         self.streams.retain(|session, stream| {
-            let Some(speaker) = network.speaker_of(*session) else { return Arc::strong_count(&stream.wake) > 1 };
-            if network.untold(speaker).is_some() {
+            let speaker = network.speaker_of(*session);
+            if speaker.map_or(stream.greeted, |speaker| network.untold(speaker).is_some()) {
                 stream.wake.notify_one();
             }
-            true
+            speaker.is_some() || Arc::strong_count(&stream.wake) > 1
         });
         self.unobserved = true;
         if self.clock.now().saturating_since(self.observed) >= OBSERVE {
@@ -291,7 +303,10 @@ impl Owner {
 
     /// What there is for a stream. Its revisions count its messages, so that a lost one is noticed.
     fn tell(&mut self, session: SessionId) -> Option<AllocatorMessage> {
-        let speaker = self.state.network().speaker_of(session)?.clone();
+        let Some(speaker) = self.state.network().speaker_of(session).cloned() else {
+            let replaced = self.streams.get(&session).is_some_and(|stream| stream.greeted);
+            return replaced.then(|| AllocatorMessage::Goodbye { reason: REPLACED.to_owned(), retry_after: STAY_AWAY });
+        };
         let untold = self.state.network().untold(&speaker)?;
         let stream = self.streams.get_mut(&session)?;
         stream.revision = stream.revision.next();

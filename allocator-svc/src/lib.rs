@@ -11,6 +11,8 @@
 //! Every decision is in [`core`], as functions over plain data; `engine` owns the state and is the only one to change it; nothing leaves
 //! it before `store` has it on disk.
 
+#![forbid(unsafe_code)]
+
 pub mod args;
 pub mod core;
 mod engine;
@@ -56,11 +58,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// The records cannot be read or written, or an address cannot be listened at.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     info!(event = "starting", version = env!("CARGO_PKG_VERSION"), config = ?args, "Mooring allocator starting");
-    let clock = Clock::start();
     let readiness = Readiness::new();
     let loaded = readiness.handle("store loaded");
-    let mut registry = mooring_kit::metrics::registry(env!("CARGO_PKG_VERSION"));
-    let (metrics, grpc_metrics) = (Metrics::new(&mut registry), GrpcMetrics::new(&mut registry, clock));
 
     let (store, records) = LeaseStore::open(&args.data_dir)?;
     let (facts, last) = store::replay(records, Mono::ZERO + args.pool_grace);
@@ -69,9 +68,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     core::audit(&state).context("the records contradict each other")?;
 
     let mut supervisor = Supervisor::new();
+    let listener = Listener::bind(&args.listen).await?;
+    // What counts from the start counts from here, when the allocator can be reached: to read many records takes a while.
+    let clock = Clock::start();
+    let mut registry = mooring_kit::metrics::registry(env!("CARGO_PKG_VERSION"));
+    let (metrics, grpc_metrics) = (Metrics::new(&mut registry), GrpcMetrics::new(&mut registry, clock));
     let (engine, owner) = Owner::new(state, Store::Disk(store), clock, metrics);
     let (shadow, shadow_owner) = Owner::new(State::shadow(args.settings()), Store::Nowhere, clock, Metrics::unseen());
-    let listener = Listener::bind(&args.listen).await?;
     supervisor.thread("engine", move |stop| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         runtime.block_on(owner.run(next_epoch(last), || loaded.done(), stop.clone()))

@@ -36,5 +36,7 @@ pub(crate) const INTERFACES_CHANGED: &str = "interfacesChanged";
 pub(crate) const ANNOUNCE_FAILED: &str = "announceFailed";
 /// A stranger claims a VIP.
 pub(crate) const ADDRESS_CONFLICT: &str = "addressConflict";
+/// A record that an older build wrote is left out.
+pub(crate) const RECORD_LEFT_OUT: &str = "recordLeftOut";
 /// All speakers that were there before the start have come back, or are given up.
 pub(crate) const RECOVERY_ENDED: &str = "recoveryEnded";

@@ -3,6 +3,8 @@
 //! [`pb`] is the generated code, [`types`] what the services' cores speak, [`convert`] the only way from one to the other, [`reason`]
 //! and [`status`] how a refusal crosses the wire, [`shadow`] the mark of calls that ask what would be. Nothing here does any work of its own.
 
+#![forbid(unsafe_code)]
+
 pub mod convert;
 pub mod reason;
 pub mod shadow;

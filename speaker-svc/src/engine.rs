@@ -15,6 +15,7 @@ use mooring_kit::mailbox::{Address, Mailbox};
 use mooring_kit::supervise::Spawner;
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::{AllocatorMessage, SpeakerMessage};
+use mooring_proto::types::lease::Epoch;
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
 use tokio::select;
@@ -113,6 +114,10 @@ pub struct Engine {
     /// Done when the first links are known and open.
     ready: Option<ReadinessHandle>,
     joined: Option<ReadinessHandle>,
+    /// Whether the allocator was there by the last news of it.
+    live: bool,
+    /// The older leadership that was refused last.
+    refused: Option<Epoch>,
     open: BTreeMap<LinkIndex, Open>,
     outbox: Option<Address<SpeakerMessage>>,
     due: Due,
@@ -140,6 +145,8 @@ impl Engine {
             spawner,
             ready: Some(ready.0),
             joined: Some(ready.1),
+            live: false,
+            refused: None,
             open: BTreeMap::new(),
             outbox: None,
             due: Due::default(),
@@ -234,14 +241,23 @@ impl Engine {
     fn perform(&mut self, event: Event) {
         match event {
             Event::SessionChanged(session) => {
-                info!(event = logs::SESSION_CHANGED, state = session.as_str(), "session to the allocator");
+                // Attempts in vain are no news: an allocator may be away for long.
+                if std::mem::replace(&mut self.live, session.is_live()) == session.is_live() {
+                    debug!(event = logs::SESSION_CHANGED, state = session.as_str(), "session to the allocator");
+                } else {
+                    info!(event = logs::SESSION_CHANGED, state = session.as_str(), "session to the allocator");
+                }
                 if let Some(joined) = self.joined.take_if(|_| session.is_live()) {
                     joined.done();
                 }
             }
             Event::HelloDue => self.due.hello = true,
             Event::EpochRefused { epoch, newest } => {
-                warn!(event = logs::EPOCH_REFUSED, %epoch, %newest, "allocator of an older leadership refused");
+                if self.refused.replace(epoch) == Some(epoch) {
+                    debug!(event = logs::EPOCH_REFUSED, %epoch, %newest, "allocator of an older leadership refused");
+                } else {
+                    warn!(event = logs::EPOCH_REFUSED, %epoch, %newest, "allocator of an older leadership refused");
+                }
                 self.outbox = None;
             }
             Event::RevisionReached { epoch, revision } => debug!(%epoch, %revision, "assignments in force"),

@@ -1,4 +1,6 @@
 //! From a Service's manifest to the first ARP answer for its address.
+
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
 
 use std::net::Ipv4Addr;

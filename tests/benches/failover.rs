@@ -1,4 +1,6 @@
 //! How long an address is silent when its speaker is lost, in three ways.
+
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
 
 use std::net::Ipv4Addr;

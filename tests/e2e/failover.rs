@@ -17,7 +17,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("failover::a_killed_speaker_is_followed_by_the_standby", a_killed_speaker_is_followed_by_the_standby),
     ("failover::a_node_without_its_cable_is_followed_by_the_standby", a_node_without_its_cable_is_followed_by_the_standby),
     ("failover::a_speaker_told_to_end_loses_no_ping", a_speaker_told_to_end_loses_no_ping),
+    (
+        "failover::a_speaker_told_to_end_while_the_allocator_is_away_loses_no_ping",
+        a_speaker_told_to_end_while_the_allocator_is_away_loses_no_ping,
+    ),
     ("failover::a_second_speaker_of_the_node_answers_with_the_same_mac", a_second_speaker_of_the_node_answers_with_the_same_mac),
+    ("failover::a_speaker_started_twice_takes_turns_and_no_ping_is_lost", a_speaker_started_twice_takes_turns_and_no_ping_is_lost),
     ("failover::a_node_that_returns_takes_nothing_back", a_node_that_returns_takes_nothing_back),
 ];
 
@@ -95,6 +100,24 @@ fn a_speaker_told_to_end_loses_no_ping() -> Result<()> {
     Ok(())
 }
 
+fn a_speaker_told_to_end_while_the_allocator_is_away_loses_no_ping() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let (_, _, lost) = lose(&lab, &mut mooring, |mooring, node| {
+        mooring.allocator.kill_9()?;
+        mooring.speaker(node)?.wait_for(&json!({"event": "sessionChanged", "state": "away"}))?;
+        mooring.speaker(node)?.ask_to_end()?;
+        mooring.speaker(node)?.wait_for(&json!({"event": "drainStarted", "announced": 1}))?;
+        mooring.allocator.restart()?;
+        let status = mooring.speaker(node)?.wait_end()?;
+        ensure!(status.code() == Some(0), "ended with {status}");
+        mooring.speaker(node)?.wait_for(&json!({"event": "drained", "left": 0}))?;
+        Ok(())
+    })?;
+    ensure!(lost == 0, "{lost} pings lost");
+    Ok(())
+}
+
 fn a_second_speaker_of_the_node_answers_with_the_same_mac() -> Result<()> {
     let lab = Lab::of_three_nodes()?;
     let mut mooring = Mooring::on_directory(&lab)?;
@@ -118,6 +141,30 @@ fn a_second_speaker_of_the_node_answers_with_the_same_mac() -> Result<()> {
     mooring.speaker(&node)?.wait_for(&json!({"event": "sessionChanged", "state": "live"}))?;
     only(lab.host("client"), host)?;
     ensure!(twin.events("serviceWithdrawn").is_empty(), "the VIP has left the second speaker");
+    Ok(())
+}
+
+fn a_speaker_started_twice_takes_turns_and_no_ping_is_lost() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let node = one_service(&lab, &mooring)?;
+    let (client, host) = (lab.host("client"), lab.host(&node));
+    let pings = client.ping_every(millis(5), VIP)?;
+    let mut second = speaker(&node)?.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).start(host)?;
+    let first = mooring.speaker(&node)?;
+    first.wait_for(&json!({"event": "sessionReplaced", "level": "warn"}))?;
+    first.wait_for(&json!({"event": "sessionChanged", "state": "away"}))?;
+    second.wait_for(&json!({"event": "serviceAnnounced", "ip": "172.17.200.100"}))?;
+    // The first one takes its turn after its rest, and not before.
+    second.wait_for_within(secs(15), &json!({"event": "sessionReplaced", "level": "warn"}))?;
+    let joined = mooring.allocator.events("speakerJoined").into_iter().filter(|line| line["node"] == node.as_str()).count();
+    ensure!(joined == 3, "{joined} times a speaker said hello");
+    ensure!(client.arp_all(VIP, millis(200))?.iter().all(|mac| *mac == host.mac()), "another node answers");
+    let report = pings.finish()?;
+    ensure!(report.lost == 0, "{report:?}");
+    for process in [mooring.speaker(&node)?, &mut second] {
+        ensure!(process.events("serviceWithdrawn").is_empty() && process.events("addressConflict").is_empty());
+    }
     Ok(())
 }
 

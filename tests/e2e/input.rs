@@ -198,6 +198,12 @@ fn wrong_calls_are_refused_with_field_and_value() -> Result<()> {
             "",
             "pools[0]",
         ),
+        (
+            "mooring.v1.AssignmentService/StreamAssignments",
+            json!({"hello": {"node": "/x"}}).to_string(),
+            "InvalidArgument",
+            "hello.node: \"/x\" is no such name",
+        ),
         ("mooring.v1.InspectService/ListLeases", json!({"page_token": "made up"}).to_string(), "InvalidArgument", "page_token"),
         ("mooring.v1.InspectService/WatchLeases", json!({"from_revision": "18446744073709551615"}).to_string(), "OutOfRange", ""),
     ];

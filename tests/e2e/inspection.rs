@@ -224,6 +224,7 @@ fn flags_by_environment_port_zero_unix_sockets_and_exit_codes() -> Result<()> {
         ("watcher-svc", &["--source", "nowhere"], "--source"),
         ("watcher-svc", &[], "--source"),
         ("speaker-svc", &[], "--node-name"),
+        ("speaker-svc", &["--node-name", "/x"], "--node-name: \"/x\" is no such name"),
         ("speaker-svc", &["--node-name", "a", "--interfaces", "("], "--interfaces"),
     ] {
         let mut process = Program::own(program)?.args(arguments.iter().copied()).start(control)?;

@@ -1,5 +1,6 @@
 //! End to end: real binaries on real network namespaces.
 
+#![forbid(unsafe_code)]
 #![expect(clippy::indexing_slicing, reason = "what is not there fails the scenario")]
 
 use libtest_mimic::{Arguments, Trial};
@@ -10,6 +11,7 @@ mod failover;
 mod input;
 mod inspection;
 mod lab;
+mod load;
 mod shadow;
 mod story;
 
@@ -34,6 +36,7 @@ fn main() -> anyhow::Result<()> {
         story::SCENARIOS,
         failover::SCENARIOS,
         durability::SCENARIOS,
+        load::SCENARIOS,
         cluster::SCENARIOS,
         inspection::SCENARIOS,
         input::SCENARIOS,

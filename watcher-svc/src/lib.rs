@@ -9,6 +9,8 @@
 //! Every decision is in [`core`]; `engine` owns the state and carries out the jobs that it names, one a Service at a time. With `--shadow`
 //! the allocator's shadow is asked, nothing is written, and `shadow` logs where what would be differs from what is there.
 
+#![forbid(unsafe_code)]
+
 mod allocator;
 pub mod args;
 pub mod core;

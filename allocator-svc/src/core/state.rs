@@ -26,7 +26,7 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// How long a silent speaker counts as alive.
     pub speaker_ttl: Duration,
-    /// How long after a start the allocator waits for the speakers that held something.
+    /// How long the first speaker that comes after a start is to be followed by the others that held something.
     pub recovery_window: Duration,
     /// How long a lease outlives its pool.
     pub pool_grace: Duration,

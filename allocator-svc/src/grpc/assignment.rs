@@ -94,6 +94,9 @@ impl Talk {
                 () = self.wake.notified() => {
                     while let Some(message) = self.engine.pull(self.session).await.map_err(ending)? {
                         self.tell(&message).await;
+                        if matches!(message, AllocatorMessage::Goodbye { .. }) {
+                            return Ok(());
+                        }
                     }
                 }
                 () = self.stop.cancelled() => {

@@ -6,6 +6,8 @@
 //! and probes ([`admin`]) and for gRPC ([`server`], [`tls`]), and leadership by a Kubernetes Lease ([`leader`]). No decision of Mooring's
 //! own is here.
 
+#![forbid(unsafe_code)]
+
 pub mod admin;
 pub mod args;
 pub mod backoff;
@@ -33,7 +35,22 @@ pub fn run<F>(common: &CommonArgs, service: impl FnOnce() -> F) -> ExitCode
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    telemetry::init(common.log_format, common.log_level);
+    run_with(common, telemetry::Output::Standard, service)
+}
+
+/// Runs a task to its end as [`run`] does a service; its log goes to standard error, as standard output is its result.
+pub fn run_task<F>(common: &CommonArgs, task: impl FnOnce() -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    run_with(common, telemetry::Output::Error, task)
+}
+
+fn run_with<F>(common: &CommonArgs, logs: telemetry::Output, service: impl FnOnce() -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    telemetry::init(common.log_format, common.log_level, logs);
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider is installed already");
     }

@@ -1,14 +1,16 @@
-//! Logs: one line an event on standard output, with MetalLB's keys.
+//! Logs: one line an event, with MetalLB's keys; on standard output, unless that is taken by a result.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -21,8 +23,17 @@ const QUIET: &str = "h2=info,hyper=info,hyper_util=info,tower=info,rustls=info,s
 /// kube logs each failed request at `error`, although its caller handles and reports it.
 const HANDLED: &str = "kube_client=off,kube_runtime=off";
 
-/// Sends all log lines of the process to standard output. `RUST_LOG` wins over the level.
-pub fn init(format: LogFormat, level: LogLevel) {
+/// Where log lines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output: of a service.
+    Standard,
+    /// Standard error: of a task whose result is on standard output.
+    Error,
+}
+
+/// Sends all log lines of the process where they belong. `RUST_LOG` wins over the level.
+pub fn init(format: LogFormat, level: LogLevel, output: Output) {
     let directive = match level {
         LogLevel::All => format!("trace,{QUIET}"),
         LogLevel::Debug => format!("debug,{QUIET}"),
@@ -32,7 +43,11 @@ pub fn init(format: LogFormat, level: LogLevel) {
         LogLevel::None => "off".to_owned(),
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new(directive));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).event_format(Lines { format });
+    let writer = match output {
+        Output::Standard => BoxMakeWriter::new(io::stdout),
+        Output::Error => BoxMakeWriter::new(io::stderr),
+    };
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(writer).event_format(Lines { format });
     if lines.try_init().is_err() {
         tracing::debug!("logs are set up already");
     }
@@ -152,7 +167,6 @@ impl Visit for Keys {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::sync::mpsc;
     use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! The story, shown: three nodes on a LAN, Services from manifests in a directory, addresses that answer and move.
 //!
 //! Each step says what is done and what was seen for it on the wire; the program ends with success only if all of it held.
+
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "it is there to be read")]
 
 use std::io::Read as _;

@@ -120,7 +120,15 @@ impl Process {
     /// # Errors
     /// It does not come in time, or the program ends.
     pub fn wait_for(&mut self, wanted: &Value) -> Result<Value> {
-        until(Duration::from_secs(10), &format!("log line {wanted}"), || {
+        self.wait_for_within(Duration::from_secs(10), wanted)
+    }
+
+    /// Waits so long for a log line with these keys and values.
+    ///
+    /// # Errors
+    /// As [`Process::wait_for`].
+    pub fn wait_for_within(&mut self, limit: Duration, wanted: &Value) -> Result<Value> {
+        until(limit, &format!("log line {wanted}"), || {
             let found = self.log().iter().find(|line| has(line, wanted)).cloned();
             if let Some(line) = found {
                 return Ok(line);
@@ -146,8 +154,16 @@ impl Process {
     /// # Errors
     /// It does not end within 15 s.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
-        kill(Pid::from_raw(i32::try_from(self.pid())?), Signal::SIGTERM)?;
+        self.ask_to_end()?;
         self.wait_end()
+    }
+
+    /// Asks it to end, and waits for nothing.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn ask_to_end(&self) -> Result<()> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.pid())?), Signal::SIGTERM)?)
     }
 
     /// Stops or resumes it, as SIGSTOP and SIGCONT do.

@@ -148,7 +148,7 @@ fn errors_of_an_advertisement_are_metallbs() {
     let rack = json!({"matchLabels": {"rack": "1"}});
     let value = advertisement_of(json!({
         "ipAddressPools": ["a", "a", ""], "ipAddressPoolSelectors": [rack, rack], "nodeSelectors": [rack, rack],
-        "interfaces": ["eth0", 1], "serviceSelectors": [rack, rack, {"matchExpressions": [{"key": "k", "operator": "Like"}]}],
+        "interfaces": ["eth0", 1, "eth0/1"], "serviceSelectors": [rack, rack, {"matchExpressions": [{"key": "k", "operator": "Like"}]}],
         "preferredNodeSelectors": [{"weight": 101, "preference": {}}, {"weight": 1, "preference": {"matchExpressions": [{"key": "k", "operator": "In"}]}}],
     }));
     assert_eq!(
@@ -159,6 +159,7 @@ fn errors_of_an_advertisement_are_metallbs() {
             ("spec.ipAddressPoolSelectors[1]", r#"duplicate definition of ipAddressPoolSelectors "rack=1""#),
             ("spec.nodeSelectors[1]", r#"duplicate definition of nodeSelectors "rack=1""#),
             ("spec.interfaces[1]", "want a text"),
+            ("spec.interfaces[2]", "\"eth0/1\" is no such name, want 1 to 15 bytes without space, / and :"),
             ("spec.serviceSelectors[1]", r#"duplicate definition of serviceSelectors "rack=1""#),
             (
                 "spec.serviceSelectors[2].matchExpressions[0].operator",
