@@ -356,6 +356,7 @@ impl Owner {
             }
             Event::Speaker(event) => self.perform_speaker(event),
             Event::ClaimMade(_)
+            | Event::ClaimDeferred(_)
             | Event::ClaimForgotten(_)
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)

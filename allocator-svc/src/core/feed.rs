@@ -71,6 +71,7 @@ impl Feed {
             Event::TermBegan(_)
             | Event::ConfigurationReplaced { .. }
             | Event::ClaimMade(_)
+            | Event::ClaimDeferred(_)
             | Event::ClaimRetried(_)
             | Event::ViewReconciled
             | Event::NodesReplaced(_)

@@ -149,6 +149,8 @@ pub enum Event {
     },
     /// A Service's claim is now this; it is due to be met.
     ClaimMade(Box<Claim>),
+    /// A claim cannot keep what its status holds, or wants more than that: it is due after all that only keep.
+    ClaimDeferred(ServiceKey),
     /// A Service claims nothing any more.
     ClaimForgotten(ServiceKey),
     /// A Service holds this lease now, new or changed; its claim is met unless `ClaimRefused` follows.

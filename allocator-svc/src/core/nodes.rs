@@ -383,6 +383,7 @@ impl Network {
             Event::Speaker(event) => self.apply_speaker(event, book, settings),
             Event::TermBegan(_)
             | Event::ShadowBegan
+            | Event::ClaimDeferred(_)
             | Event::ClaimRefused { .. }
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)

@@ -158,10 +158,20 @@ impl State {
     }
 }
 
-/// The place of a claim among those that are due: who holds addresses first (more first), then explicit requests, then age, then name
-/// (MetalLB behaviour 3.9, made total).
+/// When a claim that is due has its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// Its status holds what no lease holds yet: it keeps that if it can, and takes nothing else, which may be in another one's status.
+    Adopt,
+    /// It may have whatever is free.
+    Settle,
+}
+
+/// The place of a claim among those that are due: who keeps what a status holds, then who holds addresses (more first), then explicit
+/// requests, then age, then name (MetalLB behaviour 3.9, made total).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Order {
+    turn: Turn,
     holds_less: usize,
     automatic: bool,
     created: UnixMillis,
@@ -299,6 +309,11 @@ impl Book {
         self.due.first().and_then(|order| self.claims.get(&order.service))
     }
 
+    /// Whether a claim that is due is to keep what its status holds, and no more.
+    pub(super) fn is_adopting(&self, service: &ServiceKey) -> bool {
+        self.due_as.get(service).is_some_and(|order| order.turn == Turn::Adopt)
+    }
+
     /// Takes a fact in.
     pub(super) fn apply(&mut self, event: &Event) {
         match event {
@@ -308,6 +323,7 @@ impl Book {
                 self.claims.insert(claim.service.clone(), (**claim).clone());
                 self.make_due(&claim.service);
             }
+            Event::ClaimDeferred(service) => self.make_due_in(service, Turn::Settle),
             Event::ClaimForgotten(service) => {
                 self.not_due(service);
                 self.claims.remove(service);
@@ -463,9 +479,10 @@ impl Book {
         }
     }
 
-    fn order(&self, claim: &Claim) -> Order {
+    fn order(&self, claim: &Claim, turn: Turn) -> Order {
         let held = self.leases.get(&claim.service).map_or(claim.adopt.len(), |lease| lease.addresses.len());
         Order {
+            turn,
             holds_less: usize::MAX.saturating_sub(held),
             automatic: claim.requested_addresses.is_empty(),
             created: claim.created.unwrap_or_default(),
@@ -474,7 +491,12 @@ impl Book {
     }
 
     fn make_due(&mut self, service: &ServiceKey) {
-        let Some(order) = self.claims.get(service).map(|claim| self.order(claim)) else { return };
+        let adopts = self.claims.get(service).is_some_and(|claim| !claim.adopt.is_empty()) && !self.leases.contains_key(service);
+        self.make_due_in(service, if adopts { Turn::Adopt } else { Turn::Settle });
+    }
+
+    fn make_due_in(&mut self, service: &ServiceKey, turn: Turn) {
+        let Some(order) = self.claims.get(service).map(|claim| self.order(claim, turn)) else { return };
         self.not_due(service);
         self.due_as.insert(service.clone(), order.clone());
         self.due.insert(order);

@@ -198,6 +198,7 @@ fn change(event: &Event) -> Change {
         Event::VipPlaced { vip, placement: Err(_) } | Event::VipDropped(vip) => Change::Remove(codec::place_key(*vip)),
         Event::ShadowBegan
         | Event::ClaimMade(_)
+        | Event::ClaimDeferred(_)
         | Event::ClaimForgotten(_)
         | Event::ClaimRefused { .. }
         | Event::LeaseUntenable { .. }

@@ -61,33 +61,54 @@ fn of_two_that_may_not_share_one_keeps_the_address() {
     }
 }
 
+#[test]
+fn who_cannot_keep_its_address_or_wants_more_takes_nothing_that_another_one_keeps() {
+    let prefers =
+        Claim { families: Families::Dual { primary: Family::V4 }, policy: FamilyPolicy::PreferDualStack, ..held("a-dual", &["10.0.0.2"]) };
+    let v6 = Claim { families: Families::Single(Family::V6), ..held("z-six", &["fc00::"]) };
+    // By name those come first that may not have what the others hold: the lowest addresses.
+    let claims = vec![prefers, held("a-outside", &["192.0.2.1"]), held("a-twice", &["10.0.0.2"]), held("z", &["10.0.0.0"]), v6, claim("a")];
+    let mut rig = Rig::with_pools(vec![pool("p", &["10.0.0.0/29", "fc00::/126"])]);
+    rig.full_view(claims);
+    let held = ["a-dual", "a-outside", "a-twice", "z", "z-six", "a"].map(|name| rig.held(&format!("default/{name}")));
+    assert_eq!(held, ["10.0.0.2,fc00::1@p", "10.0.0.1@p", "10.0.0.3@p", "10.0.0.0@p", "fc00::@p", "10.0.0.4@p"]);
+}
+
+/// Four kinds of Services: that keep what they hold, that hold it by mistake, that want more, and that hold nothing.
+fn made(at: usize, last: u8, kind: u8) -> Claim {
+    let name = format!("s{at}");
+    let v4 = format!("10.0.0.{last}");
+    let v6 = format!("fc00::{last:x}");
+    match kind {
+        0 => held(&name, &[&v4]),
+        1 => Claim { families: Families::Single(Family::V6), ..held(&name, &[&v6]) },
+        2 => held(&name, &[&format!("192.0.2.{last}")]),
+        3 => Claim { families: Families::Dual { primary: Family::V4 }, policy: FamilyPolicy::PreferDualStack, ..held(&name, &[&v4]) },
+        _ => claim(&name),
+    }
+}
+
 proptest! {
     #[test]
     fn none_moves_in_whatever_order_they_come(
-        held in prop::collection::btree_set(0..200u8, 20),
-        order in Just((0..24usize).collect::<Vec<_>>()).prop_shuffle(),
-        ages in prop::collection::vec(0..5u64, 24),
+        services in prop::collection::btree_map(0..60u8, (0..5u8, 0..4u64), 20..40).prop_map(|map| map.into_iter().collect::<Vec<_>>()).prop_shuffle(),
         shadow in any::<bool>(),
     ) {
-        let address = |last: u8| Vip::from(std::net::Ipv4Addr::new(10, 0, 0, last));
-        // Twenty that hold something, and four that do not and may be older than all of them.
-        let mut claims: Vec<Claim> = held.iter().enumerate()
-            .map(|(at, last)| Claim { adopt: vec![address(*last)], ..claim(&format!("s{at}")) })
-            .chain((0..4).map(|at| claim(&format!("new{at}"))))
-            .zip(&ages)
-            .map(|(claim, age)| Claim { created: Some(UnixMillis(*age)), ..claim })
+        let claims: Vec<Claim> = services.iter().enumerate()
+            .map(|(at, (last, (kind, age)))| Claim { created: Some(UnixMillis(*age)), ..made(at, *last, *kind) })
             .collect();
-        let wanted: BTreeMap<ServiceKey, Vec<Vip>> =
-            claims.iter().filter(|claim| !claim.adopt.is_empty()).map(|claim| (claim.service.clone(), claim.adopt.clone())).collect();
-        claims = order.iter().map(|at| claims[*at].clone()).collect();
         let mut rig = if shadow { Rig::shadow() } else { Rig::new() };
-        let configuration = Configuration::new(vec![pool("a", &["10.0.0.0/24"])], vec![]).unwrap();
+        let configuration = Configuration::new(vec![pool("a", &["10.0.0.0/24", "fc00::/120"])], vec![]).unwrap();
         rig.command(Command::ReplacePools { leadership: Leadership::Next, configuration }).unwrap();
-        rig.full_view(claims);
+        rig.full_view(claims.clone());
         let book = rig.state.book();
-        for (service, addresses) in &wanted {
-            prop_assert_eq!(book.lease(service).map(|lease| &lease.addresses), Some(addresses));
+        for (claim, (_, (kind, _))) in claims.iter().zip(&services) {
+            let addresses = &book.lease(&claim.service).unwrap().addresses;
+            let (kept, count) = (claim.adopt.iter().all(|vip| addresses.contains(vip)), if *kind == 3 { 2 } else { 1 });
+            prop_assert_eq!((kept, addresses.len()), (*kind != 2, count), "{} has {:?}", claim.service, addresses);
         }
-        prop_assert_eq!((book.leases().len(), book.waiting().len()), (24, 0));
+        prop_assert_eq!((book.leases().len(), book.waiting().len()), (claims.len(), 0));
+        // And again: nothing is news.
+        prop_assert_eq!(rig.full_view(claims), vec![]);
     }
 }
