@@ -21,7 +21,7 @@ use mooring_proto::types::node::{InterfaceName, NodeName, NodeSpec};
 use mooring_proto::types::pool::Configuration;
 use mooring_proto::types::service::ServiceKey;
 use tokio::sync::mpsc;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -46,6 +46,17 @@ pub(crate) enum Engine {
     Serving,
     /// The one that shows what would be.
     Shadow,
+}
+
+impl Engine {
+    /// Whether an answer is of this engine: an allocator without a shadow would take the calls of one for those of a watcher that serves.
+    fn check(self, answer: &MetadataMap) -> Result<(), Status> {
+        let is_shadow = answer.get(shadow::KEY).is_some_and(|value| value == shadow::YES);
+        match self {
+            Self::Shadow if !is_shadow => Err(Status::unimplemented("this allocator has no shadow: it is of another build")),
+            Self::Shadow | Self::Serving => Ok(()),
+        }
+    }
 }
 
 impl Interceptor for Engine {
@@ -197,11 +208,8 @@ impl Allocator {
     pub(crate) async fn watch(&self, from_revision: u64) -> Result<Streaming<pb::WatchLeasesResponse>, Status> {
         let request = Request::new(pb::WatchLeasesRequest { from_revision });
         let feed = self.inspect.clone().watch_leases(request).await?;
-        // Without a shadow it would take the calls of one for those of a watcher that serves. A session begins with this answer.
-        let is_shadow = feed.metadata().get(shadow::KEY).is_some_and(|value| value == shadow::YES);
-        if self.engine == Engine::Shadow && !is_shadow {
-            return Err(Status::unimplemented("this allocator has no shadow: it is of an older build"));
-        }
+        // A session begins with this answer.
+        self.engine.check(feed.metadata())?;
         Ok(feed.into_inner())
     }
 }
@@ -318,6 +326,26 @@ pub(crate) async fn follow(allocator: Allocator, engine: mpsc::Sender<Feed>, sto
         tokio::select! {
             () = backoff.pause() => {}
             () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shadows_calls_are_marked_and_an_answer_without_the_mark_is_not_believed() {
+        let mark = |engine: Engine| Interceptor::call(&mut { engine }, Request::new(())).unwrap().metadata().clone();
+        assert_eq!(mark(Engine::Shadow).get(shadow::KEY).map(|value| value.to_str().unwrap().to_owned()), Some("true".to_owned()));
+        assert!(mark(Engine::Serving).is_empty());
+        let of = |value: Option<&'static str>| {
+            let mut answer = MetadataMap::new();
+            value.map(|value| answer.insert(shadow::KEY, MetadataValue::from_static(value)));
+            answer
+        };
+        for (answer, believed) in [(of(Some("true")), true), (of(Some("false")), false), (of(None), false)] {
+            assert_eq!((Engine::Shadow.check(&answer).is_ok(), Engine::Serving.check(&answer).is_ok()), (believed, true), "{answer:?}");
         }
     }
 }
