@@ -22,13 +22,14 @@ pub struct Program {
     path: PathBuf,
     arguments: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
+    waits_for_input: bool,
 }
 
 impl Program {
     /// A program by its path, or by its name in the search path.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), arguments: Vec::new(), variables: Vec::new() }
+        Self { path: path.into(), arguments: Vec::new(), variables: Vec::new(), waits_for_input: false }
     }
 
     /// One of the project's own binaries.
@@ -57,6 +58,13 @@ impl Program {
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Gives it an input that says nothing and does not end, as a person at a terminal does.
+    #[must_use]
+    pub fn with_person(mut self) -> Self {
+        self.waits_for_input = true;
         self
     }
 
@@ -113,6 +121,12 @@ impl Process {
     #[must_use]
     pub fn stderr(&self) -> String {
         std::fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+
+    /// All that it said so far, for whoever reads why a scenario failed.
+    pub fn said(&mut self) -> String {
+        let stderr = self.stderr();
+        format!("{:?} {stderr}", self.log())
     }
 
     /// Waits for a log line with these keys and values.
@@ -199,7 +213,8 @@ impl Drop for Process {
 fn spawn(entry: &(OsString, Vec<OsString>), program: &Program, stderr: &PathBuf) -> Result<(Child, Receiver<String>)> {
     let mut command = Command::new(&entry.0);
     command.args(&entry.1).args(&program.arguments).envs(program.variables.iter().cloned()).env("PATH", super::search_path());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(stderr)?);
+    command.stdin(if program.waits_for_input { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(File::create(stderr)?);
     let mut child = command.spawn().with_context(|| format!("could not start {command:?}"))?;
     let stdout = child.stdout.take().context("no standard output")?;
     let (sender, lines) = mpsc::channel();
