@@ -87,6 +87,7 @@ pub struct Process {
     child: Child,
     lines: Receiver<String>,
     log: Vec<Value>,
+    written: Vec<String>,
     stderr: PathBuf,
 }
 
@@ -96,7 +97,7 @@ impl Process {
         let name = program.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stderr = std::env::temp_dir().join(format!("mooring-lab-{name}-{}.stderr", unique()));
         let (child, lines) = spawn(&entry, &program, &stderr)?;
-        Ok(Self { program, entry, child, lines, log: Vec::new(), stderr })
+        Ok(Self { program, entry, child, lines, log: Vec::new(), written: Vec::new(), stderr })
     }
 
     /// Its process id.
@@ -107,9 +108,17 @@ impl Process {
 
     /// Its log so far: each line that is JSON, any other as text.
     pub fn log(&mut self) -> &[Value] {
-        let parse = |line: String| serde_json::from_str(&line).unwrap_or(Value::String(line));
-        self.log.extend(self.lines.try_iter().map(parse));
+        for line in self.lines.try_iter() {
+            self.log.push(serde_json::from_str(&line).unwrap_or_else(|_text| Value::String(line.clone())));
+            self.written.push(line);
+        }
         &self.log
+    }
+
+    /// Its log so far, each line as it was written.
+    pub fn written(&mut self) -> &[String] {
+        self.log();
+        &self.written
     }
 
     /// The log lines of an event so far.
@@ -198,6 +207,7 @@ impl Process {
         ensure!(self.child.try_wait()?.is_some(), "{} still runs", self.program.path.display());
         (self.child, self.lines) = spawn(&self.entry, &self.program, &self.stderr)?;
         self.log.clear();
+        self.written.clear();
         Ok(())
     }
 }
