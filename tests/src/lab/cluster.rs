@@ -31,6 +31,9 @@ pub struct Cluster {
     others: Vec<Process>,
 }
 
+/// What a folder named by `KUBEBUILDER_ASSETS` has.
+const ASSETS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
+
 /// Where the programs are.
 #[derive(Clone, Debug)]
 struct Tools {
@@ -45,11 +48,14 @@ impl Tools {
         Ok(Self { built: built.trim().into(), assets: std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) })
     }
 
-    /// `KUBEBUILDER_ASSETS` has etcd, kube-apiserver and kubectl, the usual three.
+    /// `KUBEBUILDER_ASSETS`, if set, has the usual three, and then they are never taken from elsewhere.
     fn path(&self, name: &str) -> Result<PathBuf> {
-        let from_assets = self.assets.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file());
-        let path = from_assets.unwrap_or_else(|| self.built.join(name));
-        ensure!(path.is_file(), "{} is missing: run tests/tools/build", path.display());
+        let (folder, remedy) = match self.assets.as_ref().filter(|_| ASSETS.contains(&name)) {
+            Some(assets) => (assets, "KUBEBUILDER_ASSETS names this folder"),
+            None => (&self.built, "run tests/tools/build"),
+        };
+        let path = folder.join(name);
+        ensure!(path.is_file(), "{} is missing: {remedy}", path.display());
         Ok(path)
     }
 
@@ -424,4 +430,34 @@ pub fn dns(host: &Host) -> Result<Process> {
         })?;
     }
     Ok(process)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_assets_is_obeyed_and_nothing_missing_there_is_taken_from_elsewhere() {
+        let (built, assets) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (built, assets) = (built.path(), assets.path());
+        for name in ["etcd", "kube-apiserver", "kubectl", "kube-proxy"] {
+            fs::write(built.join(name), "").unwrap();
+        }
+        for name in ["etcd", "kube-proxy"] {
+            fs::write(assets.join(name), "").unwrap();
+        }
+        let missing = |folder: &Path, name: &str, why: &str| Err(format!("{} is missing: {why}", folder.join(name).display()));
+        let with = Some(assets.to_owned());
+        let cases = [
+            (None, "etcd", Ok(built.join("etcd"))),
+            (None, "grpcurl", missing(built, "grpcurl", "run tests/tools/build")),
+            (with.clone(), "etcd", Ok(assets.join("etcd"))),
+            (with.clone(), "kubectl", missing(assets, "kubectl", "KUBEBUILDER_ASSETS names this folder")),
+            (with, "kube-proxy", Ok(built.join("kube-proxy"))),
+        ];
+        for (assets, name, wanted) in cases {
+            let tools = Tools { built: built.to_owned(), assets };
+            assert_eq!(tools.path(name).map_err(|error| error.to_string()), wanted, "{name}");
+        }
+    }
 }
