@@ -10,6 +10,7 @@ mod failover;
 mod input;
 mod inspection;
 mod lab;
+mod rights;
 mod story;
 
 /// A name, and what is done under it.
@@ -34,6 +35,7 @@ fn main() -> anyhow::Result<()> {
         failover::SCENARIOS,
         durability::SCENARIOS,
         cluster::SCENARIOS,
+        rights::SCENARIOS,
         inspection::SCENARIOS,
         input::SCENARIOS,
     ];

@@ -77,6 +77,7 @@ impl Cluster {
         let folder = lab.folder().join("cluster");
         fs::create_dir_all(&folder)?;
         certificates(&folder)?;
+        fs::write(folder.join("audit-policy.yaml"), audit_policy().to_string())?;
         let tokens = USERS.iter().enumerate().map(|(id, (token, name, groups))| format!("{token},{name},{id},\"{groups}\"\n"));
         fs::write(folder.join("tokens.csv"), tokens.collect::<String>())?;
         for (token, _, _) in USERS {
@@ -115,6 +116,18 @@ impl Cluster {
         let path = self.kubeconfig(account);
         fs::write(&path, kubeconfig(&self.folder, token.trim()))?;
         Ok(path)
+    }
+
+    /// What a ServiceAccount has asked the API server for so far, an `audit.k8s.io/v1` Event each.
+    ///
+    /// # Errors
+    /// There is no audit log.
+    pub fn audited(&self, namespace: &str, account: &str) -> Result<Vec<Value>> {
+        let user = format!("system:serviceaccount:{namespace}:{account}");
+        let text = fs::read_to_string(self.folder.join("audit.log"))?;
+        // The last line may be half-written.
+        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        Ok(events.filter(|event| event.pointer("/user/username").is_some_and(|name| *name == user)).collect())
     }
 
     /// Runs kubectl as the administrator.
@@ -335,6 +348,8 @@ fn apiserver(tools: &Tools, folder: &Path) -> Result<Program> {
         file("service-account-key-file", "accounts.pub"),
         file("service-account-signing-key-file", "accounts.key"),
         file("token-auth-file", "tokens.csv"),
+        file("audit-policy-file", "audit-policy.yaml"),
+        file("audit-log-path", "audit.log"),
     ];
     Ok(tools.program("kube-apiserver")?.args(files).args([
         "--etcd-servers=http://127.0.0.1:2379",
@@ -351,6 +366,13 @@ fn apiserver(tools: &Tools, folder: &Path) -> Result<Program> {
         "--profiling=false",
         "--watch-cache=true",
     ]))
+}
+
+/// What the API server notes of requests: whatever a ServiceAccount asks for, once it is answered.
+fn audit_policy() -> Value {
+    let (all, begins) = ("system:serviceaccounts", ["RequestReceived"]);
+    let noted = json!([{"level": "Metadata", "userGroups": [all], "omitStages": begins}, {"level": "None"}]);
+    json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": noted})
 }
 
 /// An authority, the API server's certificate, and the key that signs service account tokens.
