@@ -10,6 +10,7 @@ mod failover;
 mod input;
 mod inspection;
 mod lab;
+mod mishaps;
 mod rights;
 mod story;
 
@@ -35,6 +36,7 @@ fn main() -> anyhow::Result<()> {
         failover::SCENARIOS,
         durability::SCENARIOS,
         cluster::SCENARIOS,
+        mishaps::SCENARIOS,
         rights::SCENARIOS,
         inspection::SCENARIOS,
         input::SCENARIOS,
