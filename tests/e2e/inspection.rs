@@ -1,14 +1,17 @@
 //! What people see: grpcurl, health, probes, metrics, and the log lines of MetalLB.
 
+use std::fmt;
+
 use anyhow::{Context as _, Result, ensure};
 use mooring_tests::lab::cluster::Cluster;
 use mooring_tests::lab::until::{secs, until};
 use mooring_tests::lab::workloads::Mooring;
 use mooring_tests::lab::{Lab, Program};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Value, json};
 
 use crate::failover::{announcer, one_service};
-use crate::story::TWO_POOLS;
+use crate::story::{NGINX_LB, ONE_POOL, TWO_POOLS};
 use crate::{Scenario, refused};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -16,6 +19,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("inspection::health_is_honest", health_is_honest),
     ("inspection::probes_and_metrics_are_served", probes_and_metrics_are_served),
     ("inspection::the_log_lines_of_metallb", the_log_lines_of_metallb),
+    ("inspection::a_dual_stack_service_logs_one_line_an_address", a_dual_stack_service_logs_one_line_an_address),
     ("inspection::flags_by_environment_port_zero_unix_sockets_and_exit_codes", flags_by_environment_port_zero_unix_sockets_and_exit_codes),
 ];
 
@@ -142,9 +146,31 @@ fn probes_and_metrics_are_served() -> Result<()> {
     Ok(())
 }
 
-/// The keys of a line, in the order written.
-fn keys(line: &Value) -> Vec<String> {
-    line.as_object().map(|line| line.keys().cloned().collect()).unwrap_or_default()
+/// The keys of a line, in the order written: a parsed object has forgotten it.
+struct Keys(Vec<String>);
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+struct InOrder;
+
+impl<'de> Visitor<'de> for InOrder {
+    type Value = Keys;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Keys, M::Error> {
+        let mut keys = Vec::new();
+        while let Some((key, _)) = map.next_entry::<String, IgnoredAny>()? {
+            keys.push(key);
+        }
+        Ok(Keys(keys))
+    }
 }
 
 fn the_log_lines_of_metallb() -> Result<()> {
@@ -177,17 +203,39 @@ fn the_log_lines_of_metallb() -> Result<()> {
     ensure!(line["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{line}");
     lines.push(line);
     for line in lines {
-        let found = keys(&line);
-        ensure!(found.is_sorted(), "keys are not in alphabetical order: {line}");
-        ensure!(["caller", "event", "level", "msg", "service", "ts"].iter().all(|key| found.iter().any(|found| found == key)), "{line}");
+        ensure!(line["service"] == service, "{line}");
         let (ts, caller) = (line["ts"].as_str().unwrap_or_default(), line["caller"].as_str().unwrap_or_default());
         ensure!(ts.len() == "2026-01-01T00:00:00.123456789Z".len() && ts.ends_with('Z'), "{line}");
         ensure!(caller.split_once(".rs:").is_some_and(|(_, number)| number.parse::<u32>().is_ok()), "{line}");
     }
-    for process in [&mut mooring.allocator, &mut mooring.watcher] {
-        let text: Vec<Value> = process.log().iter().filter(|line| !line.is_object()).cloned().collect();
-        ensure!(text.is_empty(), "not JSON: {text:?}");
+    for process in [&mut mooring.allocator, &mut mooring.watcher].into_iter().chain(mooring.speakers.values_mut()) {
+        let written = process.written();
+        ensure!(!written.is_empty(), "nothing was logged");
+        for line in written {
+            let Keys(keys) = serde_json::from_str(line).with_context(|| format!("not one JSON object: {line}"))?;
+            ensure!(keys.is_sorted_by(|a, b| a < b), "keys are not in alphabetical order, each once: {line}");
+            ensure!(["caller", "event", "level", "msg", "ts"].iter().all(|key| keys.iter().any(|found| found == key)), "{line}");
+        }
     }
+    Ok(())
+}
+
+fn a_dual_stack_service_logs_one_line_an_address() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let range = "- 172.17.200.100-172.17.200.125";
+    mooring.apply("config.yaml", &ONE_POOL.replace(range, &format!("{range}\n      - fd00:200::100-fd00:200::125")))?;
+    mooring.apply("nginx-lb.yaml", &format!("{NGINX_LB}  ipFamilyPolicy: RequireDualStack\n  ipFamilies: [IPv4, IPv6]\n"))?;
+    let service = "default/nginx-lb";
+    mooring.watcher.wait_for(&json!({"event": "endUpdate", "service": service}))?;
+    let addresses = ["172.17.200.100", "fd00:200::100"];
+    ensure!(mooring.status("default", "nginx-lb")? == addresses, "{:?}", mooring.status("default", "nginx-lb")?);
+    let mut logged: Vec<String> = Vec::new();
+    for line in mooring.watcher.events("ipAllocated") {
+        ensure!(line["service"] == service && line["pool"] == "default" && line["msg"] == "IP address assigned by controller", "{line}");
+        logged.extend(line["ip"].as_str().map(str::to_owned));
+    }
+    ensure!(logged == addresses, "{logged:?}");
     Ok(())
 }
 

@@ -12,6 +12,8 @@ mod input;
 mod inspection;
 mod lab;
 mod load;
+mod mishaps;
+mod rights;
 mod story;
 
 /// A name, and what is done under it.
@@ -37,6 +39,8 @@ fn main() -> anyhow::Result<()> {
         durability::SCENARIOS,
         load::SCENARIOS,
         cluster::SCENARIOS,
+        mishaps::SCENARIOS,
+        rights::SCENARIOS,
         inspection::SCENARIOS,
         input::SCENARIOS,
     ];

@@ -13,7 +13,7 @@ use mooring_kit::clock::{Clock, wall};
 use mooring_kit::leader::Leadership;
 use mooring_kit::telemetry::chain;
 use mooring_proto::types::lease::Term;
-use mooring_proto::types::pool::PoolName;
+use mooring_proto::types::pool::{Configuration, PoolName};
 use mooring_proto::types::service::{ServiceKey, ServiceUid};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
@@ -233,6 +233,8 @@ impl Engine {
                     info!(event = logs::IP_ALLOCATED, %service, %ip, %pool, "IP address assigned by controller");
                 }
                 Told::Synced => info!(event = logs::STATE_SYNCED, "controller synced, can allocate IPs now"),
+                // A bad one that is mended to what it was before is nothing new to the allocator.
+                Told::Config(Merged::Good(configuration)) if self.state.in_force() == Some(&configuration) => self.loaded(&configuration),
                 Told::Config(Merged::Good(_)) => {}
                 Told::Config(Merged::Missing) => {
                     self.metrics.config_stale();
@@ -250,6 +252,11 @@ impl Engine {
                 }
             }
         }
+    }
+
+    fn loaded(&self, configuration: &Configuration) {
+        self.metrics.config_loaded();
+        info!(event = logs::CONFIG_LOADED, pools = configuration.pools().len(), "config (re)loaded");
     }
 
     /// Begins a job; it ends by itself, with what became of it.
@@ -328,11 +335,7 @@ impl Engine {
             });
         }
         match (job, &done) {
-            (Job::Pools { configuration, .. }, Done::Led(_)) => {
-                self.metrics.config_loaded();
-                let pools = configuration.pools().len();
-                info!(event = logs::CONFIG_LOADED, pools, "config (re)loaded");
-            }
+            (Job::Pools { configuration, .. }, Done::Led(_)) => self.loaded(configuration),
             (Job::Pools { .. }, Done::Refused(refused)) => {
                 self.metrics.config_stale();
                 error!(event = logs::CONFIG_STALE, error = refused.message, "config (re)load failed, config marked stale");
