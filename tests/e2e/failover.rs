@@ -125,7 +125,7 @@ fn a_speaker_told_to_end_loses_no_ping() -> Result<()> {
 fn a_speaker_told_to_end_while_the_allocator_is_away_loses_no_ping() -> Result<()> {
     let lab = Lab::of_three_nodes()?;
     let mut mooring = Mooring::on_directory(&lab)?;
-    let (_, _, lost) = lose(&lab, &mut mooring, |mooring, node| {
+    let Loss { pings, .. } = lose(&lab, &mut mooring, |mooring, node| {
         mooring.allocator.kill_9()?;
         mooring.speaker(node)?.wait_for(&json!({"event": "sessionChanged", "state": "away"}))?;
         mooring.speaker(node)?.ask_to_end()?;
@@ -136,7 +136,7 @@ fn a_speaker_told_to_end_while_the_allocator_is_away_loses_no_ping() -> Result<(
         mooring.speaker(node)?.wait_for(&json!({"event": "drained", "left": 0}))?;
         Ok(())
     })?;
-    ensure!(lost == 0, "{lost} pings lost");
+    ensure!(pings.lost == 0, "{pings:?}");
     Ok(())
 }
 
