@@ -169,8 +169,16 @@ impl Process {
     /// # Errors
     /// It does not end within 15 s.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
-        kill(Pid::from_raw(i32::try_from(self.pid())?), Signal::SIGTERM)?;
+        self.ask_to_end()?;
         self.wait_end()
+    }
+
+    /// Asks it to end, as SIGTERM does, and waits for nothing.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn ask_to_end(&self) -> Result<()> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.pid())?), Signal::SIGTERM)?)
     }
 
     /// Stops or resumes it, as SIGSTOP and SIGCONT do.
