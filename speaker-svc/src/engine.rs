@@ -119,6 +119,17 @@ struct Due {
     conflicts: Vec<SpeakerMessage>,
 }
 
+/// What readiness waits for.
+#[derive(Debug)]
+pub struct Ready {
+    /// The links are known.
+    pub links: ReadinessHandle,
+    /// An interface answers; if none does any more, it is waited for again.
+    pub sockets: ReadinessHandle,
+    /// The allocator has been there.
+    pub session: ReadinessHandle,
+}
+
 /// Owns the state.
 #[derive(Debug)]
 pub struct Engine {
@@ -127,9 +138,7 @@ pub struct Engine {
     metrics: Metrics,
     clock: Clock,
     spawner: Spawner,
-    /// Done when the first links are known and open.
-    ready: Option<ReadinessHandle>,
-    joined: Option<ReadinessHandle>,
+    ready: Ready,
     /// Whether the allocator was there by the last news of it.
     live: bool,
     /// The older leadership that was refused last.
@@ -148,22 +157,14 @@ pub struct Engine {
 impl Engine {
     /// An engine that was told nothing yet.
     #[must_use]
-    pub fn new(
-        settings: Settings,
-        shared: Shared,
-        metrics: Metrics,
-        clock: Clock,
-        spawner: Spawner,
-        ready: (ReadinessHandle, ReadinessHandle),
-    ) -> Self {
+    pub fn new(settings: Settings, shared: Shared, metrics: Metrics, clock: Clock, spawner: Spawner, ready: Ready) -> Self {
         Self {
             state: State::new(settings),
             shared,
             metrics,
             clock,
             spawner,
-            ready: Some(ready.0),
-            joined: Some(ready.1),
+            ready,
             live: false,
             refused: None,
             open: BTreeMap::new(),
@@ -254,10 +255,9 @@ impl Engine {
         }
         if std::mem::take(&mut self.links_changed) {
             self.open_missing().await?;
-            if let Some(ready) = self.ready.take() {
-                ready.done();
-            }
+            self.ready.links.set(true);
         }
+        self.ready.sockets.set(!self.open.is_empty());
         self.metrics.observe(&self.state);
         self.tell();
         Ok(())
@@ -272,8 +272,8 @@ impl Engine {
                 } else {
                     info!(event = logs::SESSION_CHANGED, state = session.as_str(), "session to the allocator");
                 }
-                if let Some(joined) = self.joined.take_if(|_| session.is_live()) {
-                    joined.done();
+                if session.is_live() {
+                    self.ready.session.set(true);
                 }
             }
             Event::HelloDue => self.due.hello = true,

@@ -181,7 +181,7 @@ impl Process {
         self.wait_end()
     }
 
-    /// Asks it to end, and waits for nothing.
+    /// Asks it to end, as SIGTERM does, and waits for nothing.
     ///
     /// # Errors
     /// It has ended.
