@@ -21,7 +21,7 @@ use crate::core::nodes::{SpeakerEvent, Untold};
 use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, decide, next_deadline, placement};
 use crate::logs;
 use crate::metrics::{Metrics, Outcome};
-use crate::store::{Durable, LeaseStore};
+use crate::store::{Durable, Store};
 
 /// How many requests may wait: 16 full batches, about a tenth of a second of work.
 const DEPTH: usize = 4096;
@@ -66,7 +66,7 @@ pub(crate) struct Owner {
     mailbox: Mailbox<Request>,
     revision: watch::Sender<Revision>,
     state: State,
-    store: LeaseStore,
+    store: Store,
     clock: Clock,
     metrics: Metrics,
     streams: BTreeMap<SessionId, Stream>,
@@ -152,8 +152,8 @@ impl Engine {
 }
 
 impl Owner {
-    /// An engine over records that were read; its leadership begins with [`Owner::run`].
-    pub(crate) fn new(state: State, store: LeaseStore, clock: Clock, metrics: Metrics) -> (Engine, Self) {
+    /// An engine over records that were read, or over nothing; its leadership begins with [`Owner::run`].
+    pub(crate) fn new(state: State, store: Store, clock: Clock, metrics: Metrics) -> (Engine, Self) {
         let (address, mailbox) = mailbox(DEPTH);
         let (sender, receiver) = watch::channel(Revision::default());
         let owner = Self {
@@ -303,7 +303,12 @@ impl Owner {
     }
 
     fn take(&mut self, event: Event, batch: &mut Vec<Event>) {
-        self.perform(&event);
+        // What would be is nobody's news.
+        if self.state.is_shadow() && event != Event::ShadowBegan {
+            debug!(?event, "decided for a shadow");
+        } else {
+            self.perform(&event);
+        }
         apply(&mut self.state, &event);
         batch.push(event);
     }
@@ -334,6 +339,7 @@ impl Owner {
         match event {
             Event::EpochBegan(epoch) => info!(event = logs::EPOCH_BEGAN, %epoch, "leading"),
             Event::TermBegan(term) => info!(event = logs::TERM_BEGAN, %term, "a watcher leads"),
+            Event::ShadowBegan => info!(event = logs::SHADOW_BEGAN, "a shadow asks what would be; nobody holds what it is told"),
             Event::ConfigurationReplaced { configuration, .. } => {
                 let (pools, advertisements) = (configuration.pools().len(), configuration.advertisements().len());
                 info!(event = logs::CONFIG_REPLACED, pools, advertisements, "the configuration is now another one");
@@ -362,6 +368,7 @@ impl Owner {
             }
             Event::Speaker(event) => self.perform_speaker(event),
             Event::ClaimMade(_)
+            | Event::ClaimDeferred(_)
             | Event::ClaimForgotten(_)
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)

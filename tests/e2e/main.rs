@@ -14,6 +14,7 @@ mod lab;
 mod load;
 mod mishaps;
 mod rights;
+mod shadow;
 mod story;
 
 /// A name, and what is done under it.
@@ -43,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         rights::SCENARIOS,
         inspection::SCENARIOS,
         input::SCENARIOS,
+        shadow::SCENARIOS,
     ];
     let trials = scenarios
         .concat()

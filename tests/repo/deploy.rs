@@ -63,8 +63,11 @@ fn flags_in_manifests_exist() {
     let mut wrong = Vec::new();
     for path in files("deploy/kustomize", "yaml") {
         let text = text(&path);
-        for service in SERVICES.iter().filter(|service| text.contains(&format!("image: mooring/{service}"))) {
-            let args: String = text.lines().map(str::trim).filter(|line| line.starts_with("- --")).collect::<Vec<_>>().join("\n");
+        // A pod may have several containers; each one's arguments stand after its image.
+        for container in text.split("image: mooring/").skip(1) {
+            let service = container.split(':').next().unwrap_or_default();
+            assert!(SERVICES.contains(&service), "{path}: image mooring/{service}");
+            let args: String = container.lines().map(str::trim).filter(|line| line.starts_with("- --")).collect::<Vec<_>>().join("\n");
             wrong.extend(flags(&args).difference(&own_flags(service)).map(|flag| format!("{path}: --{flag}")));
         }
     }

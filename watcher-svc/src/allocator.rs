@@ -12,6 +12,7 @@ use mooring_proto::pb::allocator_service_client::AllocatorServiceClient;
 use mooring_proto::pb::inspect_service_client::InspectServiceClient;
 use mooring_proto::pb::watch_leases_response::Message;
 use mooring_proto::reason::Reason;
+use mooring_proto::shadow;
 use mooring_proto::status::WireRefusal;
 use mooring_proto::types::backends::Backends;
 use mooring_proto::types::claim::Claim;
@@ -20,6 +21,9 @@ use mooring_proto::types::node::{InterfaceName, NodeName, NodeSpec};
 use mooring_proto::types::pool::Configuration;
 use mooring_proto::types::service::ServiceKey;
 use tokio::sync::mpsc;
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
@@ -35,11 +39,33 @@ const LONG_DEADLINE: Duration = Duration::from_secs(60);
 /// How many claims or backends a message has at most, so that it stays well under 4 MiB.
 const PART: usize = 500;
 
+/// Which of the allocator's engines is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// The one whose leases Services hold.
+    Serving,
+    /// The one that shows what would be.
+    Shadow,
+}
+
+impl Interceptor for Engine {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if *self == Self::Shadow {
+            request.metadata_mut().insert(shadow::KEY, MetadataValue::from_static(shadow::YES));
+        }
+        Ok(request)
+    }
+}
+
+/// A channel on which each call says which engine is meant.
+type Line = InterceptedService<Channel, Engine>;
+
 /// The allocator.
 #[derive(Clone, Debug)]
 pub(crate) struct Allocator {
-    leases: AllocatorServiceClient<Channel>,
-    inspect: InspectServiceClient<Channel>,
+    leases: AllocatorServiceClient<Line>,
+    inspect: InspectServiceClient<Line>,
+    engine: Engine,
 }
 
 /// A pool's counters.
@@ -81,8 +107,9 @@ fn failed(status: &Status) -> Done {
 }
 
 impl Allocator {
-    pub(crate) fn new(channel: Channel) -> Self {
-        Self { leases: AllocatorServiceClient::new(channel.clone()), inspect: InspectServiceClient::new(channel) }
+    pub(crate) fn new(channel: Channel, engine: Engine) -> Self {
+        let line = InterceptedService::new(channel, engine);
+        Self { leases: AllocatorServiceClient::new(line.clone()), inspect: InspectServiceClient::new(line), engine }
     }
 
     pub(crate) async fn replace_pools(&self, term: Term, begin_term: bool, configuration: &Configuration) -> Done {
@@ -169,7 +196,13 @@ impl Allocator {
     /// The feed from a revision; 0 = with a snapshot first.
     pub(crate) async fn watch(&self, from_revision: u64) -> Result<Streaming<pb::WatchLeasesResponse>, Status> {
         let request = Request::new(pb::WatchLeasesRequest { from_revision });
-        Ok(self.inspect.clone().watch_leases(request).await?.into_inner())
+        let feed = self.inspect.clone().watch_leases(request).await?;
+        // Without a shadow it would take the calls of one for those of a watcher that serves. A session begins with this answer.
+        let is_shadow = feed.metadata().get(shadow::KEY).is_some_and(|value| value == shadow::YES);
+        if self.engine == Engine::Shadow && !is_shadow {
+            return Err(Status::unimplemented("this allocator has no shadow: it is of an older build"));
+        }
+        Ok(feed.into_inner())
     }
 }
 
@@ -217,9 +250,11 @@ fn fed(state: pb::ServiceState) -> Option<(ServiceKey, Fed)> {
         };
         Some((announcement.vip.parse().ok()?, announced))
     };
+    let refused = |refusal: pb::Refusal| Refused { reason: refusal.reason, message: refusal.message };
     let fed = Fed {
         lease: state.lease.and_then(|lease| Lease::try_from(lease).ok()),
-        refusal: state.refusal.map(|refusal| Refused { reason: refusal.reason, message: refusal.message }),
+        refusal: state.refusal.map(refused),
+        untenable: state.untenable.map(refused),
         announcements: state.announcements.into_iter().filter_map(announcement).collect(),
     };
     Some((service, fed))

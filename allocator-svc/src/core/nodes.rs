@@ -382,6 +382,8 @@ impl Network {
             Event::VipAnnounced { vip, .. } => self.announced_now(*vip),
             Event::Speaker(event) => self.apply_speaker(event, book, settings),
             Event::TermBegan(_)
+            | Event::ShadowBegan
+            | Event::ClaimDeferred(_)
             | Event::ClaimRefused { .. }
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)

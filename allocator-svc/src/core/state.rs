@@ -36,9 +36,19 @@ pub struct Settings {
     pub rebalance: u32,
 }
 
+/// What a state is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Services hold what it says.
+    Serve,
+    /// It says what Services would hold, and begins with nothing in each session of a watcher.
+    Shadow,
+}
+
 /// All that the allocator knows.
 #[derive(Clone, Debug)]
 pub struct State {
+    purpose: Purpose,
     /// What the flags say.
     pub(crate) settings: Settings,
     /// This allocator's leadership.
@@ -63,6 +73,7 @@ impl State {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
+            purpose: Purpose::Serve,
             settings,
             epoch: Epoch::default(),
             term: Term::default(),
@@ -72,9 +83,29 @@ impl State {
         }
     }
 
+    /// Nothing known yet, and nobody holds what will be: what is decided shows what would be.
+    #[must_use]
+    pub fn shadow(settings: Settings) -> Self {
+        Self { purpose: Purpose::Shadow, ..Self::new(settings) }
+    }
+
+    /// Whether it only shows what would be.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.purpose == Purpose::Shadow
+    }
+
+    /// The same with nothing known but how far leaderships and the feed have come.
+    pub(super) fn forgotten(&self) -> Self {
+        Self { purpose: self.purpose, epoch: self.epoch, term: self.term, feed: self.feed.clone(), ..Self::new(self.settings) }
+    }
+
     /// Takes a fact in.
     pub(super) fn apply(&mut self, event: &Event) {
         self.feed.note(event, &self.book);
+        if *event == Event::ShadowBegan {
+            *self = self.forgotten();
+        }
         if let Event::EpochBegan(epoch) = event {
             self.epoch = *epoch;
         }
@@ -129,10 +160,20 @@ impl State {
     }
 }
 
-/// The place of a claim among those that are due: who holds addresses first (more first), then explicit requests, then age, then name
-/// (MetalLB behaviour 3.9, made total).
+/// When a claim that is due has its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// Its status holds what no lease holds yet: it keeps that if it can, and takes nothing else, which may be in another one's status.
+    Adopt,
+    /// It may have whatever is free.
+    Settle,
+}
+
+/// The place of a claim among those that are due: who keeps what a status holds, then who holds addresses (more first), then explicit
+/// requests, then age, then name (MetalLB behaviour 3.9, made total).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Order {
+    turn: Turn,
     holds_less: usize,
     automatic: bool,
     created: UnixMillis,
@@ -290,6 +331,11 @@ impl Book {
         self.due_as.keys()
     }
 
+    /// Whether a claim that is due is to keep what its status holds, and no more.
+    pub(super) fn is_adopting(&self, service: &ServiceKey) -> bool {
+        self.due_as.get(service).is_some_and(|order| order.turn == Turn::Adopt)
+    }
+
     /// Takes a fact in.
     pub(super) fn apply(&mut self, event: &Event) {
         match event {
@@ -299,6 +345,7 @@ impl Book {
                 self.ends.extend(self.stranded.get(&claim.service).map(|until| (*until, claim.service.clone())));
                 self.make_due(&claim.service);
             }
+            Event::ClaimDeferred(service) => self.make_due_in(service, Turn::Settle),
             Event::ClaimForgotten(service) => {
                 self.not_due(service);
                 self.claims.remove(service);
@@ -328,6 +375,7 @@ impl Book {
             Event::ViewReconciled => self.reconciled = true,
             Event::EpochBegan(_)
             | Event::TermBegan(_)
+            | Event::ShadowBegan
             | Event::NodesReplaced(_)
             | Event::BackendsReported(_)
             | Event::Speaker(_)
@@ -470,9 +518,10 @@ impl Book {
         }
     }
 
-    fn order(&self, claim: &Claim) -> Order {
+    fn order(&self, claim: &Claim, turn: Turn) -> Order {
         let held = self.leases.get(&claim.service).map_or(claim.adopt.len(), |lease| lease.addresses.len());
         Order {
+            turn,
             holds_less: usize::MAX.saturating_sub(held),
             automatic: claim.requested_addresses.is_empty(),
             created: claim.created.unwrap_or_default(),
@@ -481,8 +530,13 @@ impl Book {
     }
 
     fn make_due(&mut self, service: &ServiceKey) {
+        let adopts = self.claims.get(service).is_some_and(|claim| !claim.adopt.is_empty()) && !self.leases.contains_key(service);
+        self.make_due_in(service, if adopts { Turn::Adopt } else { Turn::Settle });
+    }
+
+    fn make_due_in(&mut self, service: &ServiceKey, turn: Turn) {
         self.not_due(service);
-        let Some(order) = self.claims.get(service).map(|claim| self.order(claim)) else { return };
+        let Some(order) = self.claims.get(service).map(|claim| self.order(claim, turn)) else { return };
         self.due_as.insert(service.clone(), order.clone());
         self.due.insert(order);
     }
@@ -498,7 +552,7 @@ impl Book {
     fn wait(&mut self, service: &ServiceKey) {
         self.not_due(service);
         let Some(claim) = self.claims.get(service) else { return };
-        let (order, remedies) = (self.order(claim), Remedy::of(self, claim));
+        let (order, remedies) = (self.order(claim, Turn::Settle), Remedy::of(self, claim));
         self.remedies.wait(order, remedies);
     }
 

@@ -38,6 +38,14 @@ impl Rig {
         rig
     }
 
+    /// A rig whose state only shows what would be.
+    pub(crate) fn shadow() -> Self {
+        let mut rig = Self { state: State::shadow(SETTINGS), ..Self::new() };
+        rig.events.clear();
+        rig.take(Event::EpochBegan(Epoch(1)));
+        rig
+    }
+
     /// A rig that serves these pools to everybody.
     pub(crate) fn with_pools(pools: Vec<PoolSpec>) -> Self {
         let mut rig = Self::new();
@@ -367,6 +375,8 @@ pub(crate) fn pinned(spec: PoolSpec, priority: u32, namespaces: &[&str]) -> Pool
     PoolSpec { allocation: Some(allocation), ..spec }
 }
 
+mod adoption;
 pub(crate) mod lan;
 mod model;
+mod shadow;
 mod waiting;
