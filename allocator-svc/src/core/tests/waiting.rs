@@ -119,9 +119,9 @@ fn the_end_of_a_lease_without_a_pool_makes_nobody_due() {
     rig.wait(Duration::from_secs(10));
     assert_eq!((rig.state.book().leases().len(), rig.state.book().waiting().len()), (0, evicted));
     let events = &rig.events[from..];
-    // For each: the lease ends and why, the claim is refused and why, its address is nobody's to announce.
+    // For each: the lease ends and why, what the status held has its turn, the claim is refused and why, its address is nobody's to announce.
     assert_eq!(judged(events), evicted);
-    assert!(events.len() <= 5 * evicted + 1, "{} facts for {evicted} Services", events.len());
+    assert!(events.len() <= 6 * evicted + 1, "{} facts for {evicted} Services", events.len());
     audit(&rig.state).unwrap();
 }
 
