@@ -32,11 +32,17 @@ const BATCH: usize = 256;
 /// After so many full batches in a row deadlines are looked at although more waits.
 const PATIENCE: u32 = 4;
 
+/// After so many facts a turn is written although more work is due: the next one goes on, and whoever is to be heard is heard in between.
+const WORK: usize = 4096;
+
 /// How often the gauges are brought up to date at most.
 const OBSERVE: Duration = Duration::from_millis(500);
 
 /// What a caller does with the state once its command is durable, or with the refusal.
 type Then = Box<dyn FnOnce(Result<&State, Refusal>) + Send>;
+
+/// A command that was carried out, or was refused, and what its caller does then.
+type Answer = (Result<(), Refusal>, Then);
 
 /// What the engine is asked.
 enum Request {
@@ -64,6 +70,8 @@ pub(crate) struct Owner {
     clock: Clock,
     metrics: Metrics,
     streams: BTreeMap<SessionId, Stream>,
+    /// Answers to commands that wait until each claim has been judged: theirs may be among those that are still due.
+    unsettled: Vec<Answer>,
     full_batches: u32,
     observed: Mono,
     /// Something happened since.
@@ -156,6 +164,7 @@ impl Owner {
             clock,
             metrics,
             streams: BTreeMap::new(),
+            unsettled: Vec::new(),
             full_batches: 0,
             observed: Mono::ZERO,
             unobserved: false,
@@ -183,13 +192,17 @@ impl Owner {
         }
         self.mailbox.close();
         let rest = self.mailbox.take_now(DEPTH);
-        self.turn(Vec::new(), rest)
+        self.turn(Vec::new(), rest)?;
+        while !self.unsettled.is_empty() {
+            self.turn(Vec::new(), Vec::new())?;
+        }
+        Ok(())
     }
 
     /// One batch: decide, write, answer.
     fn turn(&mut self, facts: Vec<Event>, letters: Vec<Request>) -> anyhow::Result<()> {
         let mut batch = Vec::new();
-        let mut answers: Vec<(Result<(), Refusal>, Then)> = Vec::new();
+        let mut answers: Vec<Answer> = Vec::new();
         let mut pulls = Vec::new();
         let full = letters.len() == BATCH;
         self.metrics.batch.observe(f64::from(u32::try_from(letters.len()).unwrap_or(u32::MAX)));
@@ -205,7 +218,8 @@ impl Owner {
                     {
                         stream.greeted = true;
                     }
-                    answers.push((self.carry_out(command, &mut batch), then));
+                    let outcome = self.carry_out(command, &mut batch);
+                    self.unsettled.push((outcome, then));
                 }
                 Request::Open { session, wake } => {
                     self.streams.insert(session, Stream { wake, revision: Revision::default(), greeted: false });
@@ -222,6 +236,9 @@ impl Owner {
         if let Some(revision) = self.state.feed().next() {
             self.take(Event::RevisionReached(revision), &mut batch);
         }
+        if !self.state.book().has_due() {
+            answers.append(&mut self.unsettled);
+        }
         let began = self.clock.now();
         let durable = self.store.append(&batch)?;
         if !batch.is_empty() {
@@ -232,12 +249,7 @@ impl Owner {
     }
 
     /// Sends what the batch led to; only what is on disk can be sent.
-    fn publish(
-        &mut self,
-        _durable: Durable,
-        answers: Vec<(Result<(), Refusal>, Then)>,
-        pulls: Vec<(SessionId, oneshot::Sender<Option<AllocatorMessage>>)>,
-    ) {
+    fn publish(&mut self, _durable: Durable, answers: Vec<Answer>, pulls: Vec<(SessionId, oneshot::Sender<Option<AllocatorMessage>>)>) {
         for (outcome, then) in answers {
             then(outcome.map(|()| &self.state));
         }
@@ -277,9 +289,9 @@ impl Owner {
         Ok(())
     }
 
-    /// Does the work that is due by then.
+    /// Does the work that is due by then, or so much of it that the turn is not too long.
     fn settle(&mut self, batch: &mut Vec<Event>, by: Mono) {
-        while next_deadline(&self.state).is_some_and(|deadline| deadline <= by) {
+        while batch.len() < WORK && next_deadline(&self.state).is_some_and(|deadline| deadline <= by) {
             let events = decide(&self.state, Command::Tick, self.now()).unwrap_or_default();
             if events.is_empty() {
                 return;

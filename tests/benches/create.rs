@@ -20,7 +20,7 @@ const RUNS: usize = 100;
 
 fn main() -> Result<()> {
     lab::enter()?;
-    let lab = Lab::of_three_nodes()?;
+    let lab = Lab::of_three_nodes()?.on_disk(env!("CARGO_TARGET_TMPDIR"))?;
     let mooring = Mooring::on_directory(&lab)?;
     mooring.apply("config.yaml", ONE_POOL)?;
     let (mut status, mut answer) = (Samples::default(), Samples::default());

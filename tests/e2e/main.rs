@@ -12,6 +12,8 @@ mod input;
 mod inspection;
 mod lab;
 mod load;
+mod mishaps;
+mod rights;
 mod shadow;
 mod story;
 
@@ -38,6 +40,8 @@ fn main() -> anyhow::Result<()> {
         durability::SCENARIOS,
         load::SCENARIOS,
         cluster::SCENARIOS,
+        mishaps::SCENARIOS,
+        rights::SCENARIOS,
         inspection::SCENARIOS,
         input::SCENARIOS,
         shadow::SCENARIOS,

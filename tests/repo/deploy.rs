@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::{code, files, none, text};
 
 const SERVICES: [&str; 3] = ["allocator-svc", "watcher-svc", "speaker-svc"];
@@ -70,6 +72,39 @@ fn flags_in_manifests_exist() {
         }
     }
     none("a manifest has a flag that the binary lacks", &wrong);
+}
+
+/// The objects of the base, whatever file they are in.
+fn base() -> Vec<Value> {
+    let files = files("deploy/kustomize/base", "yaml");
+    let documents = files.iter().flat_map(|path| text(path).split("\n---\n").map(str::to_owned).collect::<Vec<_>>());
+    documents.map(|document| serde_saphyr::from_str(&document).unwrap()).collect()
+}
+
+fn of_kind<'o>(objects: &'o [Value], kind: &'o str) -> impl Iterator<Item = &'o Value> {
+    objects.iter().filter(move |object| object["kind"] == kind)
+}
+
+#[test]
+fn the_allocator_and_the_speaker_have_no_token_and_no_rights() {
+    let objects = base();
+    for (kind, account) in [("StatefulSet", "mooring-allocator"), ("DaemonSet", "mooring-speaker")] {
+        let workloads: Vec<&Value> = of_kind(&objects, kind).collect();
+        assert_eq!(workloads.len(), 1, "{kind}");
+        let pod = &workloads[0]["spec"]["template"]["spec"];
+        assert_eq!((&pod["serviceAccountName"], &pod["automountServiceAccountToken"]), (&account.into(), &false.into()), "{account}");
+        assert!(!pod.to_string().contains("serviceAccountToken\""), "{account} mounts a token: {pod}");
+        let accounts: Vec<&Value> = of_kind(&objects, "ServiceAccount").filter(|object| object["metadata"]["name"] == account).collect();
+        assert_eq!(accounts.len(), 1, "{account}");
+        assert_eq!(accounts[0]["automountServiceAccountToken"], false, "{account}");
+    }
+    // All there is bound is bound to the watcher's account, not to a group that others are in.
+    let bindings: Vec<&Value> = of_kind(&objects, "ClusterRoleBinding").chain(of_kind(&objects, "RoleBinding")).collect();
+    assert!(bindings.len() >= 3, "{bindings:?}");
+    let subject = serde_json::json!({"kind": "ServiceAccount", "name": "mooring-watcher", "namespace": "mooring-system"});
+    for binding in bindings {
+        assert_eq!(binding["subjects"], Value::Array(vec![subject.clone()]), "{binding}");
+    }
 }
 
 #[test]

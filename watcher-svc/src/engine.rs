@@ -13,7 +13,7 @@ use mooring_kit::clock::{Clock, wall};
 use mooring_kit::leader::Leadership;
 use mooring_kit::telemetry::chain;
 use mooring_proto::types::lease::Term;
-use mooring_proto::types::pool::PoolName;
+use mooring_proto::types::pool::{Configuration, PoolName};
 use mooring_proto::types::service::{ServiceKey, ServiceUid};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
@@ -240,6 +240,8 @@ impl Engine {
                 }
                 Told::Synced if self.state.is_shadow() => {}
                 Told::Synced => info!(event = logs::STATE_SYNCED, "controller synced, can allocate IPs now"),
+                // A bad one that is mended to what it was before is nothing new to the allocator.
+                Told::Config(Merged::Good(configuration)) if self.state.in_force() == Some(&configuration) => self.loaded(&configuration),
                 Told::Found(news) => shadow::tell(&news),
                 Told::Config(Merged::Good(_)) => {}
                 Told::Config(Merged::Missing) => {
@@ -258,6 +260,11 @@ impl Engine {
                 }
             }
         }
+    }
+
+    fn loaded(&self, configuration: &Configuration) {
+        self.metrics.config_loaded();
+        info!(event = logs::CONFIG_LOADED, pools = configuration.pools().len(), "config (re)loaded");
     }
 
     /// Begins a job; it ends by itself, with what became of it.
@@ -338,11 +345,7 @@ impl Engine {
         match (job, &done) {
             // What would be is no Service's news; what of it differs is told when it is compared.
             (Job::Service(..), _) if self.state.is_shadow() => {}
-            (Job::Pools { configuration, .. }, Done::Led(_)) => {
-                self.metrics.config_loaded();
-                let pools = configuration.pools().len();
-                info!(event = logs::CONFIG_LOADED, pools, "config (re)loaded");
-            }
+            (Job::Pools { configuration, .. }, Done::Led(_)) => self.loaded(configuration),
             (Job::Pools { .. }, Done::Refused(refused)) => {
                 self.metrics.config_stale();
                 error!(event = logs::CONFIG_STALE, error = refused.message, "config (re)load failed, config marked stale");

@@ -50,17 +50,14 @@ fn adopt(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     }
 }
 
-/// Moves a Service whose addresses are in no pool any more and whose grace is over; where it can have no others, it has none.
+/// Moves a Service whose addresses are in no pool any more and whose grace is over; where it can have no others, it has none, and its
+/// claim is due again.
 pub(super) fn evict(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
-    let mut events = match rules::judge(&state.book, claim) {
-        Ok(grant) => vec![granted(state, claim, grant, now)],
-        Err(refusal) => {
-            let service = claim.service.clone();
-            vec![Event::LeaseReleased(service.clone()), Event::ClaimRefused { service, refusal }]
-        }
+    let end = match rules::judge(&state.book, claim) {
+        Ok(grant) => granted(state, claim, grant, now),
+        Err(_refusal) => Event::LeaseReleased(claim.service.clone()),
     };
-    events.extend(keep(state, claim).err().and_then(|unkept| untenable(claim, unkept)));
-    events
+    std::iter::once(end).chain(keep(state, claim).err().and_then(|unkept| untenable(claim, unkept))).collect()
 }
 
 /// Why a Service does not keep the addresses that it has.

@@ -24,7 +24,9 @@ pub mod placement;
 pub mod pools;
 pub mod reconcile;
 pub mod refusal;
+mod remedies;
 pub mod rules;
+mod shared;
 pub mod state;
 
 pub use placement::{Placement, Unannounced};

@@ -83,7 +83,7 @@ impl Talk {
         loop {
             tokio::select! {
                 word = words.message() => {
-                    let Ok(Some(word)) = word else { return Ok(()) };
+                    let Some(word) = word? else { return Ok(()) };
                     let message = SpeakerMessage::try_from(word)?;
                     begun = begun || matches!(message, SpeakerMessage::Hello(_));
                     if !begun {

@@ -242,6 +242,12 @@ impl State {
         &self.merged
     }
 
+    /// The configuration that the allocator took last, in this session.
+    #[must_use]
+    pub fn in_force(&self) -> Option<&Configuration> {
+        self.sent_pools.as_ref()
+    }
+
     /// The term under which calls are made.
     #[must_use]
     pub fn term(&self) -> Option<Term> {

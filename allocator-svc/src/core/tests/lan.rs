@@ -90,7 +90,8 @@ impl Lan {
             )
         };
         let facts: Vec<Event> = self.rig.events.iter().filter(durable).cloned().collect();
-        let mut rig = Rig { state: State::new(SETTINGS), now: Now { mono: Mono::ZERO, wall: self.rig.now.wall }, events: Vec::new() };
+        let now = Now { mono: Mono::ZERO, wall: self.rig.now.wall };
+        let mut rig = Rig { state: State::new(SETTINGS), now, events: Vec::new(), is_audited: true };
         for fact in facts {
             apply(&mut rig.state, &fact);
             rig.events.push(fact);
