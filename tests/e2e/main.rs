@@ -11,6 +11,7 @@ mod input;
 mod inspection;
 mod lab;
 mod mishaps;
+mod readme;
 mod rights;
 mod story;
 
@@ -40,6 +41,7 @@ fn main() -> anyhow::Result<()> {
         rights::SCENARIOS,
         inspection::SCENARIOS,
         input::SCENARIOS,
+        readme::SCENARIOS,
     ];
     let trials = scenarios
         .concat()
