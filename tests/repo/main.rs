@@ -9,6 +9,7 @@
 )]
 
 mod deploy;
+mod documents;
 mod files;
 mod invariants;
 mod proto;
