@@ -13,6 +13,7 @@ mod inspection;
 mod lab;
 mod load;
 mod mishaps;
+mod readme;
 mod rights;
 mod shadow;
 mod story;
@@ -45,6 +46,7 @@ fn main() -> anyhow::Result<()> {
         inspection::SCENARIOS,
         input::SCENARIOS,
         shadow::SCENARIOS,
+        readme::SCENARIOS,
     ];
     let trials = scenarios
         .concat()
