@@ -31,7 +31,7 @@ fn named(document: &str) -> Vec<String> {
     let of_ours = |word: &&str| {
         let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c)) && !word.starts_with(['/', '.', '-']);
         // Names of an API, and what a reader makes.
-        let others = ["mooring.v1", "metallb.io/", "metallb.universe.tf/", "metallb/", "target/", "manifests/"];
+        let others = ["mooring.v1", "metallb.io/", "metallb.universe.tf/", "metallb/", "target/", "manifests/", "dump/"];
         let is_other = others.iter().any(|start| word.starts_with(start));
         plain
             && !is_other
