@@ -424,8 +424,8 @@ impl Network {
             }
             Event::RecoveryEnded => {
                 self.recovery = Recovery::Over;
-                // Only now is it known among whom the standbys are spread.
-                self.dirty.extend(self.parts.alone());
+                // Only now is it known among whom the standbys are spread, and who announces nothing.
+                self.dirty.extend(self.parts.alone().iter().chain(self.parts.awaited()));
             }
             Event::Rebalanced(at) => self.rebalanced = *at,
             Event::VipPlaced { vip, placement } => self.place(*vip, Some(placement.clone())),

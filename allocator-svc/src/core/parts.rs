@@ -20,6 +20,8 @@ pub(super) struct Parts {
     unannounced: usize,
     /// Those of them for which no node is eligible.
     nodeless: BTreeSet<Vip>,
+    /// Those of them whose announcer is awaited after a start.
+    awaited: BTreeSet<Vip>,
     /// The VIPs that are announced and have no standby.
     alone: BTreeSet<Vip>,
 }
@@ -33,6 +35,9 @@ impl Parts {
                 self.unannounced = self.unannounced.saturating_add(1);
                 if reason.is_for_want_of_a_node() {
                     self.nodeless.insert(vip);
+                }
+                if *reason == Unannounced::HolderAwaited {
+                    self.awaited.insert(vip);
                 }
                 return;
             }
@@ -55,6 +60,7 @@ impl Parts {
         let Ok(placement) = placed else {
             self.unannounced = self.unannounced.saturating_sub(1);
             self.nodeless.remove(&vip);
+            self.awaited.remove(&vip);
             return;
         };
         for speaker in placement.speakers() {
@@ -120,6 +126,11 @@ impl Parts {
     /// The VIPs for which no node is eligible.
     pub(super) fn nodeless(&self) -> &BTreeSet<Vip> {
         &self.nodeless
+    }
+
+    /// The VIPs whose announcer is awaited after a start.
+    pub(super) fn awaited(&self) -> &BTreeSet<Vip> {
+        &self.awaited
     }
 
     /// The VIPs that are announced and have no standby.

@@ -55,6 +55,8 @@ pub enum Unannounced {
     NoEndpoint,
     /// Nobody has said yet where its Services can be served.
     BackendsUnknown,
+    /// A status holds it, and after a start without records of it whoever announces it is still awaited.
+    HolderAwaited,
     /// No advertisement is about its pool and Services.
     NotAdvertised(PoolName),
     /// No node may announce it: the reason of each node that has a speaker.
@@ -66,7 +68,7 @@ impl Unannounced {
     pub(super) fn is_for_want_of_a_node(&self) -> bool {
         match self {
             Self::NoEligibleNode(_) => true,
-            Self::NoEndpoint | Self::BackendsUnknown | Self::NotAdvertised(_) => false,
+            Self::NoEndpoint | Self::BackendsUnknown | Self::HolderAwaited | Self::NotAdvertised(_) => false,
         }
     }
 }
@@ -76,6 +78,7 @@ impl fmt::Display for Unannounced {
         match self {
             Self::NoEndpoint => f.write_str("no endpoint can serve"),
             Self::BackendsUnknown => f.write_str("it is not known yet where it can be served"),
+            Self::HolderAwaited => f.write_str("the allocator has just started, and whoever announces it may still say so"),
             Self::NotAdvertised(pool) => write!(f, "no L2Advertisement is about pool {pool} and this Service"),
             Self::NoEligibleNode(nodes) if nodes.is_empty() => f.write_str("no node has a speaker"),
             Self::NoEligibleNode(nodes) => {
@@ -200,6 +203,10 @@ impl<'a> Round<'a> {
             // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
             let in_grace = present.filter(|_| !book.pools().contains_key(&pool));
             return Some(in_grace.map_or(Err(Unannounced::NotAdvertised(pool)), |placement| Ok(placement.clone())));
+        }
+        let adopted = || leases.iter().filter_map(|lease| book.claim(&lease.service)).any(|claim| claim.adopt.contains(&vip));
+        if present.is_none() && network.is_recovering() && adopted() {
+            return Some(Err(Unannounced::HolderAwaited));
         }
         Some(self.with_judgment(Demand { advertisements, reach }, |round, demand, judgment| round.choose(vip, demand, judgment, present)))
     }
