@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::core::nodes::{SpeakerEvent, Untold};
-use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, decide, next_deadline, placement};
+use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, decide, has_claims_due, next_deadline, placement};
 use crate::logs;
 use crate::metrics::{Metrics, Outcome};
 use crate::store::{Durable, Store};
@@ -32,8 +32,9 @@ const BATCH: usize = 256;
 /// After so many full batches in a row deadlines are looked at although more waits.
 const PATIENCE: u32 = 4;
 
-/// After so many facts a turn is written although more work is due: the next one goes on, and whoever is to be heard is heard in between.
-const WORK: usize = 4096;
+/// How long a turn may work on what follows from its requests; what is left is done by the next ones, so that heartbeats are answered in
+/// between: a tenth of the pause between two of them.
+const WORK: Duration = Duration::from_millis(20);
 
 /// How often the gauges are brought up to date at most.
 const OBSERVE: Duration = Duration::from_millis(500);
@@ -41,7 +42,7 @@ const OBSERVE: Duration = Duration::from_millis(500);
 /// What a caller does with the state once its command is durable, or with the refusal.
 type Then = Box<dyn FnOnce(Result<&State, Refusal>) + Send>;
 
-/// A command that was carried out, or was refused, and what its caller does then.
+/// What a command came to, and what its caller does with that.
 type Answer = (Result<(), Refusal>, Then);
 
 /// What the engine is asked.
@@ -70,8 +71,8 @@ pub(crate) struct Owner {
     clock: Clock,
     metrics: Metrics,
     streams: BTreeMap<SessionId, Stream>,
-    /// Answers to commands that wait until each claim has been judged: theirs may be among those that are still due.
-    unsettled: Vec<Answer>,
+    /// Answers that wait until the claims that are due are met or refused.
+    unmet: Vec<Answer>,
     full_batches: u32,
     observed: Mono,
     /// Something happened since.
@@ -164,7 +165,7 @@ impl Owner {
             clock,
             metrics,
             streams: BTreeMap::new(),
-            unsettled: Vec::new(),
+            unmet: Vec::new(),
             full_batches: 0,
             observed: Mono::ZERO,
             unobserved: false,
@@ -193,7 +194,7 @@ impl Owner {
         self.mailbox.close();
         let rest = self.mailbox.take_now(DEPTH);
         self.turn(Vec::new(), rest)?;
-        while !self.unsettled.is_empty() {
+        while !self.unmet.is_empty() {
             self.turn(Vec::new(), Vec::new())?;
         }
         Ok(())
@@ -205,6 +206,7 @@ impl Owner {
         let mut answers: Vec<Answer> = Vec::new();
         let mut pulls = Vec::new();
         let full = letters.len() == BATCH;
+        let end = self.clock.now() + WORK;
         self.metrics.batch.observe(f64::from(u32::try_from(letters.len()).unwrap_or(u32::MAX)));
         for fact in facts {
             self.take(fact, &mut batch);
@@ -218,8 +220,10 @@ impl Owner {
                     {
                         stream.greeted = true;
                     }
+                    let about_claims = is_about_claims(&command);
                     let outcome = self.carry_out(command, &mut batch);
-                    self.unsettled.push((outcome, then));
+                    self.meet_claims(&mut batch, end);
+                    if about_claims { self.unmet.push((outcome, then)) } else { answers.push((outcome, then)) }
                 }
                 Request::Open { session, wake } => {
                     self.streams.insert(session, Stream { wake, revision: Revision::default(), greeted: false });
@@ -229,15 +233,16 @@ impl Owner {
         }
         // What waits in the mailbox may be the heartbeat that a deadline is about, so it is heard first.
         self.full_batches = if full { self.full_batches.saturating_add(1) } else { 0 };
-        if !full || self.full_batches >= PATIENCE {
+        let patient = full && self.full_batches < PATIENCE;
+        if !patient {
             self.full_batches = 0;
-            self.settle(&mut batch, self.now().mono);
+        }
+        self.settle(&mut batch, if patient { Mono::ZERO } else { self.clock.now() }, end);
+        if !has_claims_due(&self.state) {
+            answers.append(&mut self.unmet);
         }
         if let Some(revision) = self.state.feed().next() {
             self.take(Event::RevisionReached(revision), &mut batch);
-        }
-        if !self.state.book().has_due() {
-            answers.append(&mut self.unsettled);
         }
         let began = self.clock.now();
         let durable = self.store.append(&batch)?;
@@ -263,7 +268,7 @@ impl Owner {
         let network = self.state.network();
         self.streams.retain(|session, stream| {
             let speaker = network.speaker_of(*session);
-            if speaker.map_or(stream.greeted, |speaker| network.untold(speaker).is_some()) {
+            if speaker.map_or(stream.greeted, |speaker| network.has_untold(speaker)) {
                 stream.wake.notify_one();
             }
             speaker.is_some() || Arc::strong_count(&stream.wake) > 1
@@ -280,26 +285,37 @@ impl Owner {
         Now { mono: self.clock.now(), wall: wall() }
     }
 
-    /// One command and all that follows from it at once; deadlines are another matter.
     fn carry_out(&mut self, command: Command, batch: &mut Vec<Event>) -> Result<(), Refusal> {
         for event in decide(&self.state, command, self.now())? {
             self.take(event, batch);
         }
-        self.settle(batch, Mono::ZERO);
         Ok(())
     }
 
-    /// Does the work that is due by then, or so much of it that the turn is not too long.
-    fn settle(&mut self, batch: &mut Vec<Event>, by: Mono) {
-        while batch.len() < WORK && next_deadline(&self.state).is_some_and(|deadline| deadline <= by) {
-            let events = decide(&self.state, Command::Tick, self.now()).unwrap_or_default();
-            if events.is_empty() {
-                return;
-            }
-            for event in events {
-                self.take(event, batch);
-            }
+    /// Meets the claims that a command has made due, so that they are met in the order of the commands. Nodes are found for all of a
+    /// batch's addresses together.
+    fn meet_claims(&mut self, batch: &mut Vec<Event>, end: Mono) {
+        while has_claims_due(&self.state) && self.clock.now() < end {
+            self.tick(batch, self.now());
         }
+    }
+
+    /// Does the work that is due by then, as if it were then, for as long as there is time.
+    fn settle(&mut self, batch: &mut Vec<Event>, by: Mono, end: Mono) {
+        while next_deadline(&self.state).is_some_and(|deadline| deadline <= by)
+            && self.tick(batch, Now { mono: by, ..self.now() })
+            && self.clock.now() < end
+        {}
+    }
+
+    /// One piece of the work that is due; false if there is none.
+    fn tick(&mut self, batch: &mut Vec<Event>, now: Now) -> bool {
+        let events = decide(&self.state, Command::Tick, now).unwrap_or_default();
+        let any = !events.is_empty();
+        for event in events {
+            self.take(event, batch);
+        }
+        any
     }
 
     fn take(&mut self, event: Event, batch: &mut Vec<Event>) {
@@ -432,6 +448,18 @@ impl Owner {
     }
 }
 
+/// Whether a command makes claims due, whose outcome its caller wants to hear.
+fn is_about_claims(command: &Command) -> bool {
+    match command {
+        Command::Allocate { .. } | Command::Release { .. } | Command::Reconcile { .. } | Command::ReplacePools { .. } => true,
+        Command::ReplaceNodes { .. }
+        | Command::ReportBackends { .. }
+        | Command::SpeakerSaid { .. }
+        | Command::SessionEnded { .. }
+        | Command::Tick => false,
+    }
+}
+
 fn message(state: &State, speaker: &SpeakerId, untold: Untold, revision: Revision) -> AllocatorMessage {
     match untold {
         Untold::Snapshot => {
@@ -439,13 +467,7 @@ fn message(state: &State, speaker: &SpeakerId, untold: Untold, revision: Revisio
             AllocatorMessage::Snapshot { heartbeat, epoch: state.epoch(), revision, assignments: placement::assignments(state, speaker) }
         }
         Untold::Delta(vips) => {
-            let (mut upserts, mut removals) = (Vec::new(), Vec::new());
-            for vip in vips {
-                match placement::assignment(state, vip, speaker) {
-                    Some(assignment) => upserts.push(assignment),
-                    None => removals.push(vip),
-                }
-            }
+            let (upserts, removals) = placement::told(state, speaker, vips);
             AllocatorMessage::Delta { revision, upserts, removals }
         }
     }

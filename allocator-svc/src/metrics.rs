@@ -117,7 +117,7 @@ impl Metrics {
         self.leases.set(gauge(book.leases().len()));
         self.waiting.set(gauge(book.waiting().len()));
         self.vips.set(gauge(book.holders().len()));
-        self.unannounced.set(gauge(network.placements().values().filter(|placed| placed.is_err()).count()));
+        self.unannounced.set(gauge(network.unannounced()));
         self.assigned.clear();
         self.available.clear();
         for (name, pool) in book.pools() {

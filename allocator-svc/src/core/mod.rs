@@ -20,6 +20,7 @@ pub mod dual_stack;
 pub mod feed;
 pub mod free;
 pub mod nodes;
+mod parts;
 pub mod placement;
 pub mod pools;
 pub mod reconcile;
@@ -251,6 +252,12 @@ pub fn next_deadline(state: &State) -> Option<Mono> {
     [state.book.next_stranded(), state.network.next_deadline(&state.settings)].into_iter().flatten().min()
 }
 
+/// Whether a claim is due to be met, so that the next [`Command::Tick`] does nothing else.
+#[must_use]
+pub fn has_claims_due(state: &State) -> bool {
+    state.book.has_due()
+}
+
 /// Checks the invariants. Tests call it after every step.
 ///
 /// # Errors
@@ -272,7 +279,7 @@ fn tick(state: &State, now: Now) -> Vec<Event> {
         return events;
     }
     if state.network.has_dirty() {
-        return placement::place_next(state, now);
+        return placement::place_next(state);
     }
     placement::rebalance_next(state, now)
 }

@@ -259,9 +259,8 @@ impl Lan {
 
     /// All speakers that answer for a VIP by what they were told.
     pub(crate) fn answering(&self, address: &str) -> Vec<String> {
-        let active = |speaker: &SpeakerId| {
-            placement::assignment(&self.rig.state, vip(address), speaker).is_some_and(|mine| mine.role == Role::Active)
-        };
+        let active =
+            |speaker: &SpeakerId| placement::told(&self.rig.state, speaker, [vip(address)]).0.iter().any(|mine| mine.role == Role::Active);
         self.rig.state.network().speakers().keys().filter(|speaker| active(speaker)).map(short).collect()
     }
 
