@@ -23,6 +23,7 @@ use tokio::select;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
+use crate::core::announce::Phase;
 use crate::core::interfaces::{Link, LinkIndex, Port};
 use crate::core::reply::ReplyTable;
 use crate::core::state::{Settings, State};
@@ -32,7 +33,7 @@ use crate::logs;
 use crate::metrics::Metrics;
 use crate::net::responder::{Claim, Responder, Shared};
 use crate::net::socket::{Transmitter, is_interface_gone};
-use crate::wire::arp::{EMPTY_FRAME, Operation, emit, gratuitous};
+use crate::wire::arp::{EMPTY_FRAME, Operation, emit, gratuitous, probe};
 
 /// Inputs that may wait; policy: wait. More than a batch, so that the session reads on while one is worked off.
 pub const INBOX: usize = 512;
@@ -295,7 +296,13 @@ impl Engine {
             Event::LinksReplaced(_) | Event::PortOpened(_) => self.links_changed = true,
             Event::PortClosed(port) => self.close(port.index),
             Event::InterfacesDue => self.due.interfaces = true,
-            Event::AnnouncementDue { vip, link, phase: _ } => self.announce(vip, link),
+            Event::AnnouncementDue { vip, link, phase: Phase::Probe } => self.probe(vip, link),
+            Event::AnnouncementDue { vip, link, phase: Phase::First | Phase::Repeat | Phase::Refresh | Phase::Defense } => {
+                self.announce(vip, link);
+            }
+            Event::PeerContradicted { vip, mac, link: _ } => {
+                debug!(ip = %vip, peer = %mac, "a peer announces what is ours; announcing it again");
+            }
             Event::ConflictSeen { vip, mac, interface, defend } => {
                 self.metrics.conflict();
                 if defend {
@@ -323,6 +330,17 @@ impl Engine {
                 Ok(_) => held.assigned.counters.note_gratuitous(),
                 Err(_) => self.metrics.drops.unsent(),
             }
+        }
+    }
+
+    /// Asks whether somebody else answers for a VIP, so that nobody who hears it learns anything (RFC 5227 §2.1.1).
+    fn probe(&self, vip: Vip, link: LinkIndex) {
+        let (Some(open), Some(address)) = (self.open.get(&link), vip.v4()) else { return };
+        let mut frame = EMPTY_FRAME;
+        let (header, arp) = probe(address, open.port.mac);
+        emit(header, &arp, &mut frame);
+        if open.transmitter.send(&frame).is_err() {
+            self.metrics.drops.unsent();
         }
     }
 

@@ -500,10 +500,11 @@ fn assignment(state: &State, vip: Vip, speaker: &SpeakerId, peers: &BTreeMap<Nod
     Some(Assignment { vip, role, rank, interfaces: placement.interfaces.clone(), services, peers: peers.clone() })
 }
 
-/// The other nodes whose speakers may announce, with their hardware addresses.
+/// The other nodes with their hardware addresses. Also those that are lost or about to end: one that comes back, and has not heard yet
+/// that its VIPs moved, is no stranger to whoever has them now.
 fn peers(state: &State, own: &NodeName) -> BTreeMap<NodeName, BTreeSet<MacAddress>> {
     let mut peers: BTreeMap<NodeName, BTreeSet<MacAddress>> = BTreeMap::new();
-    let others = state.network.speakers().iter().filter(|(id, speaker)| id.node != *own && speaker.may_announce());
+    let others = state.network.speakers().iter().filter(|(id, _)| id.node != *own);
     for (id, speaker) in others {
         peers.entry(id.node.clone()).or_default().extend(speaker.interfaces.iter().map(|interface| interface.mac));
     }

@@ -417,6 +417,28 @@ fn everybody_who_may_announce_a_vip_is_a_peer_to_whom_the_holder_yields() {
 }
 
 #[test]
+fn a_node_that_is_lost_or_about_to_end_stays_a_peer_with_its_hardware_addresses() {
+    let mut lan = Lan::of(&NODES);
+    let before = lan.active(VIP);
+    let (lost, ending) = (before.clone(), lan.other_than(VIP, &NODES));
+    let macs = |lan: &Lan, of: &str| -> BTreeSet<MacAddress> {
+        let speaker = &lan.rig.state.network().speakers()[&crate::core::tests::lan::id(of)];
+        speaker.interfaces.iter().map(|interface| interface.mac).collect()
+    };
+    let wanted = [macs(&lan, &lost), macs(&lan, &ending)];
+    lan.reset(&lost);
+    lan.wait(Duration::from_secs(1));
+    lan.say(&ending, SpeakerMessage::Draining);
+    lan.deliver();
+    let holder = lan.active(VIP);
+    assert!(holder != lost && holder != ending, "{holder}");
+    let told = assignment(&lan.rig.state, vip(VIP), &crate::core::tests::lan::id(&holder)).unwrap();
+    let found = [&lost, &ending].map(|name| told.peers[&NodeName::new(name).unwrap()].clone());
+    assert_eq!(found, wanted);
+    assert!(found.iter().all(|macs| macs.len() == 1));
+}
+
+#[test]
 fn rebalancing_moves_so_many_a_minute_make_before_break_until_the_spread_is_even() {
     let mut lan = Lan::empty(&["a"]);
     lan.rig.state.settings.rebalance = 2;
