@@ -10,7 +10,7 @@ use std::time::Duration;
 use mooring_kit::Stop;
 use mooring_kit::clock::{Clock, wall};
 use mooring_kit::mailbox::{Address, Closed, Mailbox, mailbox};
-use mooring_proto::types::assignment::AllocatorMessage;
+use mooring_proto::types::assignment::{AllocatorMessage, REPLACED, SpeakerMessage};
 use mooring_proto::types::history::PastFact;
 use mooring_proto::types::lease::{Epoch, Revision};
 use mooring_proto::types::node::SpeakerId;
@@ -19,10 +19,12 @@ use tokio::sync::{Notify, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::core::nodes::{SpeakerEvent, Untold};
-use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, decide, history, next_deadline, placement};
+use crate::core::{
+    Command, Event, Now, Placement, Refusal, SessionId, State, apply, decide, has_claims_due, history, next_deadline, placement,
+};
 use crate::logs;
 use crate::metrics::{Metrics, Outcome};
-use crate::store::{Durable, LeaseStore};
+use crate::store::{Durable, Store};
 
 /// How many requests may wait: 16 full batches, about a tenth of a second of work.
 const DEPTH: usize = 4096;
@@ -33,11 +35,18 @@ const BATCH: usize = 256;
 /// After so many full batches in a row deadlines are looked at although more waits.
 const PATIENCE: u32 = 4;
 
+/// How long a turn may work on what follows from its requests; what is left is done by the next ones, so that heartbeats are answered in
+/// between: a tenth of the pause between two of them.
+const WORK: Duration = Duration::from_millis(20);
+
 /// How often the gauges are brought up to date at most.
 const OBSERVE: Duration = Duration::from_millis(500);
 
 /// What a caller does with the state once its command is durable, or with the refusal.
 type Then = Box<dyn FnOnce(Result<&State, Refusal>) + Send>;
+
+/// What a command came to, and what its caller does with that.
+type Answer = (Result<(), Refusal>, Then);
 
 /// What the engine is asked.
 enum Request {
@@ -61,15 +70,20 @@ pub(crate) struct Owner {
     mailbox: Mailbox<Request>,
     revision: watch::Sender<Revision>,
     state: State,
-    store: LeaseStore,
+    store: Store,
     clock: Clock,
     metrics: Metrics,
     streams: BTreeMap<SessionId, Stream>,
+    /// Answers that wait until the claims that are due are met or refused.
+    unmet: Vec<Answer>,
     full_batches: u32,
     observed: Mono,
     /// Something happened since.
     unobserved: bool,
 }
+
+/// How long a speaker whose place another process has taken should stay away.
+const STAY_AWAY: Duration = Duration::from_secs(10);
 
 /// What the commands of one turn lead to.
 #[derive(Default)]
@@ -83,6 +97,8 @@ struct Batch {
 struct Stream {
     wake: Arc<Notify>,
     revision: Revision,
+    /// A speaker said Hello on it: if it is nobody's stream any more, another one has taken its place.
+    greeted: bool,
 }
 
 impl Engine {
@@ -148,8 +164,8 @@ impl Engine {
 }
 
 impl Owner {
-    /// An engine over records that were read; its leadership begins with [`Owner::run`].
-    pub(crate) fn new(state: State, store: LeaseStore, clock: Clock, metrics: Metrics) -> (Engine, Self) {
+    /// An engine over records that were read, or over nothing; its leadership begins with [`Owner::run`].
+    pub(crate) fn new(state: State, store: Store, clock: Clock, metrics: Metrics) -> (Engine, Self) {
         let (address, mailbox) = mailbox(DEPTH);
         let (sender, receiver) = watch::channel(Revision::default());
         let owner = Self {
@@ -160,6 +176,7 @@ impl Owner {
             clock,
             metrics,
             streams: BTreeMap::new(),
+            unmet: Vec::new(),
             full_batches: 0,
             observed: Mono::ZERO,
             unobserved: false,
@@ -187,15 +204,20 @@ impl Owner {
         }
         self.mailbox.close();
         let rest = self.mailbox.take_now(DEPTH);
-        self.turn(Vec::new(), rest)
+        self.turn(Vec::new(), rest)?;
+        while !self.unmet.is_empty() {
+            self.turn(Vec::new(), Vec::new())?;
+        }
+        Ok(())
     }
 
     /// One batch: decide, write, answer.
     fn turn(&mut self, facts: Vec<Event>, letters: Vec<Request>) -> anyhow::Result<()> {
         let mut batch = Batch::default();
-        let mut answers: Vec<(Result<(), Refusal>, Then)> = Vec::new();
+        let mut answers: Vec<Answer> = Vec::new();
         let mut pulls = Vec::new();
         let full = letters.len() == BATCH;
+        let end = self.clock.now() + WORK;
         self.metrics.batch.observe(f64::from(u32::try_from(letters.len()).unwrap_or(u32::MAX)));
         for fact in facts {
             self.take(fact, &mut batch);
@@ -203,18 +225,32 @@ impl Owner {
         for letter in letters {
             match letter {
                 Request::Do { command: None, then } => answers.push((Ok(()), then)),
-                Request::Do { command: Some(command), then } => answers.push((self.carry_out(command, &mut batch), then)),
+                Request::Do { command: Some(command), then } => {
+                    if let Command::SpeakerSaid { session, message: SpeakerMessage::Hello(_) } = &command
+                        && let Some(stream) = self.streams.get_mut(session)
+                    {
+                        stream.greeted = true;
+                    }
+                    let about_claims = is_about_claims(&command);
+                    let outcome = self.carry_out(command, &mut batch);
+                    self.meet_claims(&mut batch, end);
+                    if about_claims { self.unmet.push((outcome, then)) } else { answers.push((outcome, then)) }
+                }
                 Request::Open { session, wake } => {
-                    self.streams.insert(session, Stream { wake, revision: Revision::default() });
+                    self.streams.insert(session, Stream { wake, revision: Revision::default(), greeted: false });
                 }
                 Request::Pull { session, reply } => pulls.push((session, reply)),
             }
         }
         // What waits in the mailbox may be the heartbeat that a deadline is about, so it is heard first.
         self.full_batches = if full { self.full_batches.saturating_add(1) } else { 0 };
-        if !full || self.full_batches >= PATIENCE {
+        let patient = full && self.full_batches < PATIENCE;
+        if !patient {
             self.full_batches = 0;
-            self.settle(&mut batch, self.now().mono);
+        }
+        self.settle(&mut batch, if patient { Mono::ZERO } else { self.clock.now() }, end);
+        if !has_claims_due(&self.state) {
+            answers.append(&mut self.unmet);
         }
         if let Some(revision) = self.state.feed().next() {
             self.take(Event::RevisionReached(revision), &mut batch);
@@ -230,12 +266,7 @@ impl Owner {
     }
 
     /// Sends what the batch led to; only what is on disk can be sent.
-    fn publish(
-        &mut self,
-        _durable: Durable,
-        answers: Vec<(Result<(), Refusal>, Then)>,
-        pulls: Vec<(SessionId, oneshot::Sender<Option<AllocatorMessage>>)>,
-    ) {
+    fn publish(&mut self, _durable: Durable, answers: Vec<Answer>, pulls: Vec<(SessionId, oneshot::Sender<Option<AllocatorMessage>>)>) {
         for (outcome, then) in answers {
             then(outcome.map(|()| &self.state));
         }
@@ -248,11 +279,11 @@ impl Owner {
         self.revision.send_if_modified(|before| std::mem::replace(before, revision) != revision);
         let network = self.state.network();
         self.streams.retain(|session, stream| {
-            let Some(speaker) = network.speaker_of(*session) else { return Arc::strong_count(&stream.wake) > 1 };
-            if network.untold(speaker).is_some() {
+            let speaker = network.speaker_of(*session);
+            if speaker.map_or(stream.greeted, |speaker| network.has_untold(speaker)) {
                 stream.wake.notify_one();
             }
-            true
+            speaker.is_some() || Arc::strong_count(&stream.wake) > 1
         });
         self.unobserved = true;
         if self.clock.now().saturating_since(self.observed) >= OBSERVE {
@@ -266,38 +297,61 @@ impl Owner {
         Now { mono: self.clock.now(), wall: wall() }
     }
 
-    /// One command and all that follows from it at once; deadlines are another matter.
     fn carry_out(&mut self, command: Command, batch: &mut Batch) -> Result<(), Refusal> {
         for event in decide(&self.state, command, self.now())? {
             self.take(event, batch);
         }
-        self.settle(batch, Mono::ZERO);
         Ok(())
     }
 
-    /// Does the work that is due by then.
-    fn settle(&mut self, batch: &mut Batch, by: Mono) {
-        while next_deadline(&self.state).is_some_and(|deadline| deadline <= by) {
-            let events = decide(&self.state, Command::Tick, self.now()).unwrap_or_default();
-            if events.is_empty() {
-                return;
-            }
-            for event in events {
-                self.take(event, batch);
-            }
+    /// Meets the claims that a command has made due, so that they are met in the order of the commands. Nodes are found for all of a
+    /// batch's addresses together.
+    fn meet_claims(&mut self, batch: &mut Batch, end: Mono) {
+        while has_claims_due(&self.state) && self.clock.now() < end {
+            self.tick(batch, self.now());
         }
     }
 
+    /// Does the work that is due by then, as if it were then, for as long as there is time.
+    fn settle(&mut self, batch: &mut Batch, by: Mono, end: Mono) {
+        while next_deadline(&self.state).is_some_and(|deadline| deadline <= by)
+            && self.tick(batch, Now { mono: by, ..self.now() })
+            && self.clock.now() < end
+        {}
+    }
+
+    /// One piece of the work that is due; false if there is none.
+    fn tick(&mut self, batch: &mut Batch, now: Now) -> bool {
+        let events = decide(&self.state, Command::Tick, now).unwrap_or_default();
+        let any = !events.is_empty();
+        for event in events {
+            self.take(event, batch);
+        }
+        any
+    }
+
     fn take(&mut self, event: Event, batch: &mut Batch) {
-        self.perform(&event);
-        batch.past.extend(history::facts(&self.state, &event));
+        // What would be is nobody's news.
+        if self.state.is_shadow() {
+            if event == Event::ShadowBegan {
+                self.perform(&event);
+            } else {
+                debug!(?event, "decided for a shadow");
+            }
+        } else {
+            self.perform(&event);
+            batch.past.extend(history::facts(&self.state, &event));
+        }
         apply(&mut self.state, &event);
         batch.events.push(event);
     }
 
     /// What there is for a stream. Its revisions count its messages, so that a lost one is noticed.
     fn tell(&mut self, session: SessionId) -> Option<AllocatorMessage> {
-        let speaker = self.state.network().speaker_of(session)?.clone();
+        let Some(speaker) = self.state.network().speaker_of(session).cloned() else {
+            let replaced = self.streams.get(&session).is_some_and(|stream| stream.greeted);
+            return replaced.then(|| AllocatorMessage::Goodbye { reason: REPLACED.to_owned(), retry_after: STAY_AWAY });
+        };
         let untold = self.state.network().untold(&speaker)?;
         let stream = self.streams.get_mut(&session)?;
         stream.revision = stream.revision.next();
@@ -318,6 +372,7 @@ impl Owner {
         match event {
             Event::EpochBegan(epoch) => info!(event = logs::EPOCH_BEGAN, %epoch, "leading"),
             Event::TermBegan(term) => info!(event = logs::TERM_BEGAN, %term, "a watcher leads"),
+            Event::ShadowBegan => info!(event = logs::SHADOW_BEGAN, "a shadow asks what would be; nobody holds what it is told"),
             Event::ConfigurationReplaced { configuration, .. } => {
                 let (pools, advertisements) = (configuration.pools().len(), configuration.advertisements().len());
                 info!(event = logs::CONFIG_REPLACED, pools, advertisements, "the configuration is now another one");
@@ -353,7 +408,9 @@ impl Owner {
             }
             Event::Speaker(event) => self.perform_speaker(event),
             Event::ClaimMade(_)
+            | Event::ClaimDeferred(_)
             | Event::ClaimForgotten(_)
+            | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)
             | Event::ClaimMet(_)
             | Event::NodesReplaced(_)
@@ -415,6 +472,20 @@ impl Owner {
     }
 }
 
+/// Whether a command makes claims due, whose outcome its caller wants to hear.
+fn is_about_claims(command: &Command) -> bool {
+    match command {
+        Command::Allocate { .. } | Command::Release { .. } | Command::Reconcile { .. } | Command::ReplacePools { .. } => true,
+        Command::ReserveAddress { .. }
+        | Command::ReleaseReservation(_)
+        | Command::ReplaceNodes { .. }
+        | Command::ReportBackends { .. }
+        | Command::SpeakerSaid { .. }
+        | Command::SessionEnded { .. }
+        | Command::Tick => false,
+    }
+}
+
 fn message(state: &State, speaker: &SpeakerId, untold: Untold, revision: Revision) -> AllocatorMessage {
     match untold {
         Untold::Snapshot => {
@@ -422,13 +493,7 @@ fn message(state: &State, speaker: &SpeakerId, untold: Untold, revision: Revisio
             AllocatorMessage::Snapshot { heartbeat, epoch: state.epoch(), revision, assignments: placement::assignments(state, speaker) }
         }
         Untold::Delta(vips) => {
-            let (mut upserts, mut removals) = (Vec::new(), Vec::new());
-            for vip in vips {
-                match placement::assignment(state, vip, speaker) {
-                    Some(assignment) => upserts.push(assignment),
-                    None => removals.push(vip),
-                }
-            }
+            let (upserts, removals) = placement::told(state, speaker, vips);
             AllocatorMessage::Delta { revision, upserts, removals }
         }
     }

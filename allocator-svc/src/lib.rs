@@ -7,8 +7,12 @@
 //!  grpc/assignment ┘      └── store/ (sled) ── Durable ─┴─ speakers' streams
 //! ```
 //!
+//! A second engine, without disk and speakers, is a shadow's: `grpc/shadow` sends it the calls that ask only what would be.
+//!
 //! Every decision is in [`core`], as functions over plain data; `engine` owns the state and is the only one to change it; nothing leaves
 //! it before `store` has it on disk.
+
+#![forbid(unsafe_code)]
 
 pub mod args;
 pub mod core;
@@ -39,13 +43,14 @@ use tracing::info;
 
 use crate::args::Args;
 use crate::core::{Now, State, apply};
-use crate::engine::Owner;
+use crate::engine::{Engine, Owner};
 use crate::grpc::allocator::Allocator;
 use crate::grpc::assignment::Assignments;
 use crate::grpc::inspect::Inspect;
 use crate::grpc::operator::Operator;
+use crate::grpc::shadow::Shadowed;
 use crate::metrics::Metrics;
-use crate::store::{LeaseStore, Record};
+use crate::store::{HistoryReader, LeaseStore, Record, Store};
 
 /// How long open calls and streams have to end after a signal.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -56,11 +61,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// The records cannot be read or written, or an address cannot be listened at.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     info!(event = "starting", version = env!("CARGO_PKG_VERSION"), config = ?args, "Mooring allocator starting");
-    let clock = Clock::start();
     let readiness = Readiness::new();
     let loaded = readiness.handle("store loaded");
-    let mut registry = mooring_kit::metrics::registry(env!("CARGO_PKG_VERSION"));
-    let (metrics, grpc_metrics) = (Metrics::new(&mut registry), GrpcMetrics::new(&mut registry, clock));
 
     let (mut store, records) = LeaseStore::open(&args.data_dir)?;
     if let Some(Record::Schema(before)) = records.iter().find(|record| matches!(record, Record::Schema(found) if *found < store::SCHEMA)) {
@@ -68,23 +70,37 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     store.keep_history(args.history());
     let history = store.history();
-    let (facts, last) = store::replay(records, Mono::ZERO + args.pool_grace, Now { mono: clock.now(), wall: wall() });
+    let (facts, last) = store::replay(records, Mono::ZERO + args.pool_grace, Now { mono: Mono::ZERO, wall: wall() });
     let mut state = State::new(args.settings());
     facts.iter().for_each(|fact| apply(&mut state, fact));
     core::audit(&state).context("the records contradict each other")?;
 
     let mut supervisor = Supervisor::new();
-    let (engine, owner) = Owner::new(state, store, clock, metrics);
     let listener = Listener::bind(&args.listen).await?;
+    // What counts from the start counts from here, when the allocator can be reached: to read many records takes a while.
+    let clock = Clock::start();
+    let mut registry = mooring_kit::metrics::registry(env!("CARGO_PKG_VERSION"));
+    let (metrics, grpc_metrics) = (Metrics::new(&mut registry), GrpcMetrics::new(&mut registry, clock));
+    let (engine, owner) = Owner::new(state, Store::Disk(store), clock, metrics);
+    let (shadow, shadow_owner) = Owner::new(State::shadow(args.settings()), Store::Nowhere, clock, Metrics::unseen());
     supervisor.thread("engine", move |stop| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         runtime.block_on(owner.run(next_epoch(last), || loaded.done(), stop.clone()))
     });
+    supervisor.thread("shadow", move |stop| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        runtime.block_on(shadow_owner.run(next_epoch(last), || (), stop.clone()))
+    });
+    let allocator = |engine: &Engine| AllocatorServiceServer::new(Allocator::new(engine.clone()));
+    let inspect = |engine: &Engine, history: Option<HistoryReader>| {
+        InspectServiceServer::new(Inspect::new(engine.clone(), supervisor.spawner(), clock, history))
+    };
+    let assignments = AssignmentServiceServer::new(Assignments::new(engine.clone(), supervisor.spawner()));
     let api = Api::new(&[FILE_DESCRIPTOR_SET])
-        .with(AllocatorServiceServer::new(Allocator::new(engine.clone())))
-        .with(AssignmentServiceServer::new(Assignments::new(engine.clone(), supervisor.spawner())))
-        .with(OperatorServiceServer::new(Operator::new(engine.clone())))
-        .with(InspectServiceServer::new(Inspect::new(engine, supervisor.spawner(), clock, history)));
+        .with(Shadowed::new(allocator(&engine), Some(allocator(&shadow))))
+        .with(Shadowed::new(assignments, None))
+        .with(Shadowed::new(OperatorServiceServer::new(Operator::new(engine.clone())), None))
+        .with(Shadowed::new(inspect(&engine, Some(history)), Some(inspect(&shadow, None))));
     let stop = supervisor.stop();
     supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common)?, grpc_metrics, readiness.clone(), stop));
     supervisor.task("admin", admin::serve(args.admin, registry, readiness, supervisor.stop()));

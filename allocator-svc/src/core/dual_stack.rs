@@ -17,6 +17,8 @@ pub(crate) enum Need {
     One(Family),
     /// One of each.
     Both,
+    /// One of each, and only just those that it asks for: a dual Service with the policy SingleStack, which no API server lets be.
+    BothAsked,
     /// One of each where a pool has both, otherwise one, rather of the primary family.
     Prefer {
         /// The Service's first family.
@@ -31,7 +33,7 @@ impl Need {
             (Families::Single(family), _) => Self::One(family),
             (Families::Dual { .. }, FamilyPolicy::RequireDualStack) => Self::Both,
             (Families::Dual { primary }, FamilyPolicy::PreferDualStack) => Self::Prefer { primary },
-            (Families::Dual { primary }, FamilyPolicy::SingleStack) => Self::One(primary),
+            (Families::Dual { .. }, FamilyPolicy::SingleStack) => Self::BothAsked,
         }
     }
 
@@ -40,7 +42,7 @@ impl Need {
         match (self, addresses) {
             (Self::One(family), [one]) => one.family() == family,
             (Self::Prefer { .. }, [_one]) => true,
-            (Self::Both | Self::Prefer { .. }, [one, other]) => one.family() != other.family(),
+            (Self::Both | Self::BothAsked | Self::Prefer { .. }, [one, other]) => one.family() != other.family(),
             _ => false,
         }
     }
@@ -49,7 +51,7 @@ impl Need {
     pub(crate) fn is_asked_by(self, addresses: &[Vip]) -> bool {
         match (self, addresses) {
             (Self::One(family), [one]) => one.family() == family,
-            (Self::Both | Self::Prefer { .. }, [one, other]) => one.family() != other.family(),
+            (Self::Both | Self::BothAsked | Self::Prefer { .. }, [one, other]) => one.family() != other.family(),
             _ => false,
         }
     }
@@ -59,7 +61,54 @@ impl Need {
         match self {
             Self::One(Family::V4) => &[Family::V4],
             Self::One(Family::V6) => &[Family::V6],
-            Self::Both | Self::Prefer { .. } => &[Family::V4, Family::V6],
+            Self::Both | Self::BothAsked | Self::Prefer { .. } => &[Family::V4, Family::V6],
+        }
+    }
+}
+
+/// What must be free in a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Room {
+    /// An address of this family.
+    One(Family),
+    /// An address of each.
+    Both,
+    /// An address of any.
+    Either,
+}
+
+impl Room {
+    /// What of a pool a claim lacks that cannot be served from it now; `None` if nothing free there would help.
+    pub(crate) fn lacking(book: &Book, claim: &Claim, pool: &Pool) -> Option<Self> {
+        let lacks = |family| own_or_shared(book, claim, pool, family).is_none();
+        match Need::of(claim) {
+            Need::One(family) => Some(Self::One(family)),
+            Need::Prefer { .. } => Some(Self::Either),
+            Need::Both => match (lacks(Family::V4), lacks(Family::V6)) {
+                (true, true) => Some(Self::Both),
+                (true, false) => Some(Self::One(Family::V4)),
+                (false, true) => Some(Self::One(Family::V6)),
+                (false, false) => None,
+            },
+            Need::BothAsked => None,
+        }
+    }
+
+    /// The families of which an address helps.
+    pub(crate) fn families(self) -> &'static [Family] {
+        match self {
+            Self::One(Family::V4) => &[Family::V4],
+            Self::One(Family::V6) => &[Family::V6],
+            Self::Both | Self::Either => &[Family::V4, Family::V6],
+        }
+    }
+
+    /// Whether a pool has it.
+    pub(crate) fn is_in(self, pool: &Pool) -> bool {
+        let mut free = self.families().iter().map(|family| pool.lowest(*family).is_some());
+        match self {
+            Self::One(_) | Self::Both => free.all(|is_free| is_free),
+            Self::Either => free.any(|is_free| is_free),
         }
     }
 }
@@ -94,12 +143,19 @@ pub(crate) fn fit<'a>(
     candidate: impl Fn(&Pool, Family) -> Option<Vip>,
 ) -> Option<Grant> {
     let afforded = |grant: &Grant| quota::affords(book, claim, &grant.addresses);
-    let pair = |pool: &Pool| Some(Grant::new(pool, [candidate(pool, Family::V4)?, candidate(pool, Family::V6)?]));
     let one = |family: Family| pools.clone().find_map(|pool| Some(Grant::new(pool, [candidate(pool, family)?])).filter(afforded));
-    let both = || pools.clone().find_map(|pool| pair(pool).filter(afforded));
+    // Where the quota has room for one of two, the other may be one that the namespace holds already.
+    let joined = |pool: &Pool, family: Family| sharing::joined(book, claim, pool, family);
+    let pair = |pool: &Pool, v4: Option<Vip>, v6: Option<Vip>| Some(Grant::new(pool, [v4?, v6?])).filter(afforded);
+    let both_of = |pool: &Pool| {
+        let (v4, v6) = (candidate(pool, Family::V4), candidate(pool, Family::V6));
+        pair(pool, v4, v6).or_else(|| pair(pool, joined(pool, Family::V4), v6)).or_else(|| pair(pool, v4, joined(pool, Family::V6)))
+    };
+    let both = || pools.clone().find_map(both_of);
     match Need::of(claim) {
         Need::One(family) => one(family),
         Need::Both => both(),
+        Need::BothAsked => None,
         Need::Prefer { primary } => both().or_else(|| one(primary)).or_else(|| one(primary.other())),
     }
 }
@@ -108,10 +164,14 @@ pub(crate) fn fit<'a>(
 /// or the lowest free.
 pub(crate) fn candidate(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Option<Vip> {
     let free = || pool.lowest(family).filter(|vip| quota::affords(book, claim, &[*vip]));
+    own_or_shared(book, claim, pool, family).or_else(free)
+}
+
+/// The one of them that need not be free.
+fn own_or_shared(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Option<Vip> {
     held(book, claim, pool, family)
         .or_else(|| reserved::kept(book, claim, pool, family))
         .or_else(|| sharing::attracting(book, claim, pool, family))
-        .or_else(free)
 }
 
 /// What the Service has of this pool and family and may keep: a change of its claim moves no more than it must.

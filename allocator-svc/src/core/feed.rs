@@ -57,18 +57,23 @@ impl Feed {
             Event::LeaseGranted(lease) => {
                 self.pending.insert(lease.service.clone());
             }
-            Event::LeaseReleased(service) | Event::ClaimForgotten(service) | Event::ClaimRefused { service, .. } => {
+            Event::LeaseReleased(service)
+            | Event::ClaimForgotten(service)
+            | Event::ClaimRefused { service, .. }
+            | Event::LeaseUntenable { service, .. } => {
                 self.pending.insert(service.clone());
             }
             Event::ClaimMet(service) => self.pending.extend(before.refusal(service).map(|_| service.clone())),
             Event::VipPlaced { vip, .. } | Event::VipDropped(vip) | Event::Speaker(SpeakerEvent::ConflictSeen { vip, .. }) => {
                 self.pending.extend(before.holders().get(vip).into_iter().flatten().cloned());
             }
+            Event::ShadowBegan => self.pending.extend(before.leases().keys().chain(before.claims().keys()).cloned()),
             Event::TermBegan(_)
             | Event::ConfigurationReplaced { .. }
             | Event::AddressReserved { .. }
             | Event::ReservationEnded { .. }
             | Event::ClaimMade(_)
+            | Event::ClaimDeferred(_)
             | Event::ClaimRetried(_)
             | Event::ViewReconciled
             | Event::NodesReplaced(_)

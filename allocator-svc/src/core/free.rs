@@ -6,6 +6,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use ipnet::{IpNet, Ipv4Net};
 use mooring_proto::types::address::{AddressRange, Family, Vip};
 use mooring_proto::types::pool::PoolSpec;
 use range_set_blaze::RangeSetBlaze;
@@ -21,17 +22,21 @@ pub struct Pool {
     v6: Tally,
 }
 
+/// What a count of addresses ends at: a prefix with 62 or more host bits counts as so many (MetalLB behaviour 2.3), and so does all that
+/// would be more.
+const MOST: u64 = i64::MAX.unsigned_abs();
+
 /// How many addresses of a family a pool has.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
-    /// That can be handed out; saturating for IPv6.
-    total: u128,
+    /// That can be handed out, at most [`MOST`].
+    total: u64,
     /// In use.
-    assigned: u128,
+    assigned: u64,
     /// In use although the pool does not hand them out (`avoidBuggyIPs` came later).
-    kept_back: u128,
+    kept_back: u64,
     /// Reserved and not in use, of those that the pool hands out.
-    reserved: u128,
+    reserved: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -95,14 +100,6 @@ impl Segment {
         }
     }
 
-    fn size(&self) -> u128 {
-        let count = |first: u128, last: u128| last.saturating_sub(first).saturating_add(1);
-        match self {
-            Self::V4 { free, .. } => free.ranges().map(|range| count(u128::from(*range.start()), u128::from(*range.end()))).sum(),
-            Self::V6 { first, last, .. } => count(*first, *last),
-        }
-    }
-
     fn contains(&self, vip: Vip) -> bool {
         match self {
             Self::V4 { first, last, .. } => vip.v4().is_some_and(|address| (*first..=*last).contains(&address.to_bits())),
@@ -154,9 +151,18 @@ impl Pool {
     #[must_use]
     pub fn new(spec: PoolSpec) -> Self {
         let segments: Vec<Segment> = spec.ranges.iter().filter_map(|range| Segment::new(range, spec.avoid_buggy_ips)).collect();
-        let total = |family| segments.iter().filter(|s| s.family() == family).fold(0u128, |sum, s| sum.saturating_add(s.size()));
-        let v4 = Tally { total: total(Family::V4), ..Tally::default() };
-        let v6 = Tally { total: total(Family::V6), ..Tally::default() };
+        let usable = |prefix: &IpNet| match prefix {
+            IpNet::V4(net) => usable_v4(*net, spec.avoid_buggy_ips),
+            IpNet::V6(net) => {
+                1u64.checked_shl(u32::from(128u8.saturating_sub(net.prefix_len()))).filter(|count| *count < 1 << 62).unwrap_or(MOST)
+            }
+        };
+        let total = |is_v4: bool| {
+            let prefixes = spec.prefixes().filter(|prefix| matches!(prefix, IpNet::V4(_)) == is_v4);
+            prefixes.fold(0, |sum: u64, prefix| sum.saturating_add(usable(prefix)).min(MOST))
+        };
+        let v4 = Tally { total: total(true), ..Tally::default() };
+        let v6 = Tally { total: total(false), ..Tally::default() };
         Self { spec, segments, v4, v6 }
     }
 
@@ -201,7 +207,7 @@ impl Pool {
 
     /// How many addresses of a family can still be handed out.
     #[must_use]
-    pub fn available(&self, family: Family) -> u128 {
+    pub fn available(&self, family: Family) -> u64 {
         let tally = self.tally(family);
         tally.total.saturating_sub(tally.assigned.saturating_sub(tally.kept_back)).saturating_sub(tally.reserved)
     }
@@ -266,8 +272,19 @@ impl Pool {
     }
 }
 
-fn step(count: u128, up: bool) -> u128 {
+fn step(count: u64, up: bool) -> u64 {
     if up { count.saturating_add(1) } else { count.saturating_sub(1) }
+}
+
+/// How many addresses of an IPv4 prefix can be handed out: under `avoidBuggyIPs` none that ends in 0 or 255 (MetalLB behaviour 2.3).
+fn usable_v4(net: Ipv4Net, avoid_buggy: bool) -> u64 {
+    let all = 1u64 << u32::from(32u8.saturating_sub(net.prefix_len()));
+    if !avoid_buggy {
+        return all;
+    }
+    let ends = [net.network(), net.broadcast()].into_iter().filter(|end| Vip::from(*end).is_buggy()).count();
+    let buggy = if net.prefix_len() <= 24 { all / 128 } else { u64::try_from(ends).unwrap_or(u64::MAX).min(all) };
+    all.saturating_sub(buggy)
 }
 
 #[cfg(test)]

@@ -27,7 +27,10 @@ pub fn facts(before: &State, event: &Event) -> Vec<PastFact> {
         Event::EpochBegan(_)
         | Event::TermBegan(_)
         | Event::ConfigurationReplaced { .. }
+        | Event::ShadowBegan
         | Event::ClaimMade(_)
+        | Event::ClaimDeferred(_)
+        | Event::LeaseUntenable { .. }
         | Event::ClaimForgotten(_)
         | Event::ClaimRefused { .. }
         | Event::ClaimRetried(_)

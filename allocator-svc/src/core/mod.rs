@@ -25,13 +25,16 @@ pub mod feed;
 pub mod free;
 pub mod history;
 pub mod nodes;
+mod parts;
 pub mod placement;
 pub mod pools;
 pub mod quota;
 pub mod reconcile;
 pub mod refusal;
+mod remedies;
 pub mod reservations;
 pub mod rules;
+mod shared;
 pub mod state;
 
 pub use placement::{Placement, Unannounced};
@@ -134,6 +137,25 @@ pub enum Command {
     Tick,
 }
 
+impl Command {
+    /// Whether a leadership begins with it that nobody else has given.
+    fn begins_leadership(&self) -> bool {
+        match self {
+            Self::Allocate { leadership, .. }
+            | Self::Release { leadership, .. }
+            | Self::Reconcile { leadership, .. }
+            | Self::ReplacePools { leadership, .. }
+            | Self::ReplaceNodes { leadership, .. }
+            | Self::ReportBackends { leadership, .. } => *leadership == Leadership::Next,
+            Self::ReserveAddress { .. }
+            | Self::ReleaseReservation(_)
+            | Self::SpeakerSaid { .. }
+            | Self::SessionEnded { .. }
+            | Self::Tick => false,
+        }
+    }
+}
+
 /// A fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -141,6 +163,8 @@ pub enum Event {
     EpochBegan(Epoch),
     /// A watcher's leadership began.
     TermBegan(Term),
+    /// A shadow's session began: what the one before led to is forgotten.
+    ShadowBegan,
     /// The configuration is now this.
     ConfigurationReplaced {
         /// The configuration.
@@ -150,6 +174,8 @@ pub enum Event {
     },
     /// A Service's claim is now this; it is due to be met.
     ClaimMade(Box<Claim>),
+    /// A claim cannot keep what its status holds, or wants more than that: it is due after all that only keep.
+    ClaimDeferred(ServiceKey),
     /// A Service claims nothing any more.
     ClaimForgotten(ServiceKey),
     /// A Service holds this lease now, new or changed; its claim is met unless `ClaimRefused` follows.
@@ -175,6 +201,13 @@ pub enum Event {
         /// The Service.
         service: ServiceKey,
         /// Why.
+        refusal: Refusal,
+    },
+    /// The addresses that a Service had, or its status held, were not to stay: not by its own wish, but by this rule. Follows their end.
+    LeaseUntenable {
+        /// The Service.
+        service: ServiceKey,
+        /// Why they could not stay.
         refusal: Refusal,
     },
     /// A claim was tried again and is refused as before.
@@ -220,6 +253,14 @@ pub enum Event {
 /// # Errors
 /// The call belongs to a leadership that is over. A claim that cannot be met is no error here: it is a fact, [`Event::ClaimRefused`].
 pub fn decide(state: &State, command: Command, now: Now) -> Result<Vec<Event>, Refusal> {
+    if state.is_shadow() && command.begins_leadership() {
+        let decided = decide_over(&state.forgotten(), command, now)?;
+        return Ok(std::iter::once(Event::ShadowBegan).chain(decided).collect());
+    }
+    decide_over(state, command, now)
+}
+
+fn decide_over(state: &State, command: Command, now: Now) -> Result<Vec<Event>, Refusal> {
     match command {
         Command::Allocate { leadership, claim } => reconcile::claim(state, leadership, claim),
         Command::Release { leadership, service } => reconcile::release(state, leadership, &service, now),
@@ -250,6 +291,12 @@ pub fn next_deadline(state: &State) -> Option<Mono> {
     deadlines.into_iter().flatten().min()
 }
 
+/// Whether a claim is due to be met, so that the next [`Command::Tick`] does nothing else.
+#[must_use]
+pub fn has_claims_due(state: &State) -> bool {
+    state.book.has_due()
+}
+
 /// Checks the invariants. Tests call it after every step.
 ///
 /// # Errors
@@ -274,7 +321,7 @@ fn tick(state: &State, now: Now) -> Vec<Event> {
         return events;
     }
     if state.network.has_dirty() {
-        return placement::place_next(state, now);
+        return placement::place_next(state);
     }
     placement::rebalance_next(state, now)
 }

@@ -12,12 +12,17 @@ use super::state::Book;
 
 /// Whether a claim may have these addresses, as far as its namespace's quota goes.
 pub(crate) fn affords(book: &Book, claim: &Claim, addresses: &[Vip]) -> bool {
-    room(book, claim).is_none_or(|room| addresses.iter().filter(|vip| is_new(book, claim, **vip)).count() <= room)
+    room(book, claim).is_none_or(|room| new(book, claim, addresses) <= room)
 }
 
 /// Whether the quota alone keeps a claim from what it needs at least.
 pub(crate) fn is_exhausted(book: &Book, claim: &Claim) -> bool {
-    room(book, claim).is_some_and(|room| room < needed(claim))
+    room(book, claim).is_some_and(|room| room < needed(book, claim))
+}
+
+/// Whether the quota lets a claim have one address that nobody of its namespace holds.
+pub(crate) fn has_room(book: &Book, claim: &Claim) -> bool {
+    room(book, claim).is_none_or(|room| room > 0)
 }
 
 /// Says how much of its quota a claim's namespace holds.
@@ -27,34 +32,38 @@ pub(crate) fn exceeded(book: &Book, claim: &Claim) -> Refusal {
         namespace: namespace.to_owned(),
         held: book.held_in(namespace),
         quota: claim.quota.unwrap_or(u32::MAX),
-        more: needed(claim).saturating_sub(own(book, claim)).max(1),
+        more: needed(book, claim).saturating_sub(own(book, claim)).max(1),
     }
+}
+
+/// How many addresses more a namespace may hold.
+pub(crate) fn spare(book: &Book, namespace: &str, quota: u32) -> usize {
+    usize::try_from(quota).unwrap_or(usize::MAX).saturating_sub(book.held_in(namespace))
 }
 
 /// How many addresses a Service may hold that no other of its namespace holds; `None` = any number.
 fn room(book: &Book, claim: &Claim) -> Option<usize> {
-    let quota = usize::try_from(claim.quota?).unwrap_or(usize::MAX);
-    let held = book.held_in(claim.service.namespace());
-    Some(quota.max(held).saturating_sub(held.saturating_sub(own(book, claim))))
+    Some(spare(book, claim.service.namespace(), claim.quota?).saturating_add(own(book, claim)))
 }
 
 /// How many addresses a Service holds that no other of its namespace holds.
 fn own(book: &Book, claim: &Claim) -> usize {
-    book.lease(&claim.service).map_or(0, |lease| lease.addresses.iter().filter(|vip| is_new(book, claim, **vip)).count())
+    book.lease(&claim.service).map_or(0, |lease| new(book, claim, &lease.addresses))
 }
 
-/// Whether no other Service of the namespace holds the address.
-fn is_new(book: &Book, claim: &Claim, vip: Vip) -> bool {
-    let holds_it = book.lease(&claim.service).is_some_and(|lease| lease.addresses.contains(&vip));
-    book.holders_in(claim.service.namespace(), vip) == usize::from(holds_it)
+/// How many of these addresses no other Service of the namespace holds.
+fn new(book: &Book, claim: &Claim, addresses: &[Vip]) -> usize {
+    let holds_it = |vip: &Vip| book.lease(&claim.service).is_some_and(|lease| lease.addresses.contains(vip));
+    let is_new = |vip: &&Vip| book.holders_in(claim.service.namespace(), **vip) == usize::from(holds_it(vip));
+    addresses.iter().filter(is_new).count()
 }
 
-/// How many addresses a claim needs at least.
-fn needed(claim: &Claim) -> usize {
+/// How many addresses a claim needs at least that no other Service of the namespace holds.
+fn needed(book: &Book, claim: &Claim) -> usize {
     match Need::of(claim) {
-        _ if !claim.requested_addresses.is_empty() => claim.requested_addresses.len(),
+        _ if !claim.requested_addresses.is_empty() => new(book, claim, &claim.requested_addresses),
         Need::One(_) | Need::Prefer { .. } => 1,
-        Need::Both => 2,
+        Need::Both | Need::BothAsked => 2,
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Rig {
     pub(crate) now: Now,
     /// All facts so far, for replay.
     pub(crate) events: Vec<Event>,
+    /// The invariants are checked after every fact.
+    pub(crate) is_audited: bool,
 }
 
 pub(crate) const SETTINGS: Settings = Settings {
@@ -34,7 +36,15 @@ pub(crate) const SETTINGS: Settings = Settings {
 impl Rig {
     pub(crate) fn new() -> Self {
         let now = Now { mono: Mono::ZERO, wall: UnixMillis(1_000) };
-        let mut rig = Self { state: State::new(SETTINGS), now, events: Vec::new() };
+        let mut rig = Self { state: State::new(SETTINGS), now, events: Vec::new(), is_audited: true };
+        rig.take(Event::EpochBegan(Epoch(1)));
+        rig
+    }
+
+    /// A rig whose state only shows what would be.
+    pub(crate) fn shadow() -> Self {
+        let mut rig = Self { state: State::shadow(SETTINGS), ..Self::new() };
+        rig.events.clear();
         rig.take(Event::EpochBegan(Epoch(1)));
         rig
     }
@@ -46,9 +56,18 @@ impl Rig {
         rig
     }
 
+    /// A rig for thousands of Services: the invariants are checked where the test says so.
+    pub(crate) fn large(pools: Vec<PoolSpec>) -> Self {
+        let mut rig = Self { is_audited: false, ..Self::new() };
+        rig.pools(pools);
+        rig
+    }
+
     pub(crate) fn take(&mut self, event: Event) {
         apply(&mut self.state, &event);
-        audit(&self.state).unwrap_or_else(|violation| panic!("after {event:?}: {violation}"));
+        if self.is_audited {
+            audit(&self.state).unwrap_or_else(|violation| panic!("after {event:?}: {violation}"));
+        }
         self.events.push(event);
     }
 
@@ -303,6 +322,44 @@ fn a_pool_that_vanishes_takes_its_addresses_only_after_the_grace() {
 }
 
 #[test]
+fn a_pool_that_changed_moves_its_leases_at_once_before_those_who_wait() {
+    let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/32"])]);
+    rig.claim(claim("holds")).unwrap();
+    rig.claim(claim("b-waits")).unwrap_err();
+    rig.pools(vec![pool("a", &["10.1.0.0/32"])]);
+    assert_eq!((rig.held("default/holds"), rig.held("default/b-waits")), ("10.1.0.0@a".to_owned(), String::new()));
+    // Where it cannot have another one it keeps what it has for the grace.
+    rig.pools(vec![pool("a", &["10.2.0.0/32"]), pool("z", &["10.3.0.0/32"])]);
+    assert_eq!((rig.held("default/holds"), rig.held("default/b-waits")), ("10.2.0.0@a".to_owned(), "10.3.0.0@z".to_owned()));
+    rig.pools(vec![pool("a", &["10.4.0.0/32"])]);
+    assert_eq!((rig.held("default/holds"), rig.held("default/b-waits")), ("10.4.0.0@a".to_owned(), "10.3.0.0@z".to_owned()));
+    rig.wait(Duration::from_secs(10));
+    assert_eq!((rig.held("default/holds"), rig.held("default/b-waits")), ("10.4.0.0@a".to_owned(), String::new()));
+}
+
+#[test]
+fn why_addresses_could_not_stay_is_told_and_own_wishes_are_not() {
+    let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/30"]), pool("b", &["10.0.1.0/30"])]);
+    let why = |rig: &Rig, name: &str| rig.state.book().untenable(&claim(name).service).map(ToString::to_string).unwrap_or_default();
+    rig.claim(shared("one", "k", "TCP/80")).unwrap();
+    rig.claim(shared("two", "k", "TCP/81")).unwrap();
+    assert_eq!((rig.held("default/two"), why(&rig, "two")), ("10.0.0.0@a".to_owned(), String::new()));
+    rig.claim(shared("two", "k", "TCP/80")).unwrap();
+    assert_eq!(rig.held("default/two"), "10.0.0.1@a");
+    assert_eq!(why(&rig, "two"), "port TCP/80 is already in use on \"10.0.0.0\": default/one has it");
+    rig.claim(Claim { requested_pool: PoolName::new("b"), ..shared("two", "k", "TCP/80") }).unwrap();
+    assert_eq!((rig.held("default/two"), why(&rig, "two")), ("10.0.1.0@b".to_owned(), String::new()), "its own wish");
+    rig.pools(vec![pool("b", &["10.0.2.0/30"])]);
+    assert_eq!(rig.held("default/two"), "10.0.2.0@b");
+    assert_eq!(why(&rig, "two"), "[\"10.0.1.0\"] is not allowed in config: 10.0.1.0 is in no pool");
+    rig.release("default/two");
+    assert_eq!(why(&rig, "two"), "");
+    // What only a status holds is told as well.
+    rig.claim(Claim { adopt: vips(&["192.0.2.1"]), ..claim("three") }).unwrap();
+    assert_eq!(why(&rig, "three"), "[\"192.0.2.1\"] is not allowed in config: 192.0.2.1 is in no pool");
+}
+
+#[test]
 fn a_full_view_releases_whom_it_does_not_name_and_adopts_in_order() {
     let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/30"])]);
     let adopts = |name: &str, address: &str| Claim { adopt: vips(&[address]), ..claim(name) };
@@ -362,5 +419,8 @@ pub(crate) fn pinned(spec: PoolSpec, priority: u32, namespaces: &[&str]) -> Pool
     PoolSpec { allocation: Some(allocation), ..spec }
 }
 
+mod adoption;
 pub(crate) mod lan;
 mod model;
+mod shadow;
+mod waiting;

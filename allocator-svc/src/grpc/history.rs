@@ -24,12 +24,13 @@ const AT_ONCE: usize = 2;
 /// Who answers.
 pub(super) struct History {
     engine: Engine,
-    reader: HistoryReader,
+    /// A shadow has none.
+    reader: Option<HistoryReader>,
     turns: Arc<Semaphore>,
 }
 
 impl History {
-    pub(super) fn new(engine: Engine, reader: HistoryReader) -> Self {
+    pub(super) fn new(engine: Engine, reader: Option<HistoryReader>) -> Self {
         Self { engine, reader, turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
@@ -42,12 +43,12 @@ impl History {
             (Some(at), Some(vip)) => Some((at, vip)),
             (Some(_), None) => return Err(Violations::one("at_unix_ms", "needs an address: who held what at that time").into()),
         };
+        let Some(reader) = self.reader.clone() else { return Ok(pb::ListHistoryResponse::default()) };
         // The engine looks and publishes in one task, so these holders and this end belong together.
-        let end = self.reader.clone();
+        let end = reader.clone();
         let look = move |state: &State| (end.end(), of.map(|(at, vip)| (at, Holders::now(state, vip))));
         let (end, held) = self.engine.ask(look).await.map_err(ending)?;
         let turn = Arc::clone(&self.turns).acquire_owned().await;
-        let reader = self.reader.clone();
         let read = move || {
             let answer = answer(&reader, &query, end, held);
             drop(turn);

@@ -25,8 +25,8 @@ use tonic::{Request, Response, Status};
 
 use super::history::History;
 use super::{ending, refused};
-use crate::core::State;
 use crate::core::nodes::{Liveness, Speaker};
+use crate::core::{Refusal, State};
 use crate::engine::Engine;
 use crate::store::HistoryReader;
 use mooring_kit::clock::Clock;
@@ -46,7 +46,7 @@ pub(crate) struct Inspect {
 }
 
 impl Inspect {
-    pub(crate) fn new(engine: Engine, spawner: Spawner, clock: Clock, history: HistoryReader) -> Self {
+    pub(crate) fn new(engine: Engine, spawner: Spawner, clock: Clock, history: Option<HistoryReader>) -> Self {
         Self { history: History::new(engine.clone(), history), engine, spawner, clock }
     }
 
@@ -130,15 +130,14 @@ impl InspectService for Inspect {
         let (after, size) = (token(&request.page_token, PoolName::new)?, convert::page_size(request.page_size));
         let look = move |state: &State| {
             let (page, next_page_token) = page(state.book().pools(), after, size, |_, _| true);
-            let clamp = |count: u128| u64::try_from(count).unwrap_or(u64::MAX).min(i64::MAX.unsigned_abs());
             let pools = page.into_iter().map(|(_, pool)| pb::PoolState {
                 pool: Some(pool.spec().into()),
-                assigned_ipv4: clamp(pool.count(Family::V4).assigned),
-                assigned_ipv6: clamp(pool.count(Family::V6).assigned),
-                available_ipv4: clamp(pool.available(Family::V4)),
-                available_ipv6: clamp(pool.available(Family::V6)),
-                reserved_ipv4: clamp(pool.count(Family::V4).reserved),
-                reserved_ipv6: clamp(pool.count(Family::V6).reserved),
+                assigned_ipv4: pool.count(Family::V4).assigned,
+                assigned_ipv6: pool.count(Family::V6).assigned,
+                available_ipv4: pool.available(Family::V4),
+                available_ipv6: pool.available(Family::V6),
+                reserved_ipv4: pool.count(Family::V4).reserved,
+                reserved_ipv6: pool.count(Family::V6).reserved,
             });
             pb::ListPoolsResponse { pools: pools.collect(), next_page_token }
         };
@@ -291,12 +290,13 @@ impl Feed {
 fn service_state(state: &State, service: &ServiceKey) -> pb::ServiceState {
     let book = state.book();
     let lease = book.lease(service);
-    let refusal = book.refusal(service).map(|refusal| pb::Refusal { reason: refusal.reason().to_string(), message: refusal.to_string() });
+    let told = |refusal: &Refusal| pb::Refusal { reason: refusal.reason().to_string(), message: refusal.to_string() };
     let vips = lease.into_iter().flat_map(|lease| &lease.addresses);
     pb::ServiceState {
         service: Some(convert::service_ref(service)),
         lease: lease.map(Into::into),
-        refusal,
+        refusal: book.refusal(service).map(told),
+        untenable: book.untenable(service).map(told),
         announcements: vips.map(|vip| announcement(state, *vip)).collect(),
     }
 }

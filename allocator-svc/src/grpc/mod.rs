@@ -5,6 +5,7 @@ pub(crate) mod assignment;
 pub(crate) mod history;
 pub(crate) mod inspect;
 pub(crate) mod operator;
+pub(crate) mod shadow;
 
 use mooring_kit::mailbox::Closed;
 use mooring_proto::reason::Reason;

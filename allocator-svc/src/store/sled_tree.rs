@@ -11,9 +11,11 @@ use super::Durable;
 use super::codec::{self, Record, RecordError, RecordProblem, SCHEMA};
 use super::history::{Chronicle, HistoryLimits, HistoryReader};
 use crate::core::{Event, Now, Placement, reservations};
+use crate::logs;
 use mooring_proto::types::history::PastFact;
 use mooring_proto::types::lease::{Epoch, Term};
 use mooring_proto::types::time::{Mono, UnixMillis};
+use tracing::warn;
 
 /// Memory for sled's page cache, in bytes: all records of a large cluster are a few megabytes.
 const CACHE: u64 = 64 << 20;
@@ -58,18 +60,22 @@ pub enum StoreError {
     #[error("could not read the records")]
     Read(#[source] sled::Error),
     /// sled could not write.
-    #[error("could not flush {records} records")]
+    #[error("could not flush {records} records to {path}", path = path.display())]
     Flush {
         /// How many.
         records: usize,
+        /// The folder.
+        path: PathBuf,
         /// Why.
         source: sled::Error,
     },
     /// The disk could not be made to keep what was written.
-    #[error("could not sync {records} records to the disk")]
+    #[error("could not sync {records} records to the disk of {path}", path = path.display())]
     Sync {
         /// How many.
         records: usize,
+        /// The folder.
+        path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
@@ -80,12 +86,14 @@ pub enum StoreError {
 pub struct LeaseStore {
     tree: sled::Db,
     file: File,
+    path: PathBuf,
     history: Chronicle,
 }
 
 impl LeaseStore {
-    /// Opens the records in a folder, which is made if it is not there, and checks each of them. The facts of the past stay on disk; all
-    /// others are returned, as they were before a store of an older schema became one of this.
+    /// Opens the records in a folder, which is made if it is not there, and checks each of them. What an older build took for a value
+    /// and others tell anew is left out, and says so in the log. The facts of the past stay on disk; all others are returned, as they were
+    /// before a store of an older schema became one of this.
     ///
     /// # Errors
     /// Another process has them, one is damaged or of a newer build, or the disk fails.
@@ -97,8 +105,14 @@ impl LeaseStore {
         };
         let mut records = Vec::new();
         for entry in store.tree.iter() {
-            let record = read(entry)?.map_err(bad)?;
-            if let Record::History(entry) = record { store.history.found(&entry) } else { records.push(record) }
+            match read(entry)? {
+                Ok(Record::History(entry)) => store.history.found(&entry),
+                Ok(record) => records.push(record),
+                Err(error) if error.is_told_anew() => {
+                    warn!(event = logs::RECORD_LEFT_OUT, error = %error, "this record of an older build is left out; what it said is told anew");
+                }
+                Err(error) => return Err(bad(error)),
+            }
         }
         let since = records.iter().find_map(|record| if let Record::HistorySince(since) = record { Some(*since) } else { None });
         store.history.ready(since);
@@ -137,7 +151,7 @@ impl LeaseStore {
         };
         let tree = sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(None).open().map_err(failed)?;
         let file = File::open(path.join(SLED_FILE)).map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })?;
-        Ok(Self { tree, file, history: Chronicle::default() })
+        Ok(Self { tree, file, path: path.to_owned(), history: Chronicle::default() })
     }
 
     /// Every record, or what is wrong with it.
@@ -154,20 +168,17 @@ impl LeaseStore {
     /// # Errors
     /// The disk fails. What is on it then is not known: the process must end and read it again.
     pub fn append(&mut self, events: &[Event]) -> Result<Durable, StoreError> {
-        let mut changes: BTreeMap<String, Option<Record>> = BTreeMap::new();
-        for event in events {
-            match change(event) {
-                Change::Write(record) => drop(changes.insert(record.key(), Some(record))),
-                Change::Remove(key) => drop(changes.insert(key, None)),
-                Change::None => {}
-            }
-        }
+        let mut changes = changes(events);
         if !changes.is_empty() || self.history.has_news() {
             self.history.turn(&self.tree, &mut changes)?;
         }
-        let (written, removed): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(_, record)| record.is_some());
-        let written: Vec<Record> = written.into_iter().filter_map(|(_, record)| record).collect();
-        let removed: Vec<String> = removed.into_iter().map(|(key, _)| key).collect();
+        let (mut written, mut removed) = (Vec::new(), Vec::new());
+        for (key, record) in changes {
+            match record {
+                Some(record) => written.push(record),
+                None => removed.push(key),
+            }
+        }
         let durable = self.write(&written, &removed)?;
         self.history.durable();
         Ok(durable)
@@ -190,8 +201,8 @@ impl LeaseStore {
             batch.insert(record.key().into_bytes(), record.encode());
         }
         let flushed = self.tree.apply_batch(batch).and_then(|()| self.tree.flush());
-        flushed.map_err(|source| StoreError::Flush { records, source })?;
-        self.file.sync_data().map_err(|source| StoreError::Sync { records, source })?;
+        flushed.map_err(|source| StoreError::Flush { records, path: self.path.clone(), source })?;
+        self.file.sync_data().map_err(|source| StoreError::Sync { records, path: self.path.clone(), source })?;
         Ok(Durable(()))
     }
 }
@@ -199,6 +210,19 @@ impl LeaseStore {
 fn read(entry: sled::Result<(sled::IVec, sled::IVec)>) -> Result<Result<Record, RecordError>, StoreError> {
     let (key, bytes) = entry.map_err(StoreError::Read)?;
     Ok(Record::decode(&key, &bytes))
+}
+
+/// What of some facts must outlive the process, by key: of several changes to a record only the last one counts. `None` = it goes.
+fn changes(events: &[Event]) -> BTreeMap<String, Option<Record>> {
+    let mut last = BTreeMap::new();
+    for event in events {
+        match change(event) {
+            Change::Write(record) => last.insert(record.key(), Some(record)),
+            Change::Remove(key) => last.insert(key, None),
+            Change::None => None,
+        };
+    }
+    last
 }
 
 enum Change {
@@ -219,9 +243,12 @@ fn change(event: &Event) -> Change {
         Event::VipPlaced { vip, placement: Err(_) } | Event::VipDropped(vip) => Change::Remove(codec::place_key(*vip)),
         Event::AddressReserved { reservation, .. } => Change::Write(Record::Reservation((**reservation).clone())),
         Event::ReservationEnded { key, .. } => Change::Remove(codec::reservation_key(key)),
-        Event::ClaimMade(_)
+        Event::ShadowBegan
+        | Event::ClaimMade(_)
+        | Event::ClaimDeferred(_)
         | Event::ClaimForgotten(_)
         | Event::ClaimRefused { .. }
+        | Event::LeaseUntenable { .. }
         | Event::ClaimRetried(_)
         | Event::ClaimMet(_)
         | Event::ViewReconciled

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use mooring_proto::types::node::MacAddress;
-use pnet_datalink::{Channel, Config};
+use pnet_datalink::{Channel, Config, DataLinkReceiver, DataLinkSender};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::capture::{Arp, Operation, build_arp};
@@ -131,6 +131,16 @@ impl Host {
         self.netns.run("ip", &["neighbor", "flush", "all"])
     }
 
+    /// The hardware address that its kernel would send to for a neighbor.
+    ///
+    /// # Errors
+    /// It knows none.
+    pub fn neighbor(&self, address: Ipv4Addr) -> Result<MacAddress> {
+        let entry = self.netns.output("ip", &["neighbor", "show", &address.to_string()])?;
+        let mac = entry.split_whitespace().skip_while(|word| *word != "lladdr").nth(1);
+        mac.and_then(|mac| mac.parse().ok()).with_context(|| format!("no neighbor {address}: {entry:?}"))
+    }
+
     /// Asks by ARP who has an address, and returns everybody who answers within the time.
     ///
     /// # Errors
@@ -168,17 +178,7 @@ impl Host {
     /// The socket cannot be opened.
     pub fn arp_until_answered(&self, target: Ipv4Addr) -> Result<FirstAnswer> {
         let (mac, address) = (self.mac(), self.address);
-        Ok(FirstAnswer(self.netns.spawn(move || {
-            let began = clock();
-            loop {
-                if !arp(mac, address, target, Duration::from_millis(1), 1)?.is_empty() {
-                    return Ok(clock());
-                }
-                if began.elapsed() > FIRST_ANSWER {
-                    bail!("nobody answers ARP for {target}");
-                }
-            }
-        })?))
+        Ok(FirstAnswer(self.netns.spawn(move || first_answer(mac, address, target))?))
     }
 
     /// Sends frames as they are.
@@ -187,8 +187,7 @@ impl Host {
     /// The interface cannot be used.
     pub fn send_frames(&self, frames: Vec<Vec<u8>>) -> Result<()> {
         self.netns.within(move || {
-            let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "eth0").context("no eth0")?;
-            let Channel::Ethernet(mut sender, _) = pnet_datalink::channel(&interface, Config::default())? else { bail!("no Ethernet") };
+            let (mut sender, _) = cable(Duration::from_millis(1))?;
             frames.iter().try_for_each(|frame| Ok(sender.send_to(frame, None).context("no frame could be sent")??))
         })
     }
@@ -224,12 +223,21 @@ impl Host {
     }
 }
 
-fn arp(mac: MacAddress, address: Ipv4Addr, target: Ipv4Addr, wait: Duration, enough: usize) -> Result<Vec<MacAddress>> {
+/// A socket on the host's cable that waits so long for a frame.
+fn cable(wait: Duration) -> Result<(Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>)> {
     let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "eth0").context("no eth0")?;
-    let config = Config { read_timeout: Some(Duration::from_millis(5)), promiscuous: false, ..Config::default() };
-    let Channel::Ethernet(mut sender, mut receiver) = pnet_datalink::channel(&interface, config)? else { bail!("no Ethernet") };
-    let request = Arp { operation: Operation::Request, sha: mac, spa: address, tha: MacAddress([0; 6]), tpa: target };
-    sender.send_to(&build_arp(MacAddress::BROADCAST, &request), None).context("no frame could be sent")??;
+    let config = Config { read_timeout: Some(wait), promiscuous: false, ..Config::default() };
+    let Channel::Ethernet(sender, receiver) = pnet_datalink::channel(&interface, config)? else { bail!("no Ethernet") };
+    Ok((sender, receiver))
+}
+
+fn who_has(mac: MacAddress, address: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    build_arp(MacAddress::BROADCAST, &Arp { operation: Operation::Request, sha: mac, spa: address, tha: MacAddress([0; 6]), tpa: target })
+}
+
+fn arp(mac: MacAddress, address: Ipv4Addr, target: Ipv4Addr, wait: Duration, enough: usize) -> Result<Vec<MacAddress>> {
+    let (mut sender, mut receiver) = cable(Duration::from_millis(5))?;
+    sender.send_to(&who_has(mac, address, target), None).context("no frame could be sent")??;
     let began = clock();
     let mut answers = Vec::new();
     while answers.len() < enough && began.elapsed() < wait {
@@ -262,15 +270,33 @@ impl FirstAnswer {
     }
 }
 
+/// Asks once a millisecond until somebody answers, on one socket: to close one takes longer than to ask.
+fn first_answer(mac: MacAddress, address: Ipv4Addr, target: Ipv4Addr) -> Result<Instant> {
+    let (mut sender, mut receiver) = cable(Duration::from_millis(1))?;
+    let request = who_has(mac, address, target);
+    let (began, mut asked) = (clock(), 0u32);
+    while began.elapsed() < FIRST_ANSWER {
+        if began.elapsed() >= Duration::from_millis(1) * asked {
+            sender.send_to(&request, None).context("no frame could be sent")??;
+            asked += 1;
+        }
+        match receiver.next() {
+            Ok(frame) if is_answer(frame, mac, target) => return Ok(clock()),
+            Err(error) if !matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => return Err(error.into()),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    bail!("nobody answers ARP for {target}")
+}
+
+fn is_answer(frame: &[u8], mac: MacAddress, target: Ipv4Addr) -> bool {
+    Arp::parse(frame).is_some_and(|arp| arp.operation == Operation::Reply && arp.spa == target && arp.tha == mac)
+}
+
 /// Asks at an even pace and notes when answers come.
 fn arp_train(mac: MacAddress, address: Ipv4Addr, target: Ipv4Addr, interval: Duration, stop: &AtomicBool) -> Result<PingReport> {
-    let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "eth0").context("no eth0")?;
-    let config = Config { read_timeout: Some(Duration::from_micros(500)), promiscuous: false, ..Config::default() };
-    let Channel::Ethernet(mut sender, mut receiver) = pnet_datalink::channel(&interface, config)? else { bail!("no Ethernet") };
-    let request = build_arp(
-        MacAddress::BROADCAST,
-        &Arp { operation: Operation::Request, sha: mac, spa: address, tha: MacAddress([0; 6]), tpa: target },
-    );
+    let (mut sender, mut receiver) = cable(Duration::from_micros(500))?;
+    let request = who_has(mac, address, target);
     let began = clock();
     let (mut sent, mut answered, mut last, mut gap) = (0u32, 0u32, None::<Instant>, Duration::ZERO);
     while !stop.load(Ordering::Relaxed) {
@@ -280,8 +306,7 @@ fn arp_train(mac: MacAddress, address: Ipv4Addr, target: Ipv4Addr, interval: Dur
         }
         match receiver.next() {
             Ok(frame) => {
-                let is_answer = |arp: &Arp| arp.operation == Operation::Reply && arp.spa == target && arp.tha == mac;
-                if Arp::parse(frame).as_ref().is_some_and(is_answer) {
+                if is_answer(frame, mac, target) {
                     answered += 1;
                     let now = clock();
                     if let Some(last) = last.replace(now) {

@@ -21,7 +21,7 @@ fn dual(claim: Claim, policy: FamilyPolicy) -> Claim {
 }
 
 /// In use, reserved and available of a pool's IPv4 addresses.
-fn counts(rig: &Rig, name: &str) -> (u128, u128, u128) {
+fn counts(rig: &Rig, name: &str) -> (u64, u64, u64) {
     let pool = &rig.state.book().pools()[&PoolName::new(name).unwrap()];
     let count = pool.count(Family::V4);
     (count.assigned, count.reserved, pool.available(Family::V4))

@@ -20,7 +20,7 @@ pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
     match first_fit(book, claim, iter::once(pool)) {
         Some(grant) => Verdict::Grants(grant),
         None => {
-            let dual = matches!(Need::of(claim), Need::Both | Need::Prefer { .. });
+            let dual = matches!(Need::of(claim), Need::Both | Need::BothAsked | Need::Prefer { .. });
             Verdict::Refuses(Refusal::PoolFull { pool: name.clone(), dual, counts: counts(claim, pool) })
         }
     }

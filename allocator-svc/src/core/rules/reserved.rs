@@ -24,7 +24,7 @@ pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
 }
 
 /// The pools that have addresses that are kept for the Service, and let it in.
-fn pools<'a>(book: &'a Book, claim: &Claim) -> Vec<&'a Pool> {
+pub(crate) fn pools<'a>(book: &'a Book, claim: &Claim) -> Vec<&'a Pool> {
     let is_asked = |pool: &&Pool| claim.requested_pool.as_ref().is_none_or(|wanted| *wanted == pool.spec().name);
     let kept = book.reservations().kept_for(&claim.service).filter_map(|vip| book.pool_of(vip));
     let mut pools: Vec<&Pool> = kept.filter(|pool| is_asked(pool) && admits(pool, claim)).collect();

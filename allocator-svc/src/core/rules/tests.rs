@@ -411,3 +411,12 @@ fn a_preferred_second_address_comes_when_the_pool_gains_the_family() {
     rig.pools(vec![pool("a", &["10.0.0.0/31", "fc00::/127"])]);
     assert_eq!(rig.held("default/s"), "10.0.0.0,fc00::@a");
 }
+
+#[test]
+fn a_dual_service_with_the_policy_single_stack_gets_only_what_it_asks_for() {
+    let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/30", "fc00::/126"])]);
+    let odd = || dual("s", FamilyPolicy::SingleStack, Family::V4);
+    assert!(rig.claim(odd()).unwrap_err().starts_with("no available IPs: pool a: "));
+    assert_eq!(rig.claim(Claim { requested_addresses: vips(&["10.0.0.1", "fc00::1"]), ..odd() }).unwrap(), "10.0.0.1,fc00::1@a");
+    assert_eq!(rig.claim(odd()).unwrap(), "10.0.0.1,fc00::1@a", "kept");
+}

@@ -37,7 +37,7 @@ fn some_vip(which: u8) -> Vip {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..8u8, 0..3u8, 0..3u8, 0..4u8, 0..12u8, 0..4u8)
+        6 => (0..8u8, 0..3u8, 0..3u8, 0..4u8, 0..14u8, 0..5u8)
             .prop_map(|(name, key, port, pool, address, family)| Step::Claim { name, key, port, pool, address, family }),
         2 => (0..8u8).prop_map(Step::Release),
         1 => (0..4u8).prop_map(Step::Pools),
@@ -69,12 +69,18 @@ fn made(step: &Step) -> Option<Claim> {
         1 => vips(&["10.0.1.255"]),
         2 => vips(&["192.0.2.1"]),
         3 => vips(&["fc00::1"]),
+        4 => vips(&["10.0.0.1", "fc00::"]),
+        _ => vec![],
+    };
+    let adopt = match address {
+        5 => vips(&["10.0.0.1"]),
+        6 => vips(&["10.0.0.0", "fc00::1"]),
         _ => vec![],
     };
     let (families, policy) = match family {
         0 => (Families::Single(Family::V6), FamilyPolicy::SingleStack),
         1 => (Families::Dual { primary: Family::V4 }, FamilyPolicy::PreferDualStack),
-        2 => (Families::Dual { primary: Family::V6 }, FamilyPolicy::RequireDualStack),
+        2 | 3 => (Families::Dual { primary: Family::V6 }, FamilyPolicy::RequireDualStack),
         _ => (Families::Single(Family::V4), FamilyPolicy::SingleStack),
     };
     let requested_pool = PoolName::new(["", "", "a", "b"][usize::from(*pool)]);
@@ -84,7 +90,7 @@ fn made(step: &Step) -> Option<Claim> {
     // Odd Services keep their addresses for some seconds after they are gone.
     let retain = (name % 2 == 1).then(|| Duration::from_secs(u64::from(*name)));
     let service = service_of(*name);
-    Some(Claim { service, requested_addresses, requested_pool, sharing_key, ports, families, policy, retain, ..claim("x") })
+    Some(Claim { service, requested_addresses, adopt, requested_pool, sharing_key, ports, families, policy, retain, ..claim("x") })
 }
 
 /// Whether a reservation keeps an address from a Service, by looking at all of them.
@@ -99,31 +105,35 @@ fn naive_held<'a>(leases: impl IntoIterator<Item = &'a Lease>, namespace: &str, 
     leases.into_iter().filter(inside).flat_map(|lease| lease.addresses.clone()).collect()
 }
 
-/// Whether a Service's namespace may hold this address as well.
-fn naive_affords(rig: &Rig, claim: &Claim, vip: Vip) -> bool {
+/// How many of these addresses a Service may hold that no other of its namespace holds, by looking at all leases.
+fn naive_affords(rig: &Rig, claim: &Claim, addresses: &BTreeSet<Vip>) -> bool {
     let Some(quota) = claim.quota else { return true };
-    let namespace = claim.service.namespace();
-    let (leases, quota) = (rig.state.book().leases(), usize::try_from(quota).unwrap());
-    let mut after = naive_held(leases.values(), namespace, Some(&claim.service));
-    after.insert(vip);
-    after.len() <= quota.max(naive_held(leases.values(), namespace, None).len())
+    let (leases, namespace) = (rig.state.book().leases(), claim.service.namespace());
+    let held = naive_held(leases.values(), namespace, None);
+    let after: BTreeSet<Vip> = naive_held(leases.values(), namespace, Some(&claim.service)).union(addresses).copied().collect();
+    after.len() <= held.len().max(usize::try_from(quota).unwrap())
 }
 
 fn reservations(rig: &Rig) -> Vec<ReservationKey> {
     rig.state.book().reservations().all().keys().cloned().collect()
 }
 
-/// No Service gained an address that was kept from it all the time, or that its namespace could not afford.
+/// No Service gained an address that was kept from it all the time, or that its namespace could not afford; what a status held is held.
 fn nobody_gained_what_it_may_not(rig: &Rig, before: &BTreeMap<ServiceKey, Lease>, reserved: &[ReservationKey], quota: Option<u32>) -> bool {
-    let leases = rig.state.book().leases();
+    let (book, leases) = (rig.state.book(), rig.state.book().leases());
     let is_kept_from =
         |vip: Vip, service: &ServiceKey| naive_kept_from(reserved, vip, service) && naive_kept_from(&reservations(rig), vip, service);
     let gained = |lease: &Lease, vip: &Vip| !before.get(&lease.service).is_some_and(|before| before.addresses.contains(vip));
     let kept =
         leases.values().all(|lease| lease.addresses.iter().filter(|vip| gained(lease, vip)).all(|vip| !is_kept_from(*vip, &lease.service)));
     let within = NAMESPACES.iter().all(|namespace| {
-        let (held, had) = (naive_held(leases.values(), namespace, None).len(), naive_held(before.values(), namespace, None).len());
-        quota.is_none_or(|quota| held <= had.max(usize::try_from(quota).unwrap()))
+        let (held, had) = (naive_held(leases.values(), namespace, None), naive_held(before.values(), namespace, None));
+        let adopts = |vip: &&Vip| {
+            let mut claims = leases.values().filter(|lease| lease.addresses.contains(vip)).filter_map(|lease| book.claim(&lease.service));
+            claims.any(|claim| claim.adopt.contains(vip))
+        };
+        let adopted = held.difference(&had).filter(adopts).count();
+        quota.is_none_or(|quota| held.len() - adopted <= had.len().max(usize::try_from(quota).unwrap()))
     });
     kept && within
 }
@@ -145,26 +155,75 @@ fn who_is_gone_keeps_its_addresses(rig: &Rig, lease: &Lease) -> bool {
     })
 }
 
-/// Every free or shareable address that a claim without requests could have, by looking at each address of each pool.
-fn naive_could_have(rig: &Rig, claim: &Claim, family: Family) -> bool {
-    let (book, reserved) = (rig.state.book(), reservations(rig));
+/// The addresses of a pool that a claim could hold, by looking at each of them.
+fn naive_addresses(rig: &Rig, claim: &Claim, pool: &Pool) -> BTreeSet<Vip> {
     let v4 = (0..=2u8).flat_map(|third| (0..=255u8).map(move |low| Vip::from(Ipv4Addr::new(10, 0, third, low))));
-    let mut everything = v4.chain(vips(&["fc00::", "fc00::1"])).filter(|vip| vip.family() == family);
-    everything.any(|vip| {
-        let has = |pool: &&Pool| pool.spec().prefixes().any(|net| net.contains(&vip.addr()));
-        let Some(pool) = book.pools().values().find(has) else { return false };
-        let usable = pool.spec().auto_assign && !(pool.spec().avoid_buggy_ips && vip.is_buggy());
-        let is_open = pool.spec().allocation.as_ref().is_none_or(|only| only.namespaces.contains(claim.service.namespace()));
-        usable
-            && is_open
-            && !naive_kept_from(&reserved, vip, &claim.service)
-            && naive_affords(rig, claim, vip)
-            && book.leases().values().filter(|lease| lease.service != claim.service && lease.addresses.contains(&vip)).all(|lease| {
-                claim.sharing_key.is_some()
-                    && lease.sharing_key == claim.sharing_key
-                    && lease.backend_key == claim.backend_key
-                    && lease.ports.is_disjoint(&claim.ports)
-            })
+    let everything = v4.chain(vips(&["fc00::", "fc00::1"]));
+    let of_pool = |vip: &Vip| pool.spec().prefixes().any(|net| net.contains(&vip.addr()));
+    let handed_out = |vip: &Vip| !(pool.spec().avoid_buggy_ips && vip.is_buggy());
+    let let_in = |vip: &Vip| {
+        let others = rig.state.book().leases().values().filter(|lease| lease.service != claim.service && lease.addresses.contains(vip));
+        others.into_iter().all(|lease| {
+            claim.sharing_key.is_some()
+                && lease.sharing_key == claim.sharing_key
+                && lease.backend_key == claim.backend_key
+                && lease.ports.is_disjoint(&claim.ports)
+        })
+    };
+    let reserved = reservations(rig);
+    let holds_it = |vip: &Vip| rig.state.book().lease(&claim.service).is_some_and(|lease| lease.addresses.contains(vip));
+    let kept_from = |vip: &Vip| naive_kept_from(&reserved, *vip, &claim.service) && !holds_it(vip);
+    everything.filter(|vip| of_pool(vip) && handed_out(vip) && let_in(vip) && !kept_from(vip)).collect()
+}
+
+fn naive_admits(claim: &Claim, pool: &Pool) -> bool {
+    pool.spec().allocation.as_ref().is_none_or(|allocation| allocation.namespaces.contains(claim.service.namespace()))
+}
+
+/// Whether one pool has all of these addresses for a claim, and they are of the families that it needs.
+fn naive_could_hold(rig: &Rig, claim: &Claim, addresses: &[Vip], all_families: bool) -> bool {
+    let families: BTreeSet<Family> = addresses.iter().map(|vip| vip.family()).collect();
+    let fits = match (claim.families, claim.policy) {
+        (Families::Single(family), _) => families == BTreeSet::from([family]),
+        (Families::Dual { .. }, FamilyPolicy::PreferDualStack) if !all_families => !families.is_empty(),
+        (Families::Dual { .. }, _) => families.len() == 2,
+    };
+    let named = |pool: &&Pool| claim.requested_pool.as_ref().is_none_or(|name| *name == pool.spec().name);
+    let mut pools = rig.state.book().pools().values().filter(named).filter(|pool| naive_admits(claim, pool));
+    fits && pools.any(|pool| addresses.iter().all(|vip| naive_addresses(rig, claim, pool).contains(vip)))
+}
+
+/// Whether a claim could be met, by looking at every address of every pool.
+fn naive_could_be_served(rig: &Rig, claim: &Claim) -> bool {
+    let book = rig.state.book();
+    let own = book.lease(&claim.service).map_or(&claim.adopt, |lease| &lease.addresses);
+    let sorted = |list: &[Vip]| list.iter().copied().collect::<BTreeSet<_>>();
+    let requested = &claim.requested_addresses;
+    if (requested.is_empty() || sorted(requested) == sorted(own)) && naive_could_hold(rig, claim, own, false) {
+        return true;
+    }
+    if !requested.is_empty() {
+        return naive_could_hold(rig, claim, requested, true) && naive_affords(rig, claim, &sorted(requested));
+    }
+    let is_open = |pool: &Pool| claim.requested_pool.is_some() || pool.spec().auto_assign;
+    let is_named = |pool: &&Pool| claim.requested_pool.as_ref().is_none_or(|name| *name == pool.spec().name);
+    book.pools().values().filter(is_named).filter(|pool| naive_admits(claim, pool)).any(|pool| {
+        let all = naive_addresses(rig, claim, pool);
+        let kept =
+            |vip: &Vip| book.reservations().all().contains_key(&ReservationKey { address: *vip, service: Some(claim.service.clone()) });
+        // From a pool that is not open only what is kept for the Service, and what it lacks besides.
+        let may = |chosen: &[Vip]| {
+            let chosen: BTreeSet<Vip> = chosen.iter().copied().collect();
+            (is_open(pool) || chosen.iter().any(kept)) && naive_affords(rig, claim, &chosen)
+        };
+        let one = |family: Family| all.iter().any(|vip| vip.family() == family && may(&[*vip]));
+        let two = || all.iter().any(|v4| all.iter().any(|v6| v4.family() == Family::V4 && v6.family() == Family::V6 && may(&[*v4, *v6])));
+        match (claim.families, claim.policy) {
+            (Families::Single(family), _) => one(family),
+            (Families::Dual { .. }, FamilyPolicy::RequireDualStack) => two(),
+            (Families::Dual { .. }, FamilyPolicy::PreferDualStack) => one(Family::V4) || one(Family::V6),
+            (Families::Dual { .. }, FamilyPolicy::SingleStack) => false,
+        }
     })
 }
 
@@ -189,15 +248,10 @@ fn nothing_moved_that_could_stay(rig: &Rig, before: &BTreeMap<ServiceKey, Lease>
     })
 }
 
-/// Whoever waits without asking for anything special could really not be served.
+/// Whoever waits, whatever it asks for, could really not be served.
 fn who_waits_cannot_be_served(rig: &Rig) -> bool {
     let book = rig.state.book();
-    book.waiting().keys().filter_map(|service| book.claim(service)).all(|claim| match claim.families {
-        Families::Single(family) if claim.requested_addresses.is_empty() && claim.requested_pool.is_none() => {
-            !naive_could_have(rig, claim, family)
-        }
-        Families::Single(_) | Families::Dual { .. } => true,
-    })
+    book.waiting().keys().filter_map(|service| book.claim(service)).all(|claim| !naive_could_be_served(rig, claim))
 }
 
 proptest! {

@@ -4,10 +4,11 @@
 //! `Configuration::new`'s.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
-use mooring_proto::types::address::AddressRange;
-use mooring_proto::types::node::InterfaceName;
-use mooring_proto::types::pool::{AdvertisementSpec, NodePreference, PoolName, PoolSpec, Priority, ServiceAllocation};
+use crate::types::address::AddressRange;
+use crate::types::node::InterfaceName;
+use crate::types::pool::{AdvertisementSpec, NodePreference, PoolName, PoolSpec, Priority, ServiceAllocation};
 use serde_json::Value;
 
 use super::fields::{Errors, Field};
@@ -113,22 +114,26 @@ pub fn advertisement(value: &Value) -> Parsed<AdvertisementSpec> {
     let what = |failed| What { prefix: "", invalid: "", failed };
     let view = name.map(|name| AdvertisementSpec {
         name: name.to_owned(),
-        pools: names(&spec, "ipAddressPools", PoolName::new, e),
+        pools: names(&spec, "ipAddressPools", |text| PoolName::new(text).ok_or("must not be empty"), e),
         pool_selectors: selectors(&spec, "ipAddressPoolSelectors", &what(&pool_failed), e),
         node_selectors: selectors(&spec, "nodeSelectors", &what(&node_failed), e),
-        interfaces: names(&spec, "interfaces", InterfaceName::new, e),
+        interfaces: names(&spec, "interfaces", str::parse::<InterfaceName>, e),
         service_selectors: selectors(&spec, "serviceSelectors", &what(&service_failed), e),
         preferences: preferences(&spec, &owner, e),
     });
     errors.finish(view)
 }
 
-fn names<T: Ord>(spec: &Field<'_>, key: &str, new: impl Fn(&str) -> Option<T>, errors: &mut Errors) -> BTreeSet<T> {
+fn names<T: Ord, E: Display>(spec: &Field<'_>, key: &str, parse: impl Fn(&str) -> Result<T, E>, errors: &mut Errors) -> BTreeSet<T> {
     let mut names = BTreeSet::new();
     for item in spec.get(key).items(errors) {
         let Some(text) = item.required_text(errors) else { continue };
-        if new(text).is_some_and(|name| !names.insert(name)) {
-            errors.at(&item, format_args!("duplicate definition of {key} {text:?}"));
+        match parse(text) {
+            Ok(name) if names.contains(&name) => errors.at(&item, format_args!("duplicate definition of {key} {text:?}")),
+            Ok(name) => {
+                names.insert(name);
+            }
+            Err(why) => errors.at(&item, why),
         }
     }
     names
