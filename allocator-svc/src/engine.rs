@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::core::nodes::{SpeakerEvent, Untold};
-use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, decide, has_claims_due, next_deadline, placement};
+use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, assignment, decide, has_claims_due, next_deadline};
 use crate::logs;
 use crate::metrics::{Metrics, Outcome};
 use crate::store::{Durable, Store};
@@ -464,10 +464,10 @@ fn message(state: &State, speaker: &SpeakerId, untold: Untold, revision: Revisio
     match untold {
         Untold::Snapshot => {
             let heartbeat = state.settings.heartbeat;
-            AllocatorMessage::Snapshot { heartbeat, epoch: state.epoch(), revision, assignments: placement::assignments(state, speaker) }
+            AllocatorMessage::Snapshot { heartbeat, epoch: state.epoch(), revision, assignments: assignment::assignments(state, speaker) }
         }
         Untold::Delta(vips) => {
-            let (upserts, removals) = placement::told(state, speaker, vips);
+            let (upserts, removals) = assignment::told(state, speaker, vips);
             AllocatorMessage::Delta { revision, upserts, removals }
         }
     }

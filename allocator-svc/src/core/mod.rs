@@ -16,6 +16,7 @@ use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::{Mono, UnixMillis};
 
 pub mod allocate;
+pub mod assignment;
 pub mod dual_stack;
 pub mod feed;
 pub mod free;
