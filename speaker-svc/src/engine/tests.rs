@@ -105,7 +105,7 @@ async fn a_service_is_logged_once_the_table_says_so() {
     let shared = Shared { table: Arc::clone(&watch.table), claims: claims_address, ended: Arc::default(), drops: metrics.drops.clone() };
     let settings = Settings { speaker, boot_id: "boot-1".into(), refresh: None, seed: 1 };
     let (supervisor, readiness, stop) = (Supervisor::new(), Readiness::new(), Stop::new());
-    let ready = (readiness.handle("interfaces"), readiness.handle("assignments"));
+    let ready = Ready { links: readiness.handle("links"), sockets: readiness.handle("sockets"), session: readiness.handle("assignments") };
     let running = Engine::new(settings, shared, metrics, Clock::start(), supervisor.spawner(), ready);
 
     let allocator = async {
