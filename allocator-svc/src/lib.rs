@@ -91,7 +91,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .with(Shadowed::new(assignments, None))
         .with(Shadowed::new(inspect(&engine), Some(inspect(&shadow))));
     let stop = supervisor.stop();
-    supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common)?, grpc_metrics, readiness.clone(), stop));
+    supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common, &args.listen)?, grpc_metrics, readiness.clone(), stop));
     supervisor.task("admin", admin::serve(args.admin, registry, readiness, supervisor.stop()));
     supervisor.run(DRAIN).await
 }

@@ -75,7 +75,7 @@ impl FromStr for Source {
 impl Args {
     /// Ends the process with exit code 2 if the flags contradict each other.
     pub fn check(&self) {
-        self.common.check_exposure::<Self>("listen", &self.listen, self.listen.stays_here());
-        self.common.check_exposure::<Self>("allocator", &self.allocator, self.allocator.stays_here());
+        self.common.check_listen::<Self>(&self.listen);
+        self.common.check_allocator::<Self>(&self.allocator);
     }
 }
