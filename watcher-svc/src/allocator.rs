@@ -213,13 +213,17 @@ fn fed(state: pb::ServiceState) -> Option<(ServiceKey, Fed)> {
             node: NodeName::new(&announcement.node),
             interfaces: announcement.interfaces.iter().filter_map(|name| InterfaceName::new(name)).collect(),
             reason: announcement.reason,
+            no_eligible_node: announcement.no_eligible_node,
+            lacks_interfaces: NodeName::new(&announcement.lacks_interfaces),
             conflict_mac: announcement.conflict_mac,
         };
         Some((announcement.vip.parse().ok()?, announced))
     };
+    let refused = |refusal: pb::Refusal| Refused { reason: refusal.reason, message: refusal.message };
     let fed = Fed {
         lease: state.lease.and_then(|lease| Lease::try_from(lease).ok()),
-        refusal: state.refusal.map(|refusal| Refused { reason: refusal.reason, message: refusal.message }),
+        refusal: state.refusal.map(refused),
+        untenable: state.untenable.map(refused),
         announcements: state.announcements.into_iter().filter_map(announcement).collect(),
     };
     Some((service, fed))

@@ -20,7 +20,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::allocator::{Allocator, Feed, News, PoolCount};
 use crate::core::pools::{Merged, Part};
-use crate::core::report::Draft;
+use crate::core::report::{Cleared, Draft, Line};
 use crate::core::service::Settings;
 use crate::core::state::{State, Told};
 use crate::core::{Done, Job, Seen, Step};
@@ -128,7 +128,13 @@ impl Engine {
                     },
                     None => return Ok(()),
                 },
-                leadership = next_leadership(&mut inputs.leadership) => self.lead(leadership),
+                leadership = next_leadership(&mut inputs.leadership) => {
+                    self.lead(leadership);
+                    // What the leader before wrote is seen anew.
+                    if self.state.may_write() {
+                        asides.push(self.find_written());
+                    }
+                }
                 () = self.clock.wait_until(deadline) => {}
                 () = stop.cancelled() => break,
             }
@@ -234,6 +240,7 @@ impl Engine {
                 }
                 Told::Synced => info!(event = logs::STATE_SYNCED, "controller synced, can allocate IPs now"),
                 Told::Config(Merged::Good(_)) => {}
+                Told::ConfigRestored(pools) => self.config_loaded(pools),
                 Told::Config(Merged::Missing) => {
                     self.metrics.config_stale();
                     error!(
@@ -244,12 +251,23 @@ impl Engine {
                 Told::Config(Merged::Bad(reasons)) => {
                     self.metrics.config_stale();
                     for (object, reason) in reasons {
+                        let is_legacy = object.as_ref().is_some_and(|object| object.kind == Kind::ConfigMap.as_str());
                         let object = object.map(|object| object.to_string()).unwrap_or_default();
-                        error!(event = logs::CONFIG_STALE, object, error = reason, "config (re)load failed, config marked stale");
+                        if is_legacy {
+                            error!(event = logs::CONFIG_STALE, object, error = reason, "config (re)load failed, config marked stale");
+                        } else {
+                            error!(event = logs::CONFIG_STALE, object, error = reason, "failed to parse the configuration");
+                        }
                     }
                 }
+                Told::Reported(service, line) => tell_line(&service, &line),
             }
         }
+    }
+
+    fn config_loaded(&self, pools: usize) {
+        self.metrics.config_loaded();
+        info!(event = logs::CONFIG_LOADED, pools, "config (re)loaded");
     }
 
     /// Begins a job; it ends by itself, with what became of it.
@@ -329,17 +347,15 @@ impl Engine {
         }
         match (job, &done) {
             (Job::Pools { configuration, .. }, Done::Led(_)) => {
-                self.metrics.config_loaded();
-                let pools = configuration.pools().len();
-                info!(event = logs::CONFIG_LOADED, pools, "config (re)loaded");
+                self.config_loaded(configuration.pools().len());
+                // Meanwhile there may be a newer one, and it may be no good.
+                if !matches!(self.state.merged(), Merged::Good(_)) {
+                    self.metrics.config_stale();
+                }
             }
             (Job::Pools { .. }, Done::Refused(refused)) => {
                 self.metrics.config_stale();
                 error!(event = logs::CONFIG_STALE, error = refused.message, "config (re)load failed, config marked stale");
-            }
-            (Job::Service(key, Step::Allocate(_)), Done::Refused(refused)) => {
-                let (op, reason) = ("allocateIPs", &refused.reason);
-                error!(event = logs::ALLOCATION_FAILED, op, service = %key, reason, error = refused.message, "IP allocation failed");
             }
             (Job::Service(key, Step::Release), Done::Ok) => {
                 let reason = self.state.why_nothing(key);
@@ -347,9 +363,6 @@ impl Engine {
             }
             (Job::Service(key, Step::Status(_)), Done::Ok) => {
                 info!(event = logs::SERVICE_UPDATED, service = %key, "updated service object");
-            }
-            (Job::Service(key, Step::Event(draft)), Done::Ok) if draft.reason == "deprecatedAnnotation" => {
-                warn!(event = logs::DEPRECATED_ANNOTATION, service = %key, "{}", draft.note);
             }
             (Job::Service(key, step @ (Step::Status(_) | Step::Event(_) | Step::L2(_) | Step::Forget)), Done::Failed | Done::Hopeless) => {
                 self.metrics.update_error();
@@ -406,6 +419,30 @@ impl Engine {
             .boxed()
         };
         self.state.new_counts(wanted).into_iter().map(write).collect()
+    }
+}
+
+/// What the log says of a Service, in MetalLB's words.
+fn tell_line(service: &ServiceKey, line: &Line) {
+    match line {
+        Line::Cleared(Cleared::NoPools) => info!(event = logs::CLEAR_ASSIGNMENT, %service, reason = "noConfig", "no address pool"),
+        Line::Cleared(Cleared::NotAllowed(error)) => {
+            info!(event = logs::CLEAR_ASSIGNMENT, %service, error, "current IP not allowed by config, clearing");
+        }
+        Line::Cleared(Cleared::DifferentPool) => {
+            let reason = "differentPoolRequested";
+            info!(event = logs::CLEAR_ASSIGNMENT, %service, reason, "user requested a different pool than the one currently assigned");
+        }
+        Line::Cleared(Cleared::DifferentAddress) => {
+            let reason = "differentIPRequested";
+            info!(event = logs::CLEAR_ASSIGNMENT, %service, reason, "user requested a different IP than the one currently assigned");
+        }
+        Line::Failed { reason, error } => {
+            error!(event = logs::ALLOCATION_FAILED, op = "allocateIPs", %service, reason, error, "IP allocation failed");
+        }
+        Line::Deprecated(annotation) => {
+            warn!(event = logs::DEPRECATED_ANNOTATION, %service, annotation, "Service uses deprecated annotation");
+        }
     }
 }
 

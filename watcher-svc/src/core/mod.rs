@@ -55,6 +55,8 @@ pub struct Fed {
     pub lease: Option<Lease>,
     /// Why its newest claim is not met.
     pub refusal: Option<Refused>,
+    /// Why the addresses that it had before could not stay; `None` if it changed them by its own wish, or never.
+    pub untenable: Option<Refused>,
     /// Who announces its addresses.
     pub announcements: BTreeMap<Vip, Announced>,
 }
@@ -77,6 +79,10 @@ pub struct Announced {
     pub interfaces: Vec<InterfaceName>,
     /// Why nobody does.
     pub reason: String,
+    /// There are nodes with speakers, and none of them may.
+    pub no_eligible_node: bool,
+    /// The first of them that may but for the advertised interfaces, of which it has none.
+    pub lacks_interfaces: Option<NodeName>,
     /// The stranger that claims the address.
     pub conflict_mac: String,
 }

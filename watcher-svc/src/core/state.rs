@@ -6,7 +6,7 @@ use mooring_proto::types::address::Vip;
 use mooring_proto::types::backends::{Backends, Reach};
 use mooring_proto::types::claim::Claim;
 use mooring_proto::types::labels::Labels;
-use mooring_proto::types::lease::Term;
+use mooring_proto::types::lease::{Lease, Revision, Term};
 use mooring_proto::types::node::{NodeName, NodeSpec};
 use mooring_proto::types::pool::{Configuration, PoolName};
 use mooring_proto::types::service::{ServiceKey, ServiceUid};
@@ -14,7 +14,7 @@ use mooring_proto::types::time::{Mono, UnixMillis};
 
 use super::pools::{self, Merged, Part};
 use super::queue::Queue;
-use super::report::{self, Draft, Reported};
+use super::report::{self, Draft, Line, Reported};
 use super::service::{self, Settings, Wish};
 use super::{Done, Fed, Job, Seen, Step, backends};
 use crate::k8s::crd::{L2Status, PoolStatus};
@@ -65,16 +65,54 @@ pub enum Stage {
 struct Progress {
     claimed: Option<Claim>,
     reach: Option<Reach>,
-    l2: Option<Option<L2Status>>,
+    l2: Option<L2Status>,
+    /// Something stands written of who announces it that is not known.
+    l2_found: bool,
     reported: Option<Reported>,
     events: Vec<Draft>,
     updating: bool,
     /// The addresses that the log has told of.
     told: Vec<Vip>,
+    /// What the feed is to say first: why the Service does not keep the addresses that it had.
+    awaits: Option<Awaited>,
     /// A status that the API server refuses for good, until something changes.
     hopeless: Option<serde_json::Value>,
     /// The object is gone and what stood of it outside has been taken away.
     forgotten: bool,
+}
+
+impl Progress {
+    /// What an object says has been told already.
+    fn take_as_found(&mut self, view: &ServiceView) {
+        self.reported = Some(Reported::found(view));
+        self.told = view.assigned.clone().unwrap_or_default();
+        self.events.clear();
+    }
+
+    /// Where a lease takes the place of other addresses, the feed says why.
+    fn awaits_lease(&mut self, lease: &Lease) {
+        let loses = self.reported.as_ref().is_some_and(|reported| reported.loses_by(&lease.addresses));
+        self.awaits = loses.then_some(Awaited::Lease(lease.revision));
+    }
+}
+
+/// An answer of the allocator that the feed is to confirm, with what only the feed tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// A lease of this revision, or a newer one.
+    Lease(Revision),
+    /// That the claim is refused, or what has come since.
+    Refusal,
+}
+
+impl Awaited {
+    fn is_told_by(self, fed: Option<&Fed>) -> bool {
+        let Some(fed) = fed else { return true };
+        match self {
+            Self::Lease(revision) => fed.lease.as_ref().is_some_and(|lease| lease.revision >= revision),
+            Self::Refusal => fed.refusal.is_some() || fed.lease.is_some(),
+        }
+    }
 }
 
 /// Everything the watcher knows.
@@ -91,9 +129,13 @@ pub struct State {
     merged: Merged,
     /// There was a good configuration since the start.
     had_config: bool,
+    /// The last configuration that was there was not the legacy ConfigMap alone.
+    by_resources: bool,
     /// What is wrong with which part of the configuration, and what of it is still to be told.
     complaints: BTreeSet<(ObjectRef, String)>,
     untold: Vec<(ObjectRef, String)>,
+    /// What the log is still to say of Services.
+    lines: Vec<(ServiceKey, Line)>,
     sent_pools: Option<Configuration>,
     sent_nodes: Option<Vec<NodeSpec>>,
     fed: BTreeMap<ServiceKey, Fed>,
@@ -138,6 +180,10 @@ pub enum Told {
     },
     /// The configuration is now of another kind: good, bad or missing.
     Config(Merged),
+    /// The configuration in force, of so many pools, is the newest one again.
+    ConfigRestored(usize),
+    /// Something about a Service.
+    Reported(ServiceKey, Line),
     /// The allocator has everything.
     Synced,
 }
@@ -157,8 +203,10 @@ impl State {
             synced: false,
             merged: Merged::Missing,
             had_config: false,
+            by_resources: false,
             complaints: BTreeSet::new(),
             untold: Vec::new(),
+            lines: Vec::new(),
             sent_pools: None,
             sent_nodes: None,
             fed: BTreeMap::new(),
@@ -305,8 +353,7 @@ impl State {
         let progress = self.progress.entry(key.clone()).or_default();
         progress.forgotten = false;
         if progress.reported.is_none() {
-            progress.reported = Some(Reported::found(&view));
-            progress.told = view.assigned.clone().unwrap_or_default();
+            progress.take_as_found(&view);
         }
         if self.services.get(&key) != Some(&view) {
             progress.hopeless = None;
@@ -366,17 +413,36 @@ impl State {
         let complaints: BTreeSet<_> = reasons.iter().filter_map(|(object, reason)| Some((object.clone()?, reason.clone()))).collect();
         self.untold.extend(complaints.difference(&self.complaints).cloned());
         self.complaints = complaints;
-        // Configuration that was there and is taken away is an empty one: the allocator's grace begins. None at all at the start is none.
+        let mut present = self.parts.keys().chain(self.malformed.keys()).filter(|object| pools::is_part(object)).peekable();
+        if present.peek().is_some() {
+            self.by_resources = present.any(|object| object.kind != "ConfigMap");
+        }
+        // Resources that were there and are taken away leave an empty configuration: the allocator's grace begins. A ConfigMap that is
+        // taken away leaves all as it is (MetalLB behaviour 2.2), and none at all at the start is none.
+        let merged = if merged == Merged::Missing && self.by_resources { Merged::Good(Configuration::default()) } else { merged };
+        let is_first = merged == Merged::Missing && !self.had_config;
         self.had_config |= matches!(merged, Merged::Good(_));
-        let merged = if merged == Merged::Missing && self.had_config { Merged::Good(Configuration::default()) } else { merged };
-        let news = merged != self.merged || (merged == Merged::Missing && self.sent_pools.is_none());
-        self.merged = merged.clone();
-        if news { vec![Told::Config(merged)] } else { Vec::new() }
+        let before = std::mem::replace(&mut self.merged, merged);
+        if before == self.merged && !is_first {
+            return Vec::new();
+        }
+        match (&self.merged, &before) {
+            (Merged::Good(configuration), Merged::Bad(_) | Merged::Missing) if self.sent_pools.as_ref() == Some(configuration) => {
+                vec![Told::ConfigRestored(configuration.pools().len())]
+            }
+            (merged, _) => vec![Told::Config(merged.clone())],
+        }
     }
 
     /// Whether this watcher may speak to the allocator: somebody elected it, with this term, or nobody any more.
     pub fn lead(&mut self, term: Option<Term>) {
         self.begin_session();
+        // What the leader before it has written and told is in the objects.
+        if self.term.is_none() && term.is_some() {
+            for (key, view) in &self.services {
+                self.progress.entry(key.clone()).or_default().take_as_found(view);
+            }
+        }
         self.term = term;
     }
 
@@ -409,6 +475,7 @@ impl State {
         for progress in self.progress.values_mut() {
             progress.claimed = None;
             progress.reach = None;
+            progress.awaits = None;
         }
     }
 
@@ -422,6 +489,9 @@ impl State {
 
     /// What the allocator says of one Service has changed; `None` = it knows nothing of it.
     pub fn feed(&mut self, service: &ServiceKey, fed: Option<Fed>) {
+        if let Some(progress) = self.progress.get_mut(service) {
+            progress.awaits.take_if(|awaited| awaited.is_told_by(fed.as_ref()));
+        }
         match fed {
             Some(fed) => self.fed.insert(service.clone(), fed),
             None => self.fed.remove(service),
@@ -431,7 +501,7 @@ impl State {
 
     /// Some ServiceL2Status from before the start is about this Service: it is written again, or taken away.
     pub fn found_l2(&mut self, service: &ServiceKey) {
-        self.progress.entry(service.clone()).or_default().l2 = None;
+        self.progress.entry(service.clone()).or_default().l2_found = true;
         self.queue.touch(service);
     }
 
@@ -441,8 +511,14 @@ impl State {
         self.queue.next_deadline().into_iter().chain(self.stage_pause).min()
     }
 
-    /// The jobs to begin now.
+    /// The jobs to begin now, and what the log says of them.
     pub fn jobs(&mut self, now: Mono) -> (Vec<Job>, Vec<Told>) {
+        let (jobs, mut told) = self.next_jobs(now);
+        told.extend(self.lines.drain(..).map(|(service, line)| Told::Reported(service, line)));
+        (jobs, told)
+    }
+
+    fn next_jobs(&mut self, now: Mono) -> (Vec<Job>, Vec<Told>) {
         let (mut jobs, mut told) = (Vec::new(), Vec::new());
         if self.may_write() {
             jobs.extend(self.untold.drain(..).map(|(object, reason)| Job::Complain(object, reason)));
@@ -487,7 +563,8 @@ impl State {
         let allocated = self.allocated(&key);
         let progress = self.progress.entry(key.clone()).or_default();
         let Some(step) = step else {
-            let ended = std::mem::take(&mut progress.updating).then(|| Told::UpdateEnded(key.clone()));
+            let is_done = progress.awaits.is_none();
+            let ended = (is_done && std::mem::take(&mut progress.updating)).then(|| Told::UpdateEnded(key.clone()));
             told.extend(allocated.into_iter().chain(ended));
             if !self.services.contains_key(&key) && !self.fed.contains_key(&key) {
                 self.progress.remove(&key);
@@ -549,9 +626,9 @@ impl State {
             Stage::Down | Stage::Live => return None,
             Stage::Pools => match &self.merged {
                 // Without any configuration nothing is decided; with a bad one the allocator's last good one stays.
-                Merged::Missing => return None,
+                Merged::Missing if !self.had_config => return None,
                 Merged::Good(configuration) => Job::Pools { configuration: configuration.clone(), begin_term },
-                Merged::Bad(_) => {
+                Merged::Bad(_) | Merged::Missing => {
                     self.stage = Stage::View;
                     return self.stage_job(now);
                 }
@@ -574,14 +651,7 @@ impl State {
             claims.extend(lease.map(|lease| (key, service::claim_of_lease(lease))));
         }
         for (key, view) in &self.services {
-            let lease = self.fed.get(key).and_then(|fed| fed.lease.as_ref());
-            match self.wish(view) {
-                Wish::Claim(claim) => {
-                    claims.insert(key.clone(), *claim);
-                }
-                Wish::Hold(_) => claims.extend(lease.map(|lease| (key.clone(), service::claim_of_lease(lease)))),
-                Wish::Nothing(_) | Wish::Foreign => {}
-            }
+            claims.extend(self.claim(view, &self.wish(view)).map(|claim| (key.clone(), claim)));
         }
         for (key, claim) in &claims {
             self.progress.entry(key.clone()).or_default().claimed = Some(claim.clone());
@@ -599,7 +669,7 @@ impl State {
 
     /// Where a Service that claims addresses can be served.
     fn backends_of(&self, view: &ServiceView) -> Option<Backends> {
-        let (Wish::Claim(_) | Wish::Hold(_)) = self.wish(view) else { return None };
+        self.claim(view, &self.wish(view))?;
         let slices = self.slices.values().filter(|slice| slice.service.as_ref() == Some(&view.key));
         Some(Backends { service: view.key.clone(), reach: backends::reach(view, slices, &self.settings) })
     }
@@ -609,32 +679,57 @@ impl State {
         service::wish(view, self.namespaces.get(view.key.namespace()).unwrap_or(&none), &self.settings)
     }
 
+    /// What a Service claims: what it wants, or, where that cannot be told, just what it has.
+    fn claim(&self, view: &ServiceView, wish: &Wish) -> Option<Claim> {
+        match wish {
+            Wish::Claim(claim) => Some((**claim).clone()),
+            Wish::Hold(_) => {
+                let lease = self.fed.get(&view.key).and_then(|fed| fed.lease.as_ref());
+                let held = lease.map_or_else(|| view.assigned.clone().unwrap_or_default(), |lease| lease.addresses.clone());
+                let none = Labels::new();
+                let labels = self.namespaces.get(view.key.namespace()).unwrap_or(&none);
+                (!held.is_empty()).then(|| service::keeping(view, labels, &held))
+            }
+            Wish::Nothing(_) | Wish::Foreign => None,
+        }
+    }
+
+    /// Whether there are pools, as far as the allocator was told and is to be told.
+    fn any_pool(&self) -> bool {
+        let is_empty = |configuration: &Configuration| configuration.pools().is_empty();
+        let is_to_be_empty = matches!(&self.merged, Merged::Good(configuration) if is_empty(configuration));
+        !is_to_be_empty && self.sent_pools.as_ref().is_some_and(|sent| !is_empty(sent))
+    }
+
     /// The first thing about a Service that is not as it should be.
     fn step(&mut self, key: &ServiceKey) -> Option<Step> {
         let Some(view) = self.services.get(key).cloned() else { return self.step_gone(key) };
         let wish = self.wish(&view);
         let fed = self.fed.get(key).cloned();
-        let backends = self.backends_of(&view);
+        let (claim, backends, any_pool) = (self.claim(&view, &wish), self.backends_of(&view), self.any_pool());
         let progress = self.progress.entry(key.clone()).or_default();
-        match &wish {
-            Wish::Claim(claim) if !is_said(progress.claimed.as_ref(), claim, fed.as_ref()) => {
-                return Some(Step::Allocate(claim.clone()));
-            }
-            Wish::Nothing(_) | Wish::Foreign if progress.claimed.is_some() || fed.is_some() => return Some(Step::Release),
-            Wish::Claim(_) | Wish::Nothing(_) | Wish::Foreign | Wish::Hold(_) => {}
+        match claim {
+            Some(claim) if !is_said(progress.claimed.as_ref(), &claim, fed.as_ref()) => return Some(Step::Allocate(Box::new(claim))),
+            None if progress.claimed.is_some() || fed.is_some() => return Some(Step::Release),
+            Some(_) | None => {}
         }
         if let Some(backends) = backends.filter(|backends| progress.reach.as_ref() != Some(&backends.reach)) {
             return Some(Step::Backends(backends));
         }
+        // An allocator that was given no good configuration yet refuses everybody: that is nothing to tell, and no order to take
+        // addresses away.
+        let holds = fed.as_ref().is_some_and(|fed| fed.lease.is_some());
+        if progress.awaits.is_some() || (self.sent_pools.is_none() && !holds) {
+            return None;
+        }
         // What is to be told is seen before the status is written over what was found, and told after.
         if wish != Wish::Foreign {
             let reported = progress.reported.get_or_insert_with(|| Reported::found(&view));
-            let known = fed.clone().unwrap_or_default();
-            progress.events.extend(reported.update(&view, &wish, &known));
+            let news = reported.update(&view, &wish, fed.as_ref().unwrap_or(&Fed::default()), any_pool);
+            progress.events.extend(news.drafts);
+            self.lines.extend(news.lines.into_iter().map(|line| (key.clone(), line)));
         }
-        // An allocator that was given no good configuration yet refuses everybody, and that is no order to take addresses away.
-        let pools = self.sent_pools.is_some();
-        let wanted = report::status(&view, &wish, fed.as_ref(), pools);
+        let wanted = report::status(&view, &wish, fed.as_ref());
         let patch = wanted.and_then(|wanted| status::patch(&view.uid, &view.status, &wanted));
         if let Some(patch) = patch.filter(|patch| progress.hopeless.as_ref() != Some(patch)) {
             return Some(Step::Status(patch));
@@ -643,8 +738,7 @@ impl State {
             return Some(Step::Event(draft.clone()));
         }
         let l2 = report::l2_status(key, fed.as_ref()).filter(|_| wish != Wish::Foreign);
-        let known = progress.l2.get_or_insert(None);
-        (*known != l2).then_some(Step::L2(l2))
+        (progress.l2_found || progress.l2 != l2).then_some(Step::L2(l2))
     }
 
     /// A Service whose object is gone gives back what it holds; one that merely cannot be read keeps it.
@@ -657,7 +751,7 @@ impl State {
         if progress.claimed.is_some() || self.fed.contains_key(key) {
             return Some(Step::Release);
         }
-        if progress.l2 != Some(None) {
+        if progress.l2_found || progress.l2.is_some() {
             return Some(Step::L2(None));
         }
         (!progress.forgotten).then_some(Step::Forget)
@@ -700,7 +794,7 @@ impl State {
                 return Vec::new();
             }
         }
-        let was_live = self.stage == Stage::Live;
+        let (was_live, had_pools) = (self.stage == Stage::Live, self.any_pool());
         match job {
             Job::Pools { configuration, .. } => self.sent_pools = Some(configuration.clone()),
             Job::Nodes(nodes) => self.sent_nodes = Some(nodes.clone()),
@@ -713,15 +807,16 @@ impl State {
             (Stage::Backends, Job::Backends(_)) => Stage::Live,
             (stage, _) => stage,
         };
-        if self.stage == Stage::Live && !was_live {
-            let first = !std::mem::replace(&mut self.is_synced, true);
+        let goes_live = self.stage == Stage::Live && !was_live;
+        // Those who were left in peace while there was no pool are looked at again.
+        if goes_live || (!had_pools && self.any_pool()) {
             let all: Vec<ServiceKey> = self.services.keys().chain(self.progress.keys()).chain(self.fed.keys()).cloned().collect();
             for key in all {
                 self.queue.touch(&key);
             }
-            return Vec::from_iter(first.then_some(Told::Synced));
         }
-        Vec::new()
+        let first = goes_live && !std::mem::replace(&mut self.is_synced, true);
+        Vec::from_iter(first.then_some(Told::Synced))
     }
 
     fn done_step(&mut self, key: &ServiceKey, step: &Step, done: Done, now: Mono) {
@@ -739,16 +834,28 @@ impl State {
             (Step::Allocate(claim), Done::Granted(lease)) => {
                 progress.claimed = Some((**claim).clone());
                 let fed = self.fed.entry(key.clone()).or_default();
-                fed.refusal = None;
-                fed.lease = Some(*lease);
+                // The feed may be ahead of the answer.
+                if fed.lease.as_ref().is_none_or(|known| known.revision <= lease.revision) {
+                    if fed.lease.as_ref() != Some(&*lease) {
+                        progress.awaits_lease(&lease);
+                    }
+                    fed.refusal = None;
+                    fed.lease = Some(*lease);
+                }
             }
             (Step::Allocate(claim), Done::Refused(refused)) => {
                 progress.claimed = Some((**claim).clone());
-                self.fed.entry(key.clone()).or_default().refusal = Some(refused);
+                let fed = self.fed.entry(key.clone()).or_default();
+                if fed.refusal.as_ref() != Some(&refused) {
+                    let loses = fed.lease.is_none() && progress.reported.as_ref().is_some_and(|reported| reported.loses_by(&[]));
+                    progress.awaits = loses.then_some(Awaited::Refusal);
+                    fed.refusal = Some(refused);
+                }
             }
             (Step::Release, _) => {
                 progress.claimed = None;
                 progress.reach = None;
+                progress.awaits = None;
                 self.fed.remove(key);
             }
             (Step::Backends(backends), _) => progress.reach = Some(backends.reach.clone()),
@@ -762,7 +869,10 @@ impl State {
                     progress.events.remove(0);
                 }
             }
-            (Step::L2(l2), _) => progress.l2 = Some(l2.clone()),
+            (Step::L2(l2), _) => {
+                progress.l2.clone_from(l2);
+                progress.l2_found = false;
+            }
             (Step::Forget, _) => progress.forgotten = true,
             (Step::Allocate(_), Done::Ok | Done::Hopeless | Done::Led(_)) => {}
         }
