@@ -116,7 +116,7 @@ pub fn advertisement(value: &Value) -> Parsed<AdvertisementSpec> {
         pools: names(&spec, "ipAddressPools", PoolName::new, e),
         pool_selectors: selectors(&spec, "ipAddressPoolSelectors", &what(&pool_failed), e),
         node_selectors: selectors(&spec, "nodeSelectors", &what(&node_failed), e),
-        interfaces: names(&spec, "interfaces", InterfaceName::new, e),
+        interfaces: interfaces(&spec, e),
         service_selectors: selectors(&spec, "serviceSelectors", &what(&service_failed), e),
         preferences: preferences(&spec, &owner, e),
     });
@@ -132,6 +132,11 @@ fn names<T: Ord>(spec: &Field<'_>, key: &str, new: impl Fn(&str) -> Option<T>, e
         }
     }
     names
+}
+
+/// Interfaces by name; MetalLB lets one stand twice.
+fn interfaces(spec: &Field<'_>, errors: &mut Errors) -> BTreeSet<InterfaceName> {
+    spec.get("interfaces").items(errors).iter().filter_map(|item| InterfaceName::new(item.required_text(errors)?)).collect()
 }
 
 fn preferences(spec: &Field<'_>, owner: &str, errors: &mut Errors) -> Vec<NodePreference> {
