@@ -122,8 +122,7 @@ impl Engine {
                         if let Some(synced) = synced.take_if(|_| change == Change::Synced) {
                             synced();
                         }
-                        // After an outage everything is listed anew, and what could not be written before can be.
-                        counts_due |= matches!(change, Change::Listed { .. });
+                        counts_due |= touches_counts(&change);
                         self.see(change);
                     },
                     None => return Ok(()),
@@ -168,7 +167,7 @@ impl Engine {
     /// Reads what a source shows and takes it in.
     fn see(&mut self, change: Change) {
         let mut origin = String::new();
-        self.note_uids(&change);
+        self.note_objects(&change);
         let seen = match change {
             Change::Listed { kind, objects } => {
                 let names: BTreeSet<ObjectRef> = objects.iter().map(|object| ObjectRef::of(kind.as_str(), object)).collect();
@@ -184,6 +183,14 @@ impl Engine {
             Change::Synced => vec![Seen::Synced],
             Change::StatusGone(service) => {
                 self.state.status_gone(&service);
+                Vec::new()
+            }
+            Change::CountersTouched => {
+                self.state.counts_touched();
+                Vec::new()
+            }
+            Change::Ignored { object, reason } => {
+                self.state.ignored(object, reason);
                 Vec::new()
             }
         };
@@ -217,16 +224,24 @@ impl Engine {
         }
     }
 
-    fn note_uids(&mut self, change: &Change) {
+    /// Notes of objects that configure what is not part of the configuration: their uids, and the counters that stand in them.
+    fn note_objects(&mut self, change: &Change) {
         let (kind, objects) = match change {
             Change::Listed { kind, objects } => (*kind, objects.as_slice()),
             Change::Applied { kind, object, .. } => (*kind, std::slice::from_ref(object)),
-            Change::Deleted { .. } | Change::Synced | Change::StatusGone(_) => return,
+            Change::Deleted { .. } | Change::Synced | Change::StatusGone(_) | Change::CountersTouched | Change::Ignored { .. } => return,
         };
         if matches!(kind, Kind::ConfigMap | Kind::IpAddressPool | Kind::L2Advertisement) {
             let uid =
                 |object: &serde_json::Value| object.pointer("/metadata/uid").and_then(|uid| Some(ServiceUid(uid.as_str()?.to_owned())));
             self.uids.extend(objects.iter().filter_map(|object| Some((ObjectRef::of(kind.as_str(), object), uid(object)?))));
+        }
+        // A directory has them in files of their own.
+        if kind == Kind::IpAddressPool && matches!(*self.sink, Sink::Cluster(_)) {
+            for object in objects {
+                let Some(pool) = PoolName::new(&ObjectRef::of(kind.as_str(), object).name) else { continue };
+                self.state.found_counts(&pool, PoolStatus::found(object));
+            }
         }
     }
 
@@ -328,7 +343,7 @@ impl Engine {
             uid: self.uids.get(object).cloned().unwrap_or_default(),
             event_type: EventType::Warning,
             reason: "InvalidConfiguration".to_owned(),
-            note: format!("{reason}; the last good configuration stays in force"),
+            note: reason.to_owned(),
             reporter: Reporter::Controller,
             at: wall(),
         }
@@ -419,6 +434,16 @@ impl Engine {
             .boxed()
         };
         self.state.new_counts(wanted).into_iter().map(write).collect()
+    }
+}
+
+/// Whether what stands written of pools' counters may have changed. After an outage everything is listed anew, and what could not be
+/// written before can be.
+fn touches_counts(change: &Change) -> bool {
+    match change {
+        Change::Listed { .. } | Change::CountersTouched => true,
+        Change::Applied { kind, .. } => *kind == Kind::IpAddressPool,
+        Change::Deleted { .. } | Change::Synced | Change::StatusGone(_) | Change::Ignored { .. } => false,
     }
 }
 

@@ -69,7 +69,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Source::Dir(root) => {
             let status = StatusDir::open(&args.status_dir, &args.namespace)?;
             let config = dir::DirConfig { namespace: args.namespace.clone(), config_map: args.config.clone() };
-            let before = dir::Before { statuses: status.statuses()?, copies: status.copies(), services: status.services_folder() };
+            let before = dir::Before {
+                statuses: status.statuses()?,
+                copies: status.copies(),
+                services: status.services_folder(),
+                pools: status.pools_folder(),
+            };
             let follow = dir::follow(root.clone(), config, before, changes, clock, supervisor.stop());
             supervisor.task("manifests", follow);
             (Sink::Folder(status), None)

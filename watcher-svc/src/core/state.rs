@@ -266,6 +266,19 @@ impl State {
         news
     }
 
+    /// What stands written of a pool's counters, as far as is known.
+    pub fn found_counts(&mut self, pool: &PoolName, found: Option<PoolStatus>) {
+        match found {
+            Some(found) => self.counts.insert(pool.clone(), found),
+            None => self.counts.remove(pool),
+        };
+    }
+
+    /// All counters are to be written again, where they differ from what stands there.
+    pub fn counts_touched(&mut self) {
+        self.counts.clear();
+    }
+
     /// A pool's counters were not written after all.
     pub fn uncounted(&mut self, pool: &PoolName) {
         self.counts.remove(pool);
@@ -411,7 +424,9 @@ impl State {
         let merged = pools::merge(&self.parts, &malformed);
         let reasons: &[(Option<ObjectRef>, String)] = if let Merged::Bad(reasons) = &merged { reasons } else { &[] };
         let complaints: BTreeSet<_> = reasons.iter().filter_map(|(object, reason)| Some((object.clone()?, reason.clone()))).collect();
-        self.untold.extend(complaints.difference(&self.complaints).cloned());
+        let told =
+            |(object, reason): &(ObjectRef, String)| (object.clone(), format!("{reason}; the last good configuration stays in force"));
+        self.untold.extend(complaints.difference(&self.complaints).map(told));
         self.complaints = complaints;
         let mut present = self.parts.keys().chain(self.malformed.keys()).filter(|object| pools::is_part(object)).peekable();
         if present.peek().is_some() {
@@ -477,6 +492,11 @@ impl State {
             progress.reach = None;
             progress.awaits = None;
         }
+    }
+
+    /// An object that its owner probably means to be configuration does not count.
+    pub fn ignored(&mut self, object: ObjectRef, reason: String) {
+        self.untold.push((object, reason));
     }
 
     /// A Service's status as written is gone: it is written again.

@@ -38,7 +38,6 @@ pub const SERVICE_NAMESPACE_LABEL: &str = "metallb.io/service-namespace";
 
 /// The counters of a pool: distinct addresses, not Services. A count beyond `i64` is written as `i64::MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
 pub struct PoolStatus {
     /// IPv4 addresses in use.
     #[serde(rename = "assignedIPv4")]
@@ -55,6 +54,12 @@ pub struct PoolStatus {
 }
 
 impl PoolStatus {
+    /// The counters that stand in an IPAddressPool; `None` if none do, or no good ones.
+    #[must_use]
+    pub fn found(object: &Value) -> Option<Self> {
+        Self::deserialize(object.get("status")?).ok()
+    }
+
     /// The field `status` of the IPAddressPool.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -78,7 +83,19 @@ pub struct L2Status {
     pub interfaces: Vec<InterfaceName>,
 }
 
+/// What the names of ServiceL2Statuses begin with.
+pub const L2_NAME_PREFIX: &str = "l2-";
+
 impl L2Status {
+    /// A name for the object where nobody generates one: the same for the same Service and node.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let bytes = [self.service.namespace(), self.service.name(), self.node.as_str()].join("/");
+        // FNV-1a.
+        let hash = bytes.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        format!("{L2_NAME_PREFIX}{hash:08x}")
+    }
+
     /// The labels that the object is found by.
     #[must_use]
     pub fn labels(&self) -> Labels {

@@ -77,8 +77,17 @@ pub struct Before {
     /// The folder with the files of the directory as they were when they were good: one that is no good after a restart says what it
     /// last said, as one does that is no good while the watcher runs.
     pub copies: PathBuf,
-    /// The folder with the Services' status files; one that is taken away is told.
+    /// The folder with the Services' status files; one that is taken away or edited is told.
     pub services: PathBuf,
+    /// The folder with the pools' status files; what becomes of them is told.
+    pub pools: PathBuf,
+}
+
+/// The folders of status files that are followed.
+#[derive(Clone, Debug)]
+struct Written {
+    services: PathBuf,
+    pools: PathBuf,
 }
 
 /// What happened in the directory since it was last read.
@@ -92,12 +101,14 @@ struct Pending {
     touched: BTreeSet<PathBuf>,
     /// The directory itself came or went, or events were lost.
     renewed: bool,
-    /// Services whose status file was taken away.
+    /// Services whose status file was taken away or edited.
     wiped: BTreeSet<ServiceKey>,
+    /// Something became of the pools' status files.
+    counters: bool,
 }
 
 impl Pending {
-    fn take_in(&mut self, event: notify::Result<notify::Event>, root: &Path, services: &Path, now: Mono) {
+    fn take_in(&mut self, event: notify::Result<notify::Event>, root: &Path, written: &Written, now: Mono) {
         let Ok(event) = event else {
             self.renewed = true;
             self.seen = self.seen.saturating_add(1);
@@ -106,12 +117,7 @@ impl Pending {
         if event.need_rescan() {
             self.renewed = true;
         }
-        if let EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) = event.kind {
-            let files = event.paths.iter().filter(|path| path.parent() == Some(services) && !path.exists());
-            let before = self.wiped.len();
-            self.wiped.extend(files.filter_map(|path| key_of(path)));
-            self.seen = self.seen.saturating_add(u64::from(self.wiped.len() > before));
-        }
+        self.take_in_status(&event, written);
         // Reading the directory is no news, and neither is what happens beside it.
         let is_news = match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
@@ -142,13 +148,38 @@ impl Pending {
         }
     }
 
+    /// The watcher itself replaces status files by rename; whoever removes one, or writes to one in place, is somebody else.
+    fn take_in_status(&mut self, event: &notify::Event, written: &Written) {
+        let (renames, edits) = match event.kind {
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => (true, false),
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => (false, true),
+            EventKind::Any | EventKind::Access(_) | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => return,
+        };
+        let before = (self.wiped.len(), self.counters);
+        for path in event.paths.iter().filter(|path| path.extension() == Some(OsStr::new("yaml"))) {
+            if path.parent() == Some(&written.pools) {
+                self.counters = true;
+            }
+            if path.parent() == Some(&written.services) && (edits || (renames && !path.exists())) {
+                self.wiped.extend(key_of(path));
+            }
+        }
+        self.seen = self.seen.saturating_add(u64::from(before != (self.wiped.len(), self.counters)));
+    }
+
     /// What has happened; files that are still being written to are left for later and named apart.
     fn take_out(&mut self, now: Mono) -> Happened {
         self.open.retain(|_, written| *written + OPEN_LIMIT > now);
         let busy: BTreeSet<PathBuf> = self.open.keys().cloned().collect();
         let (later, touched) = std::mem::take(&mut self.touched).into_iter().partition(|path| busy.contains(path));
         self.touched = later;
-        Happened { touched, busy, wiped: std::mem::take(&mut self.wiped), renewed: std::mem::take(&mut self.renewed) }
+        Happened {
+            touched,
+            busy,
+            wiped: std::mem::take(&mut self.wiped),
+            counters: std::mem::take(&mut self.counters),
+            renewed: std::mem::take(&mut self.renewed),
+        }
     }
 
     /// When the first file that is open is read all the same.
@@ -164,6 +195,7 @@ struct Happened {
     /// Files that are being written to: they say what they last said.
     busy: BTreeSet<PathBuf>,
     wiped: BTreeSet<ServiceKey>,
+    counters: bool,
     renewed: bool,
 }
 
@@ -183,11 +215,13 @@ pub async fn follow(
 ) -> anyhow::Result<()> {
     let root = std::path::absolute(&root).with_context(|| format!("no such directory: {}", root.display()))?;
     let (pending, mut news) = watch::channel(Pending::default());
-    let Before { statuses, copies, services } = before;
-    let services = std::path::absolute(&services)?;
-    let mut watcher = watcher(&root, services.clone(), pending.clone(), clock)?;
+    let Before { statuses, copies, services, pools } = before;
+    let written = Written { services: std::path::absolute(&services)?, pools: std::path::absolute(&pools)? };
+    let mut watcher = watcher(&root, written.clone(), pending.clone(), clock)?;
     watch_root(&mut watcher, &root)?;
-    watcher.watch(&services, RecursiveMode::NonRecursive).with_context(|| format!("could not follow {}", services.display()))?;
+    for folder in [&written.services, &written.pools] {
+        watcher.watch(folder, RecursiveMode::NonRecursive).with_context(|| format!("could not follow {}", folder.display()))?;
+    }
     let mut reader = Reader { root: root.clone(), copies, stamps: BTreeMap::new(), tree: Tree::new(config, statuses) };
     let mut happened = Happened::default();
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
@@ -227,7 +261,8 @@ pub async fn follow(
             happened = pending.take_out(clock.now());
             false
         });
-        let wiped: Vec<Change> = std::mem::take(&mut happened.wiped).into_iter().map(Change::StatusGone).collect();
+        let wiped = std::mem::take(&mut happened.wiped).into_iter().map(Change::StatusGone);
+        let wiped: Vec<Change> = wiped.chain(happened.counters.then_some(Change::CountersTouched)).collect();
         if !wiped.is_empty() {
             changes.send(wiped).await.context("nobody reads the manifests")?;
         }
@@ -244,12 +279,12 @@ pub async fn follow(
     }
 }
 
-fn watcher(root: &Path, services: PathBuf, pending: watch::Sender<Pending>, clock: Clock) -> anyhow::Result<RecommendedWatcher> {
+fn watcher(root: &Path, written: Written, pending: watch::Sender<Pending>, clock: Clock) -> anyhow::Result<RecommendedWatcher> {
     let at = root.to_owned();
     let told = move |event: notify::Result<notify::Event>| {
         pending.send_if_modified(|pending| {
             let before = pending.seen;
-            pending.take_in(event, &at, &services, clock.now());
+            pending.take_in(event, &at, &written, clock.now());
             pending.seen != before
         });
     };

@@ -103,8 +103,17 @@ pub enum Change {
         /// Which.
         object: ObjectRef,
     },
-    /// A Service's status as written was taken away by somebody.
+    /// A Service's status as written was taken away or edited by somebody.
     StatusGone(ServiceKey),
+    /// Something became of the counters that were written of pools; perhaps it was the writing itself.
+    CountersTouched,
+    /// An object does not count as configuration, for this reason, though its owner probably means it to.
+    Ignored {
+        /// Which.
+        object: ObjectRef,
+        /// Why.
+        reason: String,
+    },
     /// Every kind has been listed once. Said once.
     Synced,
 }

@@ -112,6 +112,12 @@ impl StatusDir {
         self.root.join(SERVICES)
     }
 
+    /// The folder of the pools' files.
+    #[must_use]
+    pub fn pools_folder(&self) -> PathBuf {
+        self.root.join(POOLS)
+    }
+
     /// The Services that have any file here.
     ///
     /// # Errors
@@ -145,14 +151,14 @@ impl StatusDir {
         write(&self.file(POOLS, pool.as_str()), &custom(crd::IP_ADDRESS_POOL, &metadata, &status.to_json()))
     }
 
-    /// Says who announces a Service; `None` = nobody.
+    /// Says who announces a Service; `None` = nobody. The file is named after the Service; the object in it is where MetalLB has it.
     ///
     /// # Errors
     /// [`FolderError`].
     pub fn write_l2(&self, service: &ServiceKey, status: Option<&L2Status>) -> Result<(), FolderError> {
         let path = self.service_file(L2_STATUSES, service);
         let Some(status) = status else { return remove(&path) };
-        let metadata = json!({"name": service.name(), "namespace": service.namespace(), "labels": status.labels()});
+        let metadata = json!({"name": status.name(), "namespace": self.namespace, "labels": status.labels()});
         write(&path, &custom(crd::SERVICE_L2_STATUS, &metadata, &status.to_json()))
     }
 

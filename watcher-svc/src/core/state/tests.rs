@@ -541,3 +541,20 @@ fn what_stands_written_of_who_announces_is_written_anew_or_taken_away() {
     rig.state.found_l2(&"default/gone".parse().unwrap());
     assert_eq!(rig.rest(), ["l2", "forget"]);
 }
+
+#[test]
+fn counters_are_written_where_they_differ_from_what_stands_there() {
+    let mut rig = Rig::live();
+    let pool = PoolName::new("p").unwrap();
+    let counts = |assigned_ipv4| PoolStatus { assigned_ipv4, ..PoolStatus::default() };
+    let written = |rig: &mut Rig, count| rig.state.new_counts([(pool.clone(), counts(count))].into()).len();
+    assert_eq!((written(&mut rig, 1), written(&mut rig, 1), written(&mut rig, 2)), (1, 0, 1));
+    rig.state.found_counts(&pool, Some(counts(2)));
+    assert_eq!(written(&mut rig, 2), 0, "as written");
+    rig.state.found_counts(&pool, Some(counts(9)));
+    assert_eq!(written(&mut rig, 2), 1, "edited");
+    rig.state.found_counts(&pool, None);
+    assert_eq!(written(&mut rig, 2), 1, "made anew");
+    rig.state.counts_touched();
+    assert_eq!(written(&mut rig, 2), 1);
+}

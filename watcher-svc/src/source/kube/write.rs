@@ -200,10 +200,12 @@ fn is_gone(error: &RequestError) -> bool {
     error.code() == Some(404) || error.blames("metadata.uid")
 }
 
+/// The object of a Service that is announced. The API server makes its name. MetalLB's speakers write it and their Pods own it; here the
+/// watcher does for all of them, and takes away what is outdated itself, so it has no owner.
 fn l2_object(wanted: &L2Status) -> DynamicObject {
     let mut object = DynamicObject::new("", &resource(crd::SERVICE_L2_STATUS));
     object.metadata.name = None;
-    object.metadata.generate_name = Some("l2-".to_owned());
+    object.metadata.generate_name = Some(crd::L2_NAME_PREFIX.to_owned());
     object.metadata.labels = Some(wanted.labels());
     object.data = json!({"spec": {}});
     object

@@ -74,6 +74,9 @@ fn pools_and_announcers_come_and_go_and_no_name_leads_out_of_the_folder() {
     let status = L2Status { service: key(), node: NodeName::new("n").unwrap(), interfaces: vec![] };
     folder.write_l2(&key(), Some(&status)).unwrap();
     assert_eq!(folder.services().unwrap(), [key()]);
+    let object = read(&root.path().join("servicel2statuses/default_web.yaml")).unwrap();
+    assert_eq!((&object["metadata"]["namespace"], &object["status"]["serviceNamespace"]), (&json!("metallb-system"), &json!("default")));
+    assert!(object["metadata"]["name"].as_str().unwrap().starts_with("l2-"), "{object}");
     folder.write_l2(&key(), None).unwrap();
     assert!(folder.services().unwrap().is_empty());
 }
