@@ -1,5 +1,8 @@
 //! The one task that owns the state: it takes what the source shows and the allocator says, and carries out the jobs that follow.
 
+mod aside;
+mod tell;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +11,6 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use mooring_kit::Stop;
-use mooring_kit::backoff::pause;
 use mooring_kit::clock::{Clock, wall};
 use mooring_kit::leader::Leadership;
 use mooring_kit::telemetry::chain;
@@ -18,11 +20,12 @@ use mooring_proto::types::service::{ServiceKey, ServiceUid};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
-use crate::allocator::{Allocator, Feed, News, PoolCount};
+use self::aside::Aside;
+use crate::allocator::{Allocator, Feed, News};
 use crate::core::pools::{Merged, Part};
-use crate::core::report::{Cleared, Draft, Line};
+use crate::core::report::Draft;
 use crate::core::service::Settings;
-use crate::core::state::{State, Told};
+use crate::core::state::State;
 use crate::core::{Done, Job, Seen, Step};
 use crate::k8s::crd::{self, PoolStatus};
 use crate::k8s::{ObjectRef, Parsed, configmap, endpoints, namespace, node, pool, service};
@@ -33,9 +36,6 @@ use crate::source::{Change, Kind, Sink, WriteError};
 
 /// How many times a source may say what changed before it waits.
 pub(crate) const CHANGES: usize = 1024;
-
-/// How long counters may lag behind the leases.
-const COUNT: Duration = Duration::from_millis(100);
 
 /// The engine's parts.
 pub(crate) struct Engine {
@@ -60,23 +60,12 @@ pub(crate) struct Inputs {
 
 type Running = FuturesUnordered<BoxFuture<'static, (Job, Done)>>;
 
-/// What is done beside the jobs, and waits for nobody.
-enum Aside {
-    /// The allocator's counters.
-    Counted(Option<Vec<PoolCount>>),
-    /// A pool's counters were written, or not.
-    CountWritten(PoolName, Result<(), WriteError>),
-    /// The Services about which something stood written before the start.
-    Found(Result<Vec<ServiceKey>, WriteError>),
-}
-
-type Asides = FuturesUnordered<BoxFuture<'static, Aside>>;
-
 impl Engine {
     /// Works until asked to stop; what is in flight then is finished.
     pub(crate) async fn run(mut self, mut inputs: Inputs, synced: impl FnOnce(), stop: Stop) -> anyhow::Result<()> {
         let mut running = Running::new();
-        let asides = Asides::new();
+        let asides = FuturesUnordered::new();
+        asides.push(self.find_nodes(Duration::ZERO));
         tokio::pin!(asides);
         let (mut counting, mut counts_due) = (false, false);
         let mut synced = Some(synced);
@@ -90,6 +79,7 @@ impl Engine {
                 (counting, counts_due) = (true, false);
                 asides.push(self.count());
             }
+            asides.extend(self.write_verdicts());
             let deadline = self.state.next_deadline();
             tokio::select! {
                 biased;
@@ -99,24 +89,15 @@ impl Engine {
                 }
                 Some(feed) = inputs.feed.recv() => {
                     counts_due = true;
-                    if matches!(feed, Feed::News(News::All(_))) {
+                    if matches!(feed, Feed::News(News::All(..))) {
                         asides.push(self.find_written());
                     }
                     self.hear(feed);
                 }
-                Some(aside) = asides.next() => match aside {
-                    Aside::Counted(counts) => {
-                        counting = false;
-                        asides.extend(counts.map(|counts| self.counted(&counts)).into_iter().flatten());
-                    }
-                    Aside::CountWritten(_, Ok(())) => {}
-                    Aside::CountWritten(pool, Err(error)) => {
-                        self.state.uncounted(&pool);
-                        debug!(event = logs::WRITE_FAILED, %pool, error = %chain(&error), "counters not written; tried again");
-                    }
-                    Aside::Found(Ok(services)) => services.iter().for_each(|service| self.state.found_l2(service)),
-                    Aside::Found(Err(error)) => debug!(error = %chain(&error), "could not list what is announced"),
-                },
+                Some(aside) = asides.next() => {
+                    counting &= !matches!(aside, Aside::Counted(_));
+                    asides.extend(self.take_aside(aside));
+                }
                 changes = inputs.changes.recv() => match changes {
                     Some(changes) => for change in changes {
                         if let Some(synced) = synced.take_if(|_| change == Change::Synced) {
@@ -154,11 +135,15 @@ impl Engine {
 
     fn hear(&mut self, feed: Feed) {
         match feed {
-            Feed::News(News::All(all)) => self.state.connected(Some(all)),
-            Feed::News(News::Some(some)) => {
+            Feed::News(News::All(all, revision)) => {
+                self.state.connected(Some(all));
+                self.state.reached(revision);
+            }
+            Feed::News(News::Some(some, revision)) => {
                 for (service, fed) in some {
                     self.state.feed(&service, fed);
                 }
+                self.state.reached(revision);
             }
             Feed::Away => self.state.connected(None),
         }
@@ -245,46 +230,6 @@ impl Engine {
         }
     }
 
-    fn tell(&self, told: Vec<Told>) {
-        for told in told {
-            match told {
-                Told::UpdateBegan(service) => info!(event = logs::START_UPDATE, %service, "start of service update"),
-                Told::UpdateEnded(service) => info!(event = logs::END_UPDATE, %service, "end of service update"),
-                Told::Allocated { service, ip, pool } => {
-                    info!(event = logs::IP_ALLOCATED, %service, %ip, %pool, "IP address assigned by controller");
-                }
-                Told::Synced => info!(event = logs::STATE_SYNCED, "controller synced, can allocate IPs now"),
-                Told::Config(Merged::Good(_)) => {}
-                Told::ConfigRestored(pools) => self.config_loaded(pools),
-                Told::Config(Merged::Missing) => {
-                    self.metrics.config_stale();
-                    error!(
-                        event = logs::NO_CONFIG,
-                        "configuration is missing, MetalLB will not function: no ConfigMap and no IPAddressPool found"
-                    );
-                }
-                Told::Config(Merged::Bad(reasons)) => {
-                    self.metrics.config_stale();
-                    for (object, reason) in reasons {
-                        let is_legacy = object.as_ref().is_some_and(|object| object.kind == Kind::ConfigMap.as_str());
-                        let object = object.map(|object| object.to_string()).unwrap_or_default();
-                        if is_legacy {
-                            error!(event = logs::CONFIG_STALE, object, error = reason, "config (re)load failed, config marked stale");
-                        } else {
-                            error!(event = logs::CONFIG_STALE, object, error = reason, "failed to parse the configuration");
-                        }
-                    }
-                }
-                Told::Reported(service, line) => tell_line(&service, &line),
-            }
-        }
-    }
-
-    fn config_loaded(&self, pools: usize) {
-        self.metrics.config_loaded();
-        info!(event = logs::CONFIG_LOADED, pools, "config (re)loaded");
-    }
-
     /// Begins a job; it ends by itself, with what became of it.
     fn begin(&self, job: Job) -> BoxFuture<'static, (Job, Done)> {
         let (allocator, sink) = (self.allocator.clone(), Arc::clone(&self.sink));
@@ -361,7 +306,7 @@ impl Engine {
             });
         }
         match (job, &done) {
-            (Job::Pools { configuration, .. }, Done::Led(_)) => {
+            (Job::Pools { configuration, .. }, Done::Led(..)) => {
                 self.config_loaded(configuration.pools().len());
                 // Meanwhile there may be a newer one, and it may be no good.
                 if !matches!(self.state.merged(), Merged::Good(_)) {
@@ -394,47 +339,6 @@ impl Engine {
         let told = self.state.done(job, done, self.clock.now());
         self.tell(told);
     }
-
-    fn find_written(&self) -> BoxFuture<'static, Aside> {
-        let sink = Arc::clone(&self.sink);
-        async move { Aside::Found(sink.services_written().await) }.boxed()
-    }
-
-    /// Asks for the counters, a moment later so that many changes are one question.
-    fn count(&self) -> BoxFuture<'static, Aside> {
-        let allocator = self.allocator.clone();
-        async move {
-            pause(COUNT).await;
-            Aside::Counted(allocator.pools().await.ok())
-        }
-        .boxed()
-    }
-
-    /// Shows the counters of all pools in the metrics, and writes those that changed to the pools' objects.
-    fn counted(&mut self, counts: &[PoolCount]) -> Vec<BoxFuture<'static, Aside>> {
-        self.metrics.pools(counts);
-        let clamp = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let status = |count: &PoolCount| PoolStatus {
-            assigned_ipv4: clamp(count.assigned.0),
-            assigned_ipv6: clamp(count.assigned.1),
-            available_ipv4: clamp(count.available.0),
-            available_ipv6: clamp(count.available.1),
-        };
-        let wanted: BTreeMap<PoolName, PoolStatus> =
-            counts.iter().filter_map(|count| Some((PoolName::new(&count.name)?, status(count)))).collect();
-        if let Err(error) = self.sink.retain_pools(&wanted.keys().cloned().collect()) {
-            debug!(event = logs::WRITE_FAILED, error = %chain(&error), "counters of pools that are gone stay");
-        }
-        let write = |(pool, status): (PoolName, PoolStatus)| {
-            let sink = Arc::clone(&self.sink);
-            async move {
-                let written = sink.write_pool_status(&pool, &status).await;
-                Aside::CountWritten(pool, written)
-            }
-            .boxed()
-        };
-        self.state.new_counts(wanted).into_iter().map(write).collect()
-    }
 }
 
 /// Whether what stands written of pools' counters may have changed. After an outage everything is listed anew, and what could not be
@@ -444,30 +348,6 @@ fn touches_counts(change: &Change) -> bool {
         Change::Listed { .. } | Change::CountersTouched => true,
         Change::Applied { kind, .. } => *kind == Kind::IpAddressPool,
         Change::Deleted { .. } | Change::Synced | Change::StatusGone(_) | Change::Ignored { .. } => false,
-    }
-}
-
-/// What the log says of a Service, in MetalLB's words.
-fn tell_line(service: &ServiceKey, line: &Line) {
-    match line {
-        Line::Cleared(Cleared::NoPools) => info!(event = logs::CLEAR_ASSIGNMENT, %service, reason = "noConfig", "no address pool"),
-        Line::Cleared(Cleared::NotAllowed(error)) => {
-            info!(event = logs::CLEAR_ASSIGNMENT, %service, error, "current IP not allowed by config, clearing");
-        }
-        Line::Cleared(Cleared::DifferentPool) => {
-            let reason = "differentPoolRequested";
-            info!(event = logs::CLEAR_ASSIGNMENT, %service, reason, "user requested a different pool than the one currently assigned");
-        }
-        Line::Cleared(Cleared::DifferentAddress) => {
-            let reason = "differentIPRequested";
-            info!(event = logs::CLEAR_ASSIGNMENT, %service, reason, "user requested a different IP than the one currently assigned");
-        }
-        Line::Failed { reason, error } => {
-            error!(event = logs::ALLOCATION_FAILED, op = "allocateIPs", %service, reason, error, "IP allocation failed");
-        }
-        Line::Deprecated(annotation) => {
-            warn!(event = logs::DEPRECATED_ANNOTATION, %service, annotation, "Service uses deprecated annotation");
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use mooring_proto::types::address::Vip;
 use mooring_proto::types::backends::Backends;
 use mooring_proto::types::claim::Claim;
 use mooring_proto::types::labels::Labels;
-use mooring_proto::types::lease::{Lease, Term};
+use mooring_proto::types::lease::{Lease, Revision, Term};
 use mooring_proto::types::node::{InterfaceName, NodeName, NodeSpec};
 use mooring_proto::types::pool::Configuration;
 use mooring_proto::types::service::ServiceKey;
@@ -26,6 +26,7 @@ pub mod queue;
 pub mod report;
 pub mod service;
 pub mod state;
+pub mod verdicts;
 
 /// What a source shows of one object.
 #[derive(Clone, Debug)]
@@ -148,6 +149,6 @@ pub enum Done {
     Hopeless,
     /// A newer watcher leads.
     Outdated(Term),
-    /// The leadership began, or went on, with this term.
-    Led(Term),
+    /// The leadership began, or went on, with this term; the feed has told all that follows once it reaches the revision.
+    Led(Term, Revision),
 }

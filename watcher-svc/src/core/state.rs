@@ -12,12 +12,13 @@ use mooring_proto::types::pool::{Configuration, PoolName};
 use mooring_proto::types::service::{ServiceKey, ServiceUid};
 use mooring_proto::types::time::{Mono, UnixMillis};
 
-use super::pools::{self, Merged, Part};
+use super::pools::{self, Flaw, Merged, Part};
 use super::queue::Queue;
 use super::report::{self, Draft, Line, Reported};
 use super::service::{self, Settings, Wish};
+use super::verdicts::Verdicts;
 use super::{Done, Fed, Job, Seen, Step, backends};
-use crate::k8s::crd::{L2Status, PoolStatus};
+use crate::k8s::crd::{ConfigurationStatus, L2Status, PoolStatus};
 use crate::k8s::endpoints::EndpointsView;
 use crate::k8s::service::ServiceView;
 use crate::k8s::{ObjectRef, ParseError, status};
@@ -138,6 +139,9 @@ pub struct State {
     lines: Vec<(ServiceKey, Line)>,
     sent_pools: Option<Configuration>,
     sent_nodes: Option<Vec<NodeSpec>>,
+    /// The revision that the feed has reached, and the one at which it has told all that followed from what the allocator was told.
+    fed_at: Revision,
+    settled_at: Revision,
     fed: BTreeMap<ServiceKey, Fed>,
     progress: BTreeMap<ServiceKey, Progress>,
     queue: Queue,
@@ -160,6 +164,8 @@ pub struct State {
     is_synced: bool,
     /// Each pool's counters as last written.
     counts: BTreeMap<PoolName, PoolStatus>,
+    /// What the ConfigurationStates say.
+    verdicts: Verdicts,
 }
 
 /// What happened, for the log.
@@ -209,6 +215,8 @@ impl State {
             lines: Vec::new(),
             sent_pools: None,
             sent_nodes: None,
+            fed_at: Revision::default(),
+            settled_at: Revision::default(),
             fed: BTreeMap::new(),
             progress: BTreeMap::new(),
             queue: Queue::default(),
@@ -223,6 +231,7 @@ impl State {
             claiming: false,
             is_synced: false,
             counts: BTreeMap::new(),
+            verdicts: Verdicts::default(),
         }
     }
 
@@ -272,6 +281,19 @@ impl State {
             Some(found) => self.counts.insert(pool.clone(), found),
             None => self.counts.remove(pool),
         };
+    }
+
+    /// What the ConfigurationStates are to say, if that is to be written now; see [`Verdicts::begin`].
+    pub fn new_verdicts(&mut self) -> Option<(Vec<ConfigurationStatus>, bool)> {
+        if !self.synced || !self.may_write() {
+            return None;
+        }
+        self.verdicts.begin(&self.merged)
+    }
+
+    /// How far the ConfigurationStates are written.
+    pub fn verdicts(&mut self) -> &mut Verdicts {
+        &mut self.verdicts
     }
 
     /// All counters are to be written again, where they differ from what stands there.
@@ -422,8 +444,8 @@ impl State {
         let malformed = self.malformed.iter().filter(|(object, _)| pools::is_part(object));
         let malformed = malformed.map(|(object, errors)| (object.clone(), errors.clone())).collect();
         let merged = pools::merge(&self.parts, &malformed);
-        let reasons: &[(Option<ObjectRef>, String)] = if let Merged::Bad(reasons) = &merged { reasons } else { &[] };
-        let complaints: BTreeSet<_> = reasons.iter().filter_map(|(object, reason)| Some((object.clone()?, reason.clone()))).collect();
+        let flaws: &[Flaw] = if let Merged::Bad(flaws) = &merged { flaws } else { &[] };
+        let complaints: BTreeSet<_> = flaws.iter().filter_map(|flaw| Some((flaw.object.clone()?, flaw.text.clone()))).collect();
         let told =
             |(object, reason): &(ObjectRef, String)| (object.clone(), format!("{reason}; the last good configuration stays in force"));
         self.untold.extend(complaints.difference(&self.complaints).map(told));
@@ -438,6 +460,9 @@ impl State {
         let is_first = merged == Merged::Missing && !self.had_config;
         self.had_config |= matches!(merged, Merged::Good(_));
         let before = std::mem::replace(&mut self.merged, merged);
+        if before != self.merged || is_first {
+            self.verdicts.outdate();
+        }
         if before == self.merged && !is_first {
             return Vec::new();
         }
@@ -457,6 +482,7 @@ impl State {
             for (key, view) in &self.services {
                 self.progress.entry(key.clone()).or_default().take_as_found(view);
             }
+            self.verdicts.outdate();
         }
         self.term = term;
     }
@@ -468,6 +494,7 @@ impl State {
             self.stage = Stage::Down;
             return;
         };
+        self.fed_at = Revision::default();
         let touched: BTreeSet<ServiceKey> = self.fed.keys().chain(fed.keys()).cloned().collect();
         self.fed = fed;
         for service in touched {
@@ -485,6 +512,7 @@ impl State {
         }
         self.sent_pools = None;
         self.sent_nodes = None;
+        self.settled_at = Revision::default();
         self.turns.clear();
         self.is_synced = false;
         for progress in self.progress.values_mut() {
@@ -519,6 +547,16 @@ impl State {
         self.queue.touch(service);
     }
 
+    /// The feed has reached this revision.
+    pub fn reached(&mut self, revision: Revision) {
+        self.fed_at = revision;
+    }
+
+    /// Whether the feed has told what followed from all that the allocator was told: until then it may say of a Service what was.
+    fn is_settled(&self) -> bool {
+        self.fed_at >= self.settled_at
+    }
+
     /// Some ServiceL2Status from before the start is about this Service: it is written again, or taken away.
     pub fn found_l2(&mut self, service: &ServiceKey) {
         self.progress.entry(service.clone()).or_default().l2_found = true;
@@ -528,7 +566,8 @@ impl State {
     /// When there may be jobs again without anything new.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.queue.next_deadline().into_iter().chain(self.stage_pause).min()
+        let is_worked_off = self.stage == Stage::Live && self.is_settled();
+        self.queue.next_deadline().filter(|_| is_worked_off).into_iter().chain(self.stage_pause).min()
     }
 
     /// The jobs to begin now, and what the log says of them.
@@ -548,6 +587,9 @@ impl State {
             return (jobs, told);
         }
         jobs.extend(self.changed_whole());
+        if !self.is_settled() {
+            return (jobs, told);
+        }
         // Those that turn out to be as they should be leave their place to the next.
         while self.in_flight < IN_FLIGHT
             && let Some(key) = self.queue.next_due(now)
@@ -806,7 +848,10 @@ impl State {
     fn done_stage(&mut self, job: &Job, done: &Done, now: Mono) -> Vec<Told> {
         self.staging = false;
         match done {
-            Done::Led(term) => self.term = Some(*term),
+            Done::Led(term, revision) => {
+                self.term = Some(*term);
+                self.settled_at = self.settled_at.max(*revision);
+            }
             Done::Ok => {}
             Done::Granted(_) | Done::Refused(_) | Done::Failed | Done::Hopeless | Done::Outdated(_) => {
                 let pause = if matches!(done, Done::Failed) { super::queue::STAGE_PAUSE } else { super::queue::LONG_STAGE_PAUSE };
@@ -894,7 +939,7 @@ impl State {
                 progress.l2_found = false;
             }
             (Step::Forget, _) => progress.forgotten = true,
-            (Step::Allocate(_), Done::Ok | Done::Hopeless | Done::Led(_)) => {}
+            (Step::Allocate(_), Done::Ok | Done::Hopeless | Done::Led(..)) => {}
         }
         self.queue.succeeded(key);
         self.queue.touch(key);

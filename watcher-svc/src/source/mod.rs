@@ -12,13 +12,14 @@ use std::collections::BTreeSet;
 
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::time::UnixMillis;
 use serde_json::Value;
 
 use self::event::EventRecord;
 use self::kube::Cluster;
 use self::status_dir::{FolderError, StatusDir};
 use crate::k8s::ObjectRef;
-use crate::k8s::crd::{self, L2Status, PoolStatus};
+use crate::k8s::crd::{self, ConfigurationStatus, L2Status, PoolStatus};
 
 /// A kind of object that the watcher follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -196,6 +197,18 @@ impl Sink {
             Self::Folder(folder) => folder.write_l2(service, status)?,
         }
         Ok(())
+    }
+
+    /// Says what was found of the configuration, each ConfigurationState only where it differs. If these are `all`, there are no others.
+    /// Returns whether there is a place for them.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn write_verdicts(&self, verdicts: &[ConfigurationStatus], all: bool, now: UnixMillis) -> Result<bool, WriteError> {
+        match self {
+            Self::Cluster(cluster) => Ok(cluster.write_verdicts(verdicts, all, now).await? == kube::write::Written::Done),
+            Self::Folder(folder) => Ok(folder.write_verdicts(verdicts, all, now).map(|()| true)?),
+        }
     }
 
     /// The Services about which something stands written that outlives their object: after a start, what is outdated of it is taken away.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::core::Refused;
+use crate::k8s::crd::Verdict;
 use crate::k8s::{pool, service as service_view};
 
 /// A watcher's state, and an allocator and an API server that answer as told.
@@ -57,6 +58,20 @@ fn lease(claim: &Claim) -> Lease {
 
 fn refused(text: &str) -> Fed {
     Fed { refusal: Some(Refused { reason: "R".to_owned(), message: text.to_owned() }), ..Fed::default() }
+}
+
+fn a_lease() -> Lease {
+    Lease {
+        service: key(),
+        uid: ServiceUid::default(),
+        addresses: vec!["192.0.2.1".parse().unwrap()],
+        pool: PoolName::new("p").unwrap(),
+        ports: BTreeSet::new(),
+        sharing_key: None,
+        backend_key: BackendKey::default(),
+        revision: Revision(1),
+        granted: UnixMillis(0),
+    }
 }
 
 impl Rig {
@@ -125,7 +140,7 @@ impl Rig {
 
     fn answer(&mut self, job: &Job) -> (&'static str, Done) {
         let (name, success) = match job {
-            Job::Pools { .. } => ("pools", Done::Led(Term(1))),
+            Job::Pools { .. } => ("pools", Done::Led(Term(1), Revision(0))),
             Job::View { claims, .. } => {
                 self.leases.retain(|key, _| claims.iter().any(|claim| claim.service == *key));
                 for claim in claims {
@@ -136,7 +151,7 @@ impl Rig {
                     let granted = self.leases.entry(claim.service.clone()).or_insert_with(|| lease(claim)).clone();
                     self.state.feed(&claim.service, Some(Fed { lease: Some(granted), ..Fed::default() }));
                 }
-                ("view", Done::Led(Term(1)))
+                ("view", Done::Led(Term(1), Revision(0)))
             }
             Job::Nodes(_) => ("nodes", Done::Ok),
             Job::Complain(..) => ("complain", Done::Ok),
@@ -543,6 +558,38 @@ fn what_stands_written_of_who_announces_is_written_anew_or_taken_away() {
 }
 
 #[test]
+fn the_verdict_on_the_configuration_is_written_for_the_controller_and_each_speaker() {
+    let mut rig = Rig::live();
+    let names = |rig: &mut Rig| {
+        let (verdicts, _all) = rig.state.new_verdicts().unwrap_or_default();
+        verdicts.into_iter().map(|status| (status.name(), status.verdict)).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&mut rig), [("controller".to_owned(), Verdict::Valid)], "the nodes are not known yet");
+    rig.state.verdicts().live_nodes([NodeName::new("a").unwrap()].into());
+    assert_eq!(names(&mut rig), [], "one at a time");
+    rig.state.verdicts().ended(true);
+    assert_eq!(names(&mut rig).len(), 2);
+    rig.state.verdicts().ended(true);
+    rig.state.verdicts().live_nodes([NodeName::new("a").unwrap()].into());
+    assert_eq!(names(&mut rig), [], "only what differs");
+    let object = ObjectRef::new("IPAddressPool", "metallb-system", "p");
+    let error = |text: &str| ParseError { object: object.clone(), field: "f".to_owned(), value: String::new(), message: text.to_owned() };
+    rig.see(Seen::Malformed(object.clone(), vec![error("one"), error("two")]));
+    let invalid = Verdict::Invalid("one; two".to_owned());
+    assert_eq!(names(&mut rig), [("controller".to_owned(), invalid.clone()), ("speaker-a".to_owned(), invalid)]);
+    rig.state.verdicts().ended(false);
+    assert_eq!(names(&mut rig), [], "not at once");
+    rig.state.verdicts().live_nodes([NodeName::new("a").unwrap()].into());
+    assert_eq!(names(&mut rig).len(), 2);
+    // One that does not lead writes nothing.
+    let mut rig = Rig::new(true);
+    rig.see(Seen::Synced);
+    assert_eq!(names(&mut rig), []);
+    rig.state.lead(Some(Term(1)));
+    assert_eq!(names(&mut rig), [("controller".to_owned(), Verdict::Unknown("configuration is missing".to_owned()))]);
+}
+
+#[test]
 fn counters_are_written_where_they_differ_from_what_stands_there() {
     let mut rig = Rig::live();
     let pool = PoolName::new("p").unwrap();
@@ -557,4 +604,30 @@ fn counters_are_written_where_they_differ_from_what_stands_there() {
     assert_eq!(written(&mut rig, 2), 1, "made anew");
     rig.state.counts_touched();
     assert_eq!(written(&mut rig, 2), 1);
+}
+
+#[test]
+fn what_was_refused_before_the_configuration_came_is_not_told_after_it() {
+    let mut rig = Rig::new(false);
+    let advertisement = json!({"metadata": {"name": "l2", "namespace": "metallb-system"}, "spec": {}});
+    let part = Part::Advertisement(pool::advertisement(&advertisement).unwrap());
+    let held = json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}}});
+    for seen in [Seen::Config(ObjectRef::of("L2Advertisement", &advertisement), Box::new(part)), service(&held), Seen::Synced] {
+        rig.state.see(seen);
+    }
+    rig.refuses = Some("no pool is open to this Service");
+    rig.state.connected(Some(BTreeMap::new()));
+    rig.state.reached(Revision(7));
+    rig.rest();
+    // The pool is in force with revision 9, and the feed is behind.
+    rig.refuses = None;
+    rig.answers.insert("pools", Done::Led(Term(1), Revision(9)));
+    assert_eq!(rig.see(a_pool("192.0.2.0/28")), ["pools"]);
+    rig.state.reached(Revision(8));
+    assert_eq!((rig.rest(), rig.state.next_deadline()), (vec![], None));
+    rig.leases.insert(key(), a_lease());
+    rig.state.feed(&key(), Some(Fed { lease: Some(a_lease()), ..Fed::default() }));
+    rig.state.reached(Revision(9));
+    assert!(!rig.rest().is_empty());
+    assert!(!rig.told().contains(&"AllocationFailed"), "{:?}", rig.told());
 }
