@@ -5,6 +5,7 @@
 use libtest_mimic::{Arguments, Trial};
 
 mod cluster;
+mod configuration;
 mod durability;
 mod failover;
 mod input;
@@ -34,6 +35,7 @@ fn main() -> anyhow::Result<()> {
         failover::SCENARIOS,
         durability::SCENARIOS,
         cluster::SCENARIOS,
+        configuration::SCENARIOS,
         inspection::SCENARIOS,
         input::SCENARIOS,
     ];
