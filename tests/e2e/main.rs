@@ -5,6 +5,7 @@
 use libtest_mimic::{Arguments, Trial};
 
 mod cluster;
+mod compat;
 mod configuration;
 mod durability;
 mod failover;
@@ -35,6 +36,7 @@ fn main() -> anyhow::Result<()> {
         failover::SCENARIOS,
         durability::SCENARIOS,
         cluster::SCENARIOS,
+        compat::SCENARIOS,
         configuration::SCENARIOS,
         inspection::SCENARIOS,
         input::SCENARIOS,
