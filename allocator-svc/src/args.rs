@@ -28,7 +28,7 @@ pub struct Args {
     /// How often a speaker says that it lives, such as 200ms; must be less than the time to live.
     #[arg(long, env = "MOORING_HEARTBEAT", default_value = "200ms", value_parser = duration)]
     pub heartbeat: Duration,
-    /// How long after a start the allocator waits for the speakers that announced something, such as 2s.
+    /// How long after a start, from the moment when the first speaker has come, the others that announced something are waited for, such as 2s.
     #[arg(long, env = "MOORING_RECOVERY_WINDOW", default_value = "2s", value_parser = duration)]
     pub recovery_window: Duration,
     /// How long addresses outlive the pool that they came from, such as 10s.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mooring_kit::Stop;
 use mooring_kit::clock::{Clock, wall};
 use mooring_kit::mailbox::{Address, Closed, Mailbox, mailbox};
-use mooring_proto::types::assignment::AllocatorMessage;
+use mooring_proto::types::assignment::{AllocatorMessage, REPLACED, SpeakerMessage};
 use mooring_proto::types::lease::{Epoch, Revision};
 use mooring_proto::types::node::SpeakerId;
 use mooring_proto::types::time::Mono;
@@ -21,7 +21,7 @@ use crate::core::nodes::{SpeakerEvent, Untold};
 use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, decide, next_deadline, placement};
 use crate::logs;
 use crate::metrics::{Metrics, Outcome};
-use crate::store::{Durable, LeaseStore};
+use crate::store::{Durable, Store};
 
 /// How many requests may wait: 16 full batches, about a tenth of a second of work.
 const DEPTH: usize = 4096;
@@ -32,11 +32,17 @@ const BATCH: usize = 256;
 /// After so many full batches in a row deadlines are looked at although more waits.
 const PATIENCE: u32 = 4;
 
+/// After so many facts a turn is written although more work is due: the next one goes on, and whoever is to be heard is heard in between.
+const WORK: usize = 4096;
+
 /// How often the gauges are brought up to date at most.
 const OBSERVE: Duration = Duration::from_millis(500);
 
 /// What a caller does with the state once its command is durable, or with the refusal.
 type Then = Box<dyn FnOnce(Result<&State, Refusal>) + Send>;
+
+/// A command that was carried out, or was refused, and what its caller does then.
+type Answer = (Result<(), Refusal>, Then);
 
 /// What the engine is asked.
 enum Request {
@@ -60,20 +66,27 @@ pub(crate) struct Owner {
     mailbox: Mailbox<Request>,
     revision: watch::Sender<Revision>,
     state: State,
-    store: LeaseStore,
+    store: Store,
     clock: Clock,
     metrics: Metrics,
     streams: BTreeMap<SessionId, Stream>,
+    /// Answers to commands that wait until each claim has been judged: theirs may be among those that are still due.
+    unsettled: Vec<Answer>,
     full_batches: u32,
     observed: Mono,
     /// Something happened since.
     unobserved: bool,
 }
 
+/// How long a speaker whose place another process has taken should stay away.
+const STAY_AWAY: Duration = Duration::from_secs(10);
+
 /// A speaker's stream.
 struct Stream {
     wake: Arc<Notify>,
     revision: Revision,
+    /// A speaker said Hello on it: if it is nobody's stream any more, another one has taken its place.
+    greeted: bool,
 }
 
 impl Engine {
@@ -139,8 +152,8 @@ impl Engine {
 }
 
 impl Owner {
-    /// An engine over records that were read; its leadership begins with [`Owner::run`].
-    pub(crate) fn new(state: State, store: LeaseStore, clock: Clock, metrics: Metrics) -> (Engine, Self) {
+    /// An engine over records that were read, or over nothing; its leadership begins with [`Owner::run`].
+    pub(crate) fn new(state: State, store: Store, clock: Clock, metrics: Metrics) -> (Engine, Self) {
         let (address, mailbox) = mailbox(DEPTH);
         let (sender, receiver) = watch::channel(Revision::default());
         let owner = Self {
@@ -151,6 +164,7 @@ impl Owner {
             clock,
             metrics,
             streams: BTreeMap::new(),
+            unsettled: Vec::new(),
             full_batches: 0,
             observed: Mono::ZERO,
             unobserved: false,
@@ -178,13 +192,17 @@ impl Owner {
         }
         self.mailbox.close();
         let rest = self.mailbox.take_now(DEPTH);
-        self.turn(Vec::new(), rest)
+        self.turn(Vec::new(), rest)?;
+        while !self.unsettled.is_empty() {
+            self.turn(Vec::new(), Vec::new())?;
+        }
+        Ok(())
     }
 
     /// One batch: decide, write, answer.
     fn turn(&mut self, facts: Vec<Event>, letters: Vec<Request>) -> anyhow::Result<()> {
         let mut batch = Vec::new();
-        let mut answers: Vec<(Result<(), Refusal>, Then)> = Vec::new();
+        let mut answers: Vec<Answer> = Vec::new();
         let mut pulls = Vec::new();
         let full = letters.len() == BATCH;
         self.metrics.batch.observe(f64::from(u32::try_from(letters.len()).unwrap_or(u32::MAX)));
@@ -194,9 +212,17 @@ impl Owner {
         for letter in letters {
             match letter {
                 Request::Do { command: None, then } => answers.push((Ok(()), then)),
-                Request::Do { command: Some(command), then } => answers.push((self.carry_out(command, &mut batch), then)),
+                Request::Do { command: Some(command), then } => {
+                    if let Command::SpeakerSaid { session, message: SpeakerMessage::Hello(_) } = &command
+                        && let Some(stream) = self.streams.get_mut(session)
+                    {
+                        stream.greeted = true;
+                    }
+                    let outcome = self.carry_out(command, &mut batch);
+                    self.unsettled.push((outcome, then));
+                }
                 Request::Open { session, wake } => {
-                    self.streams.insert(session, Stream { wake, revision: Revision::default() });
+                    self.streams.insert(session, Stream { wake, revision: Revision::default(), greeted: false });
                 }
                 Request::Pull { session, reply } => pulls.push((session, reply)),
             }
@@ -210,6 +236,9 @@ impl Owner {
         if let Some(revision) = self.state.feed().next() {
             self.take(Event::RevisionReached(revision), &mut batch);
         }
+        if !self.state.book().has_due() {
+            answers.append(&mut self.unsettled);
+        }
         let began = self.clock.now();
         let durable = self.store.append(&batch)?;
         if !batch.is_empty() {
@@ -220,12 +249,7 @@ impl Owner {
     }
 
     /// Sends what the batch led to; only what is on disk can be sent.
-    fn publish(
-        &mut self,
-        _durable: Durable,
-        answers: Vec<(Result<(), Refusal>, Then)>,
-        pulls: Vec<(SessionId, oneshot::Sender<Option<AllocatorMessage>>)>,
-    ) {
+    fn publish(&mut self, _durable: Durable, answers: Vec<Answer>, pulls: Vec<(SessionId, oneshot::Sender<Option<AllocatorMessage>>)>) {
         for (outcome, then) in answers {
             then(outcome.map(|()| &self.state));
         }
@@ -238,11 +262,11 @@ impl Owner {
         self.revision.send_if_modified(|before| std::mem::replace(before, revision) != revision);
         let network = self.state.network();
         self.streams.retain(|session, stream| {
-            let Some(speaker) = network.speaker_of(*session) else { return Arc::strong_count(&stream.wake) > 1 };
-            if network.untold(speaker).is_some() {
+            let speaker = network.speaker_of(*session);
+            if speaker.map_or(stream.greeted, |speaker| network.untold(speaker).is_some()) {
                 stream.wake.notify_one();
             }
-            true
+            speaker.is_some() || Arc::strong_count(&stream.wake) > 1
         });
         self.unobserved = true;
         if self.clock.now().saturating_since(self.observed) >= OBSERVE {
@@ -265,9 +289,9 @@ impl Owner {
         Ok(())
     }
 
-    /// Does the work that is due by then.
+    /// Does the work that is due by then, or so much of it that the turn is not too long.
     fn settle(&mut self, batch: &mut Vec<Event>, by: Mono) {
-        while next_deadline(&self.state).is_some_and(|deadline| deadline <= by) {
+        while batch.len() < WORK && next_deadline(&self.state).is_some_and(|deadline| deadline <= by) {
             let events = decide(&self.state, Command::Tick, self.now()).unwrap_or_default();
             if events.is_empty() {
                 return;
@@ -279,14 +303,22 @@ impl Owner {
     }
 
     fn take(&mut self, event: Event, batch: &mut Vec<Event>) {
-        self.perform(&event);
+        // What would be is nobody's news.
+        if self.state.is_shadow() && event != Event::ShadowBegan {
+            debug!(?event, "decided for a shadow");
+        } else {
+            self.perform(&event);
+        }
         apply(&mut self.state, &event);
         batch.push(event);
     }
 
     /// What there is for a stream. Its revisions count its messages, so that a lost one is noticed.
     fn tell(&mut self, session: SessionId) -> Option<AllocatorMessage> {
-        let speaker = self.state.network().speaker_of(session)?.clone();
+        let Some(speaker) = self.state.network().speaker_of(session).cloned() else {
+            let replaced = self.streams.get(&session).is_some_and(|stream| stream.greeted);
+            return replaced.then(|| AllocatorMessage::Goodbye { reason: REPLACED.to_owned(), retry_after: STAY_AWAY });
+        };
         let untold = self.state.network().untold(&speaker)?;
         let stream = self.streams.get_mut(&session)?;
         stream.revision = stream.revision.next();
@@ -307,6 +339,7 @@ impl Owner {
         match event {
             Event::EpochBegan(epoch) => info!(event = logs::EPOCH_BEGAN, %epoch, "leading"),
             Event::TermBegan(term) => info!(event = logs::TERM_BEGAN, %term, "a watcher leads"),
+            Event::ShadowBegan => info!(event = logs::SHADOW_BEGAN, "a shadow asks what would be; nobody holds what it is told"),
             Event::ConfigurationReplaced { configuration, .. } => {
                 let (pools, advertisements) = (configuration.pools().len(), configuration.advertisements().len());
                 info!(event = logs::CONFIG_REPLACED, pools, advertisements, "the configuration is now another one");
@@ -335,6 +368,7 @@ impl Owner {
             }
             Event::Speaker(event) => self.perform_speaker(event),
             Event::ClaimMade(_)
+            | Event::ClaimDeferred(_)
             | Event::ClaimForgotten(_)
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)

@@ -1,5 +1,7 @@
 //! `allocator-svc`: parses flags, runs the allocator or one of its tasks.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 use std::process::ExitCode;
 
@@ -13,12 +15,12 @@ fn main() -> ExitCode {
     let common = args.common.clone();
     match args.command {
         None => mooring_kit::run(&common, || mooring_allocator::run(args)),
-        Some(Task::Export) => mooring_kit::run(&common, || async move {
+        Some(Task::Export) => mooring_kit::run_task(&common, || async move {
             let damaged = export(&args.data_dir, &mut io::stdout().lock(), &mut io::stderr().lock())?;
             anyhow::ensure!(damaged == 0, "{damaged} records could not be read");
             Ok(())
         }),
-        Some(Task::Import) => mooring_kit::run(&common, || async move {
+        Some(Task::Import) => mooring_kit::run_task(&common, || async move {
             let imported = import(&args.data_dir, &mut io::stdin().lock())?;
             tracing::info!(event = "imported", records = imported, "imported");
             Ok(())

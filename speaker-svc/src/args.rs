@@ -90,13 +90,19 @@ impl Args {
         self.common.check_exposure::<Self>("listen", &self.listen, self.listen.stays_here());
         self.common.check_exposure::<Self>("allocator", &self.allocator, self.allocator.stays_here());
         let metallb = std::env::var(METALLB_NODE_NAME).ok();
-        self.checked(metallb.as_deref()).unwrap_or_else(|message| bad_flag::<Self>(message))
+        self.checked(metallb.as_deref()).unwrap_or_else(|message| bad_flag::<Self>(&message))
     }
 
-    fn checked(self, metallb_node_name: Option<&str>) -> Result<Config, &'static str> {
-        let node = self.node_name.as_deref().and_then(NodeName::new).or_else(|| metallb_node_name.and_then(NodeName::new));
-        let node = node.ok_or("must specify --node-name or METALLB_NODE_NAME")?;
-        let instance = Instance::new(&self.instance).unwrap_or_default();
+    fn checked(self, metallb_node_name: Option<&str>) -> Result<Config, String> {
+        let given = |text: Option<&'_ str>| text.filter(|text| !text.is_empty()).map(ToOwned::to_owned);
+        let named = given(self.node_name.as_deref()).map(|text| ("--node-name", text));
+        let named = named.or_else(|| given(metallb_node_name).map(|text| (METALLB_NODE_NAME, text)));
+        let (flag, text) = named.ok_or("must specify --node-name or METALLB_NODE_NAME")?;
+        let node = text.parse::<NodeName>().map_err(|error| format!("{flag}: {error}"))?;
+        let instance = match self.instance.as_str() {
+            "" => Instance::default(),
+            text => text.parse().map_err(|error| format!("--instance: {error}"))?,
+        };
         // An empty pattern would match every name; who writes one means none.
         let given = |patterns: Vec<Regex>| patterns.into_iter().filter(|pattern| !pattern.as_str().is_empty()).collect();
         Ok(Config {

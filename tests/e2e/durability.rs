@@ -1,10 +1,20 @@
 //! The allocator or the watcher is lost: addresses go on answering, and none is lost or held twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use mooring_allocator::store::{LeaseStore, Record};
+use mooring_proto::types::claim::BackendKey;
+use mooring_proto::types::lease::{Epoch, Lease, Revision};
 use mooring_proto::types::node::MacAddress;
+use mooring_proto::types::pool::PoolName;
+use mooring_proto::types::service::{ServiceKey, ServiceUid};
+use mooring_proto::types::time::UnixMillis;
 use mooring_tests::lab::Lab;
 use mooring_tests::lab::capture::{Arp, Capture, Operation, build_arp};
 use mooring_tests::lab::until::{millis, secs, until};
@@ -25,10 +35,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         without_the_allocator_addresses_answer_and_after_it_nothing_has_moved,
     ),
     (
+        "durability::an_allocator_that_is_found_late_after_its_start_moves_nothing",
+        an_allocator_that_is_found_late_after_its_start_moves_nothing,
+    ),
+    (
         "durability::an_allocator_killed_twenty_times_loses_no_lease_and_grants_none_twice",
         an_allocator_killed_twenty_times_loses_no_lease_and_grants_none_twice,
     ),
     ("durability::a_second_allocator_on_the_same_data_is_refused", a_second_allocator_on_the_same_data_is_refused),
+    ("durability::an_export_of_damaged_records_is_what_import_reads", an_export_of_damaged_records_is_what_import_reads),
     ("durability::a_lost_volume_costs_no_address", a_lost_volume_costs_no_address),
     ("durability::a_watcher_killed_before_the_status_writes_the_same_address", a_watcher_killed_before_the_status_writes_the_same_address),
     ("durability::a_service_deleted_while_the_watcher_was_down_is_released", a_service_deleted_while_the_watcher_was_down_is_released),
@@ -54,8 +69,43 @@ fn without_the_allocator_addresses_answer_and_after_it_nothing_has_moved() -> Re
     ensure!(report.lost == 0, "{report:?}");
     let others = capture.arps().into_iter().filter(|arp| arp.spa == VIP && arp.sha != lab.host(&node).mac()).count();
     ensure!(others == 0, "another node has announced the VIP");
-    ensure!(mooring.speaker(&node)?.events("serviceWithdrawn").is_empty());
+    let speaker = mooring.speaker(&node)?;
+    ensure!(speaker.events("serviceWithdrawn").is_empty());
+    // The attempts in between are no news.
+    let states: Vec<_> = speaker.events("sessionChanged").iter().map(|line| line["state"].clone()).collect();
+    ensure!(states == ["live", "away", "live"], "{states:?}");
+    ensure!(speaker.events("sessionFailed").len() == 1, "{:?}", speaker.events("sessionFailed"));
     Ok(())
+}
+
+fn an_allocator_that_is_found_late_after_its_start_moves_nothing() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let node = one_service(&lab, &mooring)?;
+    let client = lab.host("client");
+    let control = lab.host("control").netns();
+    let pings = client.ping_every(millis(5), VIP)?;
+    mooring.allocator.kill_9()?;
+    control.run("nft", &["table ip late { chain in { type filter hook input priority filter; iif eth0 tcp dport 7470 drop; }; }"])?;
+    mooring.allocator.restart()?;
+    mooring.allocator.wait_for(&json!({"event": "listening", "server": "grpc"}))?;
+    let served = now();
+    until(secs(10), "the recovery window would be over twice", || {
+        ensure!(served.elapsed() >= secs(4));
+        Ok(())
+    })?;
+    ensure!(mooring.allocator.events("speakerLost").is_empty(), "somebody was given up whom nobody could hear");
+    control.run("nft", &["delete table ip late"])?;
+    mooring.allocator.wait_for(&json!({"event": "recoveryEnded"}))?;
+    ensure!(mooring.allocator.events("speakerLost").is_empty() && announcer(&mooring)? == node, "the VIP has moved");
+    let report = pings.finish()?;
+    ensure!(report.lost == 0, "{report:?}");
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long the allocator has not been found is what is asked for")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn without_the_allocator_a_speaker_yields_to_a_peer_that_takes_over() -> Result<()> {
@@ -151,6 +201,53 @@ fn a_second_allocator_on_the_same_data_is_refused() -> Result<()> {
     ensure!(told.contains("another allocator") && told.contains("data"), "{told}");
     ensure!(second.wait_end()?.code() == Some(1));
     ensure!(mooring.allocator.is_running()?);
+    Ok(())
+}
+
+/// A record whose bytes are whole and which is no lease, as only a fault of some build can leave it.
+fn damaged() -> Result<Record> {
+    Ok(Record::Lease(Box::new(Lease { addresses: Vec::new(), ..lease("damaged", "172.17.200.99")? })))
+}
+
+fn lease(name: &str, address: &str) -> Result<Lease> {
+    Ok(Lease {
+        service: ServiceKey::new("default", name)?,
+        uid: ServiceUid::default(),
+        addresses: vec![address.parse()?],
+        pool: PoolName::new("default").context("a name")?,
+        ports: BTreeSet::new(),
+        sharing_key: None,
+        backend_key: BackendKey::default(),
+        revision: Revision::default(),
+        granted: UnixMillis::default(),
+    })
+}
+
+fn an_export_of_damaged_records_is_what_import_reads() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let (written, old, new) = (lab.folder().join("written"), lab.folder().join("old"), lab.folder().join("new"));
+    let (store, _) = LeaseStore::open(&written)?;
+    store.write(&[damaged()?, Record::Lease(Box::new(lease("whole", "172.17.200.101")?)), Record::Epoch(Epoch(3))], &[])?;
+    // The store lets go of its lock only a moment after it is closed; a copy has none.
+    mooring_tests::lab::run("cp", &["-a", &written.display().to_string(), &old.display().to_string()])?;
+    let task = |name: &str, folder: &Path| -> Result<Command> {
+        let mut command = Command::new(mooring_tests::lab::binary("allocator-svc")?);
+        command.arg(name).arg("--data-dir").arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(command)
+    };
+    let exported = task("export", &old)?.output()?;
+    let told = String::from_utf8(exported.stderr)?;
+    ensure!(exported.status.code() == Some(1), "{}: {told}", exported.status);
+    ensure!(told.contains("left out: record \"lease/default/damaged\"") && told.contains("\"event\":\"fault\""), "{told}");
+    let mut import = task("import", &new)?.spawn()?;
+    import.stdin.take().context("no standard input")?.write_all(&exported.stdout)?;
+    let imported = import.wait_with_output()?;
+    let told = String::from_utf8(imported.stderr)?;
+    ensure!(imported.status.success() && imported.stdout.is_empty(), "{}: {told}", imported.status);
+    ensure!(told.contains("\"event\":\"imported\"") && told.contains("\"records\":3"), "{told}");
+    let (_, records) = LeaseStore::open(&new)?;
+    let keys: Vec<String> = records.iter().map(Record::key).collect();
+    ensure!(keys == ["lease/default/whole", "meta/epoch", "meta/schema"], "{keys:?}");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! End to end: real binaries on real network namespaces.
 
+#![forbid(unsafe_code)]
 #![expect(clippy::indexing_slicing, reason = "what is not there fails the scenario")]
 
 use libtest_mimic::{Arguments, Trial};
@@ -12,6 +13,11 @@ mod failover;
 mod input;
 mod inspection;
 mod lab;
+mod load;
+mod mishaps;
+mod readme;
+mod rights;
+mod shadow;
 mod story;
 
 /// A name, and what is done under it.
@@ -35,11 +41,16 @@ fn main() -> anyhow::Result<()> {
         story::SCENARIOS,
         failover::SCENARIOS,
         durability::SCENARIOS,
+        load::SCENARIOS,
         cluster::SCENARIOS,
         compat::SCENARIOS,
         configuration::SCENARIOS,
+        mishaps::SCENARIOS,
+        rights::SCENARIOS,
         inspection::SCENARIOS,
         input::SCENARIOS,
+        shadow::SCENARIOS,
+        readme::SCENARIOS,
     ];
     let trials = scenarios
         .concat()

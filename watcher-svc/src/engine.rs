@@ -22,6 +22,7 @@ use tracing::{debug, error, info, warn};
 
 use self::aside::Aside;
 use crate::allocator::{Allocator, Feed, News};
+use crate::args::{Args, Source};
 use crate::core::pools::{Merged, Part};
 use crate::core::report::Draft;
 use crate::core::service::Settings;
@@ -72,6 +73,9 @@ impl Engine {
         loop {
             let (jobs, told) = self.state.jobs(self.clock.now());
             self.tell(told);
+            if let Some(differ) = self.state.differ() {
+                self.metrics.shadow_differs(differ);
+            }
             for job in jobs {
                 running.push(self.begin(job));
             }
@@ -106,7 +110,7 @@ impl Engine {
                         counts_due |= touches_counts(&change);
                         self.see(change);
                     },
-                    None => return Ok(()),
+                    None => break,
                 },
                 leadership = next_leadership(&mut inputs.leadership) => {
                     self.lead(leadership);
@@ -122,6 +126,7 @@ impl Engine {
         while let Some((job, done)) = running.next().await {
             self.finished(&job, done);
         }
+        self.tell(Vec::from_iter(self.state.end()));
         Ok(())
     }
 
@@ -306,6 +311,8 @@ impl Engine {
             });
         }
         match (job, &done) {
+            // What would be is no Service's news; what of it differs is told when it is compared.
+            (Job::Service(..), _) if self.state.is_shadow() => {}
             (Job::Pools { configuration, .. }, Done::Led(..)) => {
                 self.config_loaded(configuration.pools().len());
                 // Meanwhile there may be a newer one, and it may be no good.
@@ -389,6 +396,10 @@ fn read(kind: Kind, object: &serde_json::Value) -> Seen {
 }
 
 /// What the flags say about Services.
-pub(crate) fn settings(lb_class: Option<String>, is_cluster: bool) -> Settings {
-    Settings { lb_class: lb_class.filter(|class| !class.is_empty()), is_cluster }
+pub(crate) fn settings(args: &Args) -> Settings {
+    Settings {
+        lb_class: args.lb_class.clone().filter(|class| !class.is_empty()),
+        is_cluster: matches!(args.source, Source::Kube),
+        is_shadow: args.shadow,
+    }
 }

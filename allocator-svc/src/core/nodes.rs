@@ -180,6 +180,28 @@ impl Speaker {
     }
 }
 
+/// How far the allocator is, after its start, in hearing of the speakers that announced something before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Recovery {
+    /// There is nobody to wait for any more.
+    #[default]
+    Over,
+    /// No speaker at all has come yet: it is the allocator that cannot be found, so nobody is missing.
+    Unheard,
+    /// Some have come; those that have not by then are lost.
+    Until(Mono),
+}
+
+impl Recovery {
+    /// When it ends; `None` = it is over, or waits for the first speaker.
+    fn end(self) -> Option<Mono> {
+        match self {
+            Self::Until(end) => Some(end),
+            Self::Over | Self::Unheard => None,
+        }
+    }
+}
+
 /// What a speaker is to be told next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Untold {
@@ -203,7 +225,7 @@ pub struct Network {
     active_on: BTreeMap<NodeName, usize>,
     standby_on: BTreeMap<NodeName, usize>,
     dirty: BTreeSet<Vip>,
-    recovering_until: Option<Mono>,
+    recovery: Recovery,
     /// When the spread of VIPs over the nodes was last looked at.
     rebalanced: Mono,
 }
@@ -316,13 +338,13 @@ impl Network {
     /// When the next speaker is lost unless it is heard, or the recovery ends.
     pub(super) fn next_deadline(&self, settings: &Settings) -> Option<Mono> {
         let deadlines = self.speakers.values().filter_map(|speaker| deadline(speaker, settings));
-        deadlines.chain(self.recovering_until).chain(self.next_rebalance(settings)).min()
+        deadlines.chain(self.recovery.end()).chain(self.next_rebalance(settings)).min()
     }
 
     /// When the spread of VIPs is next looked at; never while speakers are still coming back after a start.
     pub(super) fn next_rebalance(&self, settings: &Settings) -> Option<Mono> {
         let pause = MINUTE.checked_div(settings.rebalance)?;
-        (self.recovering_until.is_none() && self.active_on.len() + self.standby_on.len() > 1).then(|| self.rebalanced + pause)
+        (self.recovery == Recovery::Over && self.active_on.len() + self.standby_on.len() > 1).then(|| self.rebalanced + pause)
     }
 
     /// Takes a fact in. The book has taken it in already.
@@ -330,7 +352,7 @@ impl Network {
         match event {
             Event::EpochBegan(_) => {
                 let recovering = !self.placements.is_empty() || !self.leased.is_empty();
-                self.recovering_until = recovering.then(|| Mono::ZERO + settings.recovery_window);
+                self.recovery = if recovering { Recovery::Unheard } else { Recovery::Over };
             }
             Event::LeaseGranted(lease) => self.leased_now(&lease.service, lease.addresses.clone()),
             Event::LeaseReleased(service) => self.leased_now(service, Vec::new()),
@@ -350,7 +372,7 @@ impl Network {
                     self.service_dirty(service);
                 }
             }
-            Event::RecoveryEnded => self.recovering_until = None,
+            Event::RecoveryEnded => self.recovery = Recovery::Over,
             Event::Rebalanced(at) => self.rebalanced = *at,
             Event::VipPlaced { vip, placement } => self.place(*vip, Some(placement.clone())),
             Event::VipDropped(vip) => self.place(*vip, None),
@@ -358,8 +380,10 @@ impl Network {
                 self.dirty.remove(vip);
             }
             Event::VipAnnounced { vip, .. } => self.announced_now(*vip),
-            Event::Speaker(event) => self.apply_speaker(event, book),
+            Event::Speaker(event) => self.apply_speaker(event, book, settings),
             Event::TermBegan(_)
+            | Event::ShadowBegan
+            | Event::ClaimDeferred(_)
             | Event::ClaimRefused { .. }
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)
@@ -368,9 +392,12 @@ impl Network {
         }
     }
 
-    fn apply_speaker(&mut self, event: &SpeakerEvent, book: &Book) {
+    fn apply_speaker(&mut self, event: &SpeakerEvent, book: &Book, settings: &Settings) {
         match event {
             SpeakerEvent::Joined { session, hello, at } => {
+                if self.recovery == Recovery::Unheard {
+                    self.recovery = Recovery::Until(*at + settings.recovery_window);
+                }
                 let speaker = self.speakers.entry(hello.speaker.clone()).or_insert_with(Speaker::awaited);
                 let old = speaker.session.replace(*session).filter(|old| old != session);
                 speaker.liveness = Liveness::Live;
@@ -656,22 +683,23 @@ fn in_force(network: &Network, id: &SpeakerId, speaker: &Speaker, applied: Revis
 }
 
 /// A speaker comes, or comes back. What it announces is left with it where nobody else has it: an allocator that lost its records must
-/// not take an address away from whoever answers for it.
+/// not take an address away from whoever answers for it, nor one that gave a speaker up too soon, as long as the other one to which the
+/// address moved has not said that it announces it.
 fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Event> {
     let network = &state.network;
     let held: Vec<Vip> = hello.held.iter().filter(|(_, role)| **role == Role::Active).map(|(vip, _)| *vip).collect();
     let ours = |vip: &Vip| state.book.holders().contains_key(vip) || !state.book.is_reconciled();
+    let lost = network.speakers.get(&hello.speaker).is_some_and(|speaker| speaker.liveness == Liveness::Lost);
     let nobodys = |vip: &Vip| match network.placements.get(vip) {
-        Some(Ok(placement)) => {
-            placement.active != hello.speaker && network.speakers.get(&placement.active).is_none_or(|other| !other.may_announce())
-        }
+        Some(Ok(placement)) if placement.active == hello.speaker => false,
+        Some(Ok(_)) if lost && !network.announced.contains(vip) => true,
+        Some(Ok(placement)) => network.speakers.get(&placement.active).is_none_or(|other| !other.may_announce()),
         Some(Err(_)) | None => true,
     };
     let adopt = |vip: Vip| Event::VipPlaced { vip, placement: Ok(Placement::on(hello.speaker.clone())) };
     let adopted: Vec<Event> = held.into_iter().filter(|vip| ours(vip) && nobodys(vip)).map(adopt).collect();
     // A VIP is not given to one that is lost; and joining comes last, as it has all VIPs looked at, also those adopted: a speaker may hold
     // what it must not announce any more.
-    let lost = network.speakers.get(&hello.speaker).is_some_and(|speaker| speaker.liveness == Liveness::Lost);
     let returned = lost.then(|| Event::Speaker(SpeakerEvent::Returned(hello.speaker.clone())));
     let joined = Event::Speaker(SpeakerEvent::Joined { session, hello, at: now.mono });
     returned.into_iter().chain(adopted).chain([joined]).collect()
@@ -696,7 +724,7 @@ pub(super) fn expire_next(state: &State, now: Now) -> Option<Vec<Event>> {
     if let Some((id, _)) = network.speakers.iter().find(overdue) {
         return Some(vec![Event::Speaker(SpeakerEvent::Lost(id.clone()))]);
     }
-    network.recovering_until.filter(|until| *until <= now.mono)?;
+    network.recovery.end().filter(|end| *end <= now.mono)?;
     let awaited = network.speakers.iter().filter(|(_, speaker)| speaker.liveness == Liveness::Awaited);
     let lost = awaited.map(|(id, _)| Event::Speaker(SpeakerEvent::Lost(id.clone())));
     Some(lost.chain([Event::RecoveryEnded]).collect())

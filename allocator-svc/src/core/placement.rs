@@ -16,7 +16,7 @@ use mooring_proto::types::node::{InterfaceName, MacAddress, NodeName, SpeakerId}
 use mooring_proto::types::pool::{AdvertisementSpec, PoolName};
 use sha2::{Digest as _, Sha256};
 
-use super::nodes::Speaker;
+use super::nodes::{Liveness, Speaker};
 use super::state::State;
 use super::{Event, Now};
 
@@ -157,8 +157,8 @@ fn decide(state: &State, vip: Vip) -> Option<Result<Placement, Unannounced>> {
     let present = network.placements().get(&vip).and_then(|placed| placed.as_ref().ok());
     let Some(holders) = book.holders().get(&vip) else {
         // A speaker answers for it, and no full view has said yet whether it still should.
-        let provisional = present.filter(|_| !book.is_reconciled());
-        return provisional.map(|placement| Ok(placement.clone()));
+        let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(state, placement));
+        return provisional.map(Ok);
     };
     let leases: Vec<&Lease> = holders.iter().filter_map(|holder| book.lease(holder)).collect();
     let reach = match (network.reach(holders.iter()), present) {
@@ -173,10 +173,20 @@ fn decide(state: &State, vip: Vip) -> Option<Result<Placement, Unannounced>> {
     if advertisements.is_empty() {
         let pool = leases.first().map(|lease| lease.pool.clone())?;
         // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
-        let in_grace = present.filter(|_| !book.pools().contains_key(&pool));
-        return Some(in_grace.map_or(Err(Unannounced::NotAdvertised(pool)), |placement| Ok(placement.clone())));
+        let in_grace = present.filter(|_| !book.pools().contains_key(&pool)).and_then(|placement| survive(state, placement));
+        return Some(in_grace.ok_or(Unannounced::NotAdvertised(pool)));
     }
     Some(choose(state, &Demand { vip, advertisements, reach }, present))
+}
+
+/// A placement that nothing is known against but that its node may be lost: then the one that stood by has it, if there is one.
+fn survive(state: &State, present: &Placement) -> Option<Placement> {
+    let speaker = |id: &SpeakerId| state.network.speakers().get(id);
+    if speaker(&present.active).is_some_and(|active| active.liveness != Liveness::Lost) {
+        return Some(present.clone());
+    }
+    let standby = present.standby.clone().filter(|standby| speaker(standby).is_some_and(Speaker::is_live))?;
+    Some(Placement { active: standby, standby: None, outgoing: None, interfaces: present.interfaces.clone() })
 }
 
 /// The advertisements about a VIP's pool and any of its Services. Labels that are not known yet match no selector.

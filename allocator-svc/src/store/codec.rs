@@ -88,6 +88,15 @@ pub enum RecordProblem {
     Text(String),
 }
 
+impl RecordError {
+    /// Whether the record is whole, says what this build takes for no value, and is told anew by others: by speakers who announces what,
+    /// by a watcher the configuration. A build with laxer rules wrote it.
+    pub(super) fn is_told_anew(&self) -> bool {
+        let others_know = self.key == CONFIG || self.key.starts_with(PLACE);
+        others_know && matches!(self.problem, RecordProblem::Field(_) | RecordProblem::Text(_))
+    }
+}
+
 impl Record {
     /// The record's key.
     #[must_use]

@@ -3,14 +3,17 @@
 //! sled's own flush ends in `sync_file_range`, which neither writes the file's size nor empties the disk's cache, so each flush is
 //! followed by `fdatasync` on sled's file.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::Durable;
 use super::codec::{self, Record, RecordError, SCHEMA};
 use crate::core::{Event, Placement};
+use crate::logs;
 use mooring_proto::types::lease::{Epoch, Term};
 use mooring_proto::types::time::Mono;
+use tracing::warn;
 
 /// Memory for sled's page cache, in bytes: all records of a large cluster are a few megabytes.
 const CACHE: u64 = 64 << 20;
@@ -44,18 +47,22 @@ pub enum StoreError {
     #[error("could not read the records")]
     Read(#[source] sled::Error),
     /// sled could not write.
-    #[error("could not flush {records} records")]
+    #[error("could not flush {records} records to {path}", path = path.display())]
     Flush {
         /// How many.
         records: usize,
+        /// The folder.
+        path: PathBuf,
         /// Why.
         source: sled::Error,
     },
     /// The disk could not be made to keep what was written.
-    #[error("could not sync {records} records to the disk")]
+    #[error("could not sync {records} records to the disk of {path}", path = path.display())]
     Sync {
         /// How many.
         records: usize,
+        /// The folder.
+        path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
@@ -66,17 +73,28 @@ pub enum StoreError {
 pub struct LeaseStore {
     tree: sled::Db,
     file: File,
+    path: PathBuf,
 }
 
 impl LeaseStore {
-    /// Opens the records in a folder, which is made if it is not there, and checks each of them.
+    /// Opens the records in a folder, which is made if it is not there, and checks each of them. What an older build took for a value
+    /// and others tell anew is left out, and says so in the log.
     ///
     /// # Errors
     /// Another process has them, one is damaged or of a newer build, or the disk fails.
     pub fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
         let store = Self::open_unchecked(path)?;
         let damaged = |source| StoreError::Damaged { path: path.to_owned(), source };
-        let records = store.scan()?.into_iter().collect::<Result<Vec<Record>, RecordError>>().map_err(damaged)?;
+        let mut records = Vec::new();
+        for read in store.scan()? {
+            match read {
+                Ok(record) => records.push(record),
+                Err(error) if error.is_told_anew() => {
+                    warn!(event = logs::RECORD_LEFT_OUT, error = %error, "this record of an older build is left out; what it said is told anew");
+                }
+                Err(error) => return Err(damaged(error)),
+            }
+        }
         if !records.iter().any(|record| matches!(record, Record::Schema(_))) {
             store.write(&[Record::Schema(SCHEMA)], &[])?;
         }
@@ -95,7 +113,7 @@ impl LeaseStore {
         };
         let tree = sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(None).open().map_err(failed)?;
         let file = File::open(path.join(SLED_FILE)).map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })?;
-        Ok(Self { tree, file })
+        Ok(Self { tree, file, path: path.to_owned() })
     }
 
     /// Every record, or what is wrong with it.
@@ -117,14 +135,10 @@ impl LeaseStore {
     /// The disk fails. What is on it then is not known: the process must end and read it again.
     pub fn append(&self, events: &[Event]) -> Result<Durable, StoreError> {
         let (mut written, mut removed) = (Vec::new(), Vec::new());
-        for event in events {
-            match change(event) {
-                Change::Write(record) => written.push(record),
-                Change::Remove(key) => {
-                    written.retain(|record| record.key() != key);
-                    removed.push(key);
-                }
-                Change::None => {}
+        for (key, record) in changes(events) {
+            match record {
+                Some(record) => written.push(record),
+                None => removed.push(key),
             }
         }
         self.write(&written, &removed)
@@ -147,10 +161,23 @@ impl LeaseStore {
             batch.insert(record.key().into_bytes(), record.encode());
         }
         let flushed = self.tree.apply_batch(batch).and_then(|()| self.tree.flush());
-        flushed.map_err(|source| StoreError::Flush { records, source })?;
-        self.file.sync_data().map_err(|source| StoreError::Sync { records, source })?;
+        flushed.map_err(|source| StoreError::Flush { records, path: self.path.clone(), source })?;
+        self.file.sync_data().map_err(|source| StoreError::Sync { records, path: self.path.clone(), source })?;
         Ok(Durable(()))
     }
+}
+
+/// What of some facts must outlive the process, by key: of several changes to a record only the last one counts. `None` = it goes.
+fn changes(events: &[Event]) -> BTreeMap<String, Option<Record>> {
+    let mut last = BTreeMap::new();
+    for event in events {
+        match change(event) {
+            Change::Write(record) => last.insert(record.key(), Some(record)),
+            Change::Remove(key) => last.insert(key, None),
+            Change::None => None,
+        };
+    }
+    last
 }
 
 enum Change {
@@ -169,7 +196,9 @@ fn change(event: &Event) -> Change {
         Event::LeaseReleased(service) => Change::Remove(codec::lease_key(service)),
         Event::VipPlaced { vip, placement: Ok(placement) } => Change::Write(Record::Place(*vip, placement.active.clone())),
         Event::VipPlaced { vip, placement: Err(_) } | Event::VipDropped(vip) => Change::Remove(codec::place_key(*vip)),
-        Event::ClaimMade(_)
+        Event::ShadowBegan
+        | Event::ClaimMade(_)
+        | Event::ClaimDeferred(_)
         | Event::ClaimForgotten(_)
         | Event::ClaimRefused { .. }
         | Event::LeaseUntenable { .. }

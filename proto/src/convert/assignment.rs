@@ -37,7 +37,7 @@ fn interfaces(bad: &mut Violations, field: &str, list: Vec<pb::Interface>) -> Ve
     let mut found = Vec::with_capacity(list.len());
     for (index, interface) in list.into_iter().enumerate() {
         let path = format!("{field}[{index}]");
-        let name = bad.take(&format!("{path}.name"), InterfaceName::new(&interface.name).ok_or("is empty"));
+        let name = bad.take(&format!("{path}.name"), interface.name.parse::<InterfaceName>());
         let mac = bad.take(&format!("{path}.mac"), interface.mac.parse::<MacAddress>());
         let addresses = each(bad, &format!("{path}.addresses"), &interface.addresses, interface_address);
         found.extend(name.zip(mac).map(|(name, mac)| Interface { name, mac, addresses }));
@@ -61,14 +61,17 @@ impl TryFrom<pb::Hello> for Hello {
 
     fn try_from(hello: pb::Hello) -> Result<Self, Violations> {
         let mut bad = Violations::default();
-        let node = bad.take("node", NodeName::new(&hello.node).ok_or("is empty"));
-        let instance = Instance::new(&hello.instance).unwrap_or_default();
+        let node = bad.take("node", hello.node.parse::<NodeName>());
+        let instance = match hello.instance.as_str() {
+            "" => Some(Instance::default()),
+            text => bad.take("instance", text.parse::<Instance>()),
+        };
         let interfaces = interfaces(&mut bad, "interfaces", hello.interfaces);
         let held = each(&mut bad, "held", &hello.held, |held| {
             let vip = held.vip.parse::<Vip>().map_err(|error| error.to_string())?;
             Ok::<_, String>((vip, role(held.role)?))
         });
-        let value = node.map(|node| Self {
+        let value = node.zip(instance).map(|(node, instance)| Self {
             speaker: SpeakerId { node, instance },
             boot_id: hello.boot_id,
             interfaces,
@@ -111,7 +114,7 @@ impl TryFrom<pb::StreamAssignmentsRequest> for SpeakerMessage {
             Some(Said::Conflict(conflict)) => {
                 let vip = bad.take("conflict.vip", conflict.vip.parse::<Vip>());
                 let mac = bad.take("conflict.mac", conflict.mac.parse::<MacAddress>());
-                let interface = bad.take("conflict.interface", InterfaceName::new(&conflict.interface).ok_or("is empty"));
+                let interface = bad.take("conflict.interface", conflict.interface.parse::<InterfaceName>());
                 vip.zip(mac).zip(interface).map(|((vip, mac), interface)| Self::Conflict { vip, mac, interface })
             }
             Some(Said::Draining(pb::Draining {})) => Some(Self::Draining),
@@ -156,7 +159,7 @@ fn services(bad: &mut Violations, list: Vec<pb::AssignedService>) -> BTreeMap<Se
 
 fn peers(bad: &mut Violations, list: Vec<pb::Peer>) -> BTreeMap<NodeName, BTreeSet<MacAddress>> {
     let pairs = each(bad, "peers", list, |peer| {
-        let node = NodeName::new(&peer.node).ok_or_else(|| "node is empty".to_owned())?;
+        let node = peer.node.parse::<NodeName>().map_err(|error| format!("node {error}"))?;
         let macs = peer.macs.iter().map(|mac| mac.parse().map_err(|error| format!("{error}"))).collect::<Result<_, String>>()?;
         Ok::<_, String>((node, macs))
     });
@@ -170,7 +173,7 @@ impl TryFrom<pb::Assignment> for Assignment {
         let mut bad = Violations::default();
         let vip = bad.take("vip", assignment.vip.parse::<Vip>());
         let role = bad.take("role", role(assignment.role));
-        let interfaces = each(&mut bad, "interfaces", &assignment.interfaces, |text| InterfaceName::new(text).ok_or("is empty"));
+        let interfaces = each(&mut bad, "interfaces", &assignment.interfaces, |text| text.parse::<InterfaceName>());
         let services = services(&mut bad, assignment.services);
         let peers = peers(&mut bad, assignment.peers);
         let rank = assignment.rank;

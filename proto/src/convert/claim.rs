@@ -210,7 +210,7 @@ impl TryFrom<pb::Backends> for Backends {
     fn try_from(backends: pb::Backends) -> Result<Self, Violations> {
         let mut bad = Violations::default();
         let service = service_key(backends.service).map_err(|inner| bad.nest("backends", inner)).ok();
-        let nodes = each(&mut bad, "nodes", &backends.nodes, |text| NodeName::new(text).ok_or("is empty"));
+        let nodes = each(&mut bad, "nodes", &backends.nodes, |text| text.parse::<NodeName>());
         let reach = match pb::Reach::try_from(backends.reach) {
             Ok(pb::Reach::Nowhere) => Some(Reach::Nowhere),
             Ok(pb::Reach::Anywhere) => Some(Reach::Anywhere),
@@ -240,7 +240,7 @@ impl TryFrom<pb::Node> for NodeSpec {
     type Error = Violations;
 
     fn try_from(node: pb::Node) -> Result<Self, Violations> {
-        let name = NodeName::new(&node.name).ok_or_else(|| Violations::one("name", "is empty"))?;
+        let name = node.name.parse::<NodeName>().map_err(|error| Violations::one("name", error.to_string()))?;
         Ok(Self { name, labels: node.labels, network_unavailable: node.network_unavailable })
     }
 }

@@ -176,7 +176,7 @@ impl TryFrom<pb::L2Advertisement> for AdvertisementSpec {
             bad.add("name", "is empty");
         }
         let pools = each(&mut bad, "ip_address_pools", &ad.ip_address_pools, |text| PoolName::new(text).ok_or("is empty"));
-        let interfaces = each(&mut bad, "interfaces", &ad.interfaces, |text| InterfaceName::new(text).ok_or("is empty"));
+        let interfaces = each(&mut bad, "interfaces", &ad.interfaces, |text| text.parse::<InterfaceName>());
         let pool_selectors = nested(&mut bad, "ip_address_pool_selectors", ad.ip_address_pool_selectors, LabelSelector::try_from);
         let node_selectors = nested(&mut bad, "node_selectors", ad.node_selectors, LabelSelector::try_from);
         let service_selectors = nested(&mut bad, "service_selectors", ad.service_selectors, LabelSelector::try_from);

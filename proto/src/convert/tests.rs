@@ -111,6 +111,11 @@ fn wrong_words_on_the_stream_name_the_field() {
     let hello = pb::Hello { held: vec![pb::HeldVip { vip: "x".to_owned(), role: 1 }], ..pb::Hello::default() };
     let request = pb::StreamAssignmentsRequest { message: Some(pb::stream_assignments_request::Message::Hello(hello)) };
     assert_eq!(SpeakerMessage::try_from(request).unwrap_err().to_string(), "hello.node: is empty; hello.held[0]: invalid IP address \"x\"");
+    let want = "want at most 253 lower case letters, digits, - and ., the first and the last a letter or digit";
+    let hello = pb::Hello { node: "/x".to_owned(), instance: "a b".to_owned(), ..pb::Hello::default() };
+    let request = pb::StreamAssignmentsRequest { message: Some(pb::stream_assignments_request::Message::Hello(hello)) };
+    let wanted = format!("hello.node: \"/x\" is no such name, {want}; hello.instance: \"a b\" is no such name, {want}");
+    assert_eq!(SpeakerMessage::try_from(request).unwrap_err().to_string(), wanted);
     let empty = SpeakerMessage::try_from(pb::StreamAssignmentsRequest::default());
     assert_eq!(empty.unwrap_err().to_string(), "message: is missing");
 }

@@ -5,28 +5,44 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use super::is_object_name;
 use super::labels::Labels;
 
 /// The label that keeps a node from announcing, with any value (Kubernetes' well-known labels).
 pub const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
+/// What the name of an object is made of.
+const OBJECT_NAME: &str = "at most 253 lower case letters, digits, - and ., the first and the last a letter or digit";
+
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident) => {
+    ($(#[$doc:meta])* $type:ident, $is_name:path, $want:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $type(String);
 
         impl $type {
-            /// The name, or `None` for an empty text.
+            /// The name, or `None` for a text that is none; parsing it says why.
             #[must_use]
             pub fn new(text: &str) -> Option<Self> {
-                (!text.is_empty()).then(|| Self(text.to_owned()))
+                text.parse().ok()
             }
 
             /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                match text {
+                    "" => Err(NameError::Empty),
+                    _ if $is_name(text) => Ok(Self(text.to_owned())),
+                    _ => Err(NameError::Wrong { text: text.to_owned(), want: $want }),
+                }
             }
         }
 
@@ -39,16 +55,38 @@ macro_rules! name {
 }
 
 name! {
-    /// A node's name; never empty.
-    NodeName
+    /// A node's name, as Kubernetes takes it.
+    NodeName, is_object_name, OBJECT_NAME
 }
 name! {
-    /// Which of a node's speakers; never empty.
-    Instance
+    /// Which of a node's speakers, named as Kubernetes names objects.
+    Instance, is_object_name, OBJECT_NAME
 }
 name! {
-    /// A network interface's name; never empty.
-    InterfaceName
+    /// A network interface's name, as Linux takes it.
+    InterfaceName, is_interface_name, "1 to 15 bytes without space, / and :"
+}
+
+/// The text is no name of its kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// There is no text.
+    #[error("is empty")]
+    Empty,
+    /// The text is something else.
+    #[error("{text:?} is no such name, want {want}")]
+    Wrong {
+        /// The text.
+        text: String,
+        /// What a name is made of.
+        want: &'static str,
+    },
+}
+
+/// As the kernel's `dev_valid_name`.
+fn is_interface_name(text: &str) -> bool {
+    let wrong = |byte: u8| matches!(byte, b'/' | b':' | b' ' | 0x09..=0x0d | 0xa0);
+    (1..=15).contains(&text.len()) && text != "." && text != ".." && !text.bytes().any(wrong)
 }
 
 impl Default for Instance {
@@ -134,6 +172,33 @@ pub struct NodeSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_those_that_kubernetes_and_linux_take() {
+        let long = "n".repeat(254);
+        let nodes = [
+            ("node-a", true),
+            ("10.0.0.1", true),
+            ("a", true),
+            ("", false),
+            ("/x", false),
+            ("a/b", false),
+            ("Node", false),
+            ("a_b", false),
+        ];
+        for (text, is_name) in nodes.into_iter().chain([("-a", false), ("a.", false), ("a b", false), ("\u{e9}", false), (&long, false)]) {
+            assert_eq!((NodeName::new(text).is_some(), Instance::new(text).is_some()), (is_name, is_name), "{text}");
+        }
+        let interfaces = [("eth0", true), ("bond0.7", true), ("Ethernet_fifteen", false), ("ethernet-15-abc", true), ("\u{e9}th0", true)];
+        let wrong = ["", ".", "..", "eth0:1", "eth/0", "eth 0", "eth0\n", "\u{a0}"].map(|text| (text, false));
+        for (text, is_name) in interfaces.into_iter().chain(wrong) {
+            assert_eq!(InterfaceName::new(text).is_some(), is_name, "{text:?}");
+        }
+        let wanted =
+            "\"/x\" is no such name, want at most 253 lower case letters, digits, - and ., the first and the last a letter or digit";
+        assert_eq!("/x".parse::<NodeName>().unwrap_err().to_string(), wanted);
+        assert_eq!("".parse::<InterfaceName>().unwrap_err().to_string(), "is empty");
+    }
 
     #[test]
     fn a_hardware_address_reads_back_and_refuses_everything_else() {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::is_object_name;
+
 /// `namespace/name` of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceKey {
@@ -16,10 +18,7 @@ impl ServiceKey {
     /// # Errors
     /// Either part is no name that Kubernetes would take (RFC 1123, at most 253 characters): it may become part of a file's name.
     pub fn new(namespace: &str, name: &str) -> Result<Self, ServiceKeyError> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let ends = |part: &str| part.bytes().next().is_some_and(plain) && part.bytes().last().is_some_and(plain);
-        let valid = |part: &str| ends(part) && part.len() <= 253 && part.bytes().all(|byte| plain(byte) || matches!(byte, b'-' | b'.'));
-        if valid(namespace) && valid(name) {
+        if is_object_name(namespace) && is_object_name(name) {
             Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
         } else {
             Err(ServiceKeyError(format!("{namespace}/{name}")))

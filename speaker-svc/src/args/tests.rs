@@ -26,6 +26,15 @@ fn the_node_name_is_asked_for_by_the_name_metallb_users_know() {
 }
 
 #[test]
+fn a_name_that_is_none_is_told_with_its_flag_and_value() {
+    let want = "is no such name, want at most 253 lower case letters, digits, - and ., the first and the last a letter or digit";
+    let refused = |flags: &[&str], metallb| parse(flags).checked(metallb).unwrap_err();
+    assert_eq!(refused(&["--node-name", "/x"], None), format!("--node-name: \"/x\" {want}"));
+    assert_eq!(refused(&[], Some("Node")), format!("METALLB_NODE_NAME: \"Node\" {want}"));
+    assert_eq!(refused(&["--node-name", "a", "--instance", "a/b"], None), format!("--instance: \"a/b\" {want}"));
+}
+
+#[test]
 fn patterns_are_repeated_or_separated_by_commas_and_an_empty_one_is_none() {
     let filter = |flags: &[&str]| parse(&[&["--node-name", "a"], flags].concat()).checked(None).unwrap().filter;
     let listed = filter(&["--interfaces", "^eth,^bond", "--interfaces", "^wlan"]);

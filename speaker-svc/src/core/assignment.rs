@@ -133,8 +133,11 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
     if let Standing::Silent(silence @ (Silence::Family | Silence::NoInterface)) = standing {
         events.push(Event::AssignmentFailed { vip, silence });
     }
-    let before = held.map(|held| (held.standing, &held.assigned.services[..]));
-    events.extend(transition(state, vip, before, (standing, &assigned.services)));
+    // Who the peers are is nothing to tell a Service's owner, and all VIPs hear of it at once when a node comes or goes.
+    if held.is_none_or(|held| held.standing != standing || held.assigned.differs_for_its_services(&assigned)) {
+        let before = held.map(|held| (held.standing, &held.assigned.services[..]));
+        events.extend(transition(state, vip, before, (standing, &assigned.services)));
+    }
 }
 
 /// Whether we answer for what we were given.

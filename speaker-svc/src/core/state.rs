@@ -130,6 +130,12 @@ impl Assigned {
         self.interfaces.is_empty() || self.interfaces.contains(interface)
     }
 
+    /// Whether another one differs in more than its peers.
+    #[must_use]
+    pub fn differs_for_its_services(&self, other: &Self) -> bool {
+        (self.role, &self.interfaces, &self.services) != (other.role, &other.interfaces, &other.services)
+    }
+
     /// Whether an assignment says the same. The rank says nothing to a speaker.
     #[must_use]
     pub fn says(&self, assignment: &Assignment) -> bool {

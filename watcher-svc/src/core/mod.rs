@@ -25,6 +25,7 @@ pub mod pools;
 pub mod queue;
 pub mod report;
 pub mod service;
+pub mod shadow;
 pub mod state;
 pub mod verdicts;
 

@@ -16,6 +16,7 @@ use super::pools::{self, Flaw, Merged, Part};
 use super::queue::Queue;
 use super::report::{self, Draft, Line, Reported};
 use super::service::{self, Settings, Wish};
+use super::shadow::{self, Finding, Findings, News};
 use super::verdicts::Verdicts;
 use super::{Done, Fed, Job, Seen, Step, backends};
 use crate::k8s::crd::{ConfigurationStatus, L2Status, PoolStatus};
@@ -166,6 +167,8 @@ pub struct State {
     counts: BTreeMap<PoolName, PoolStatus>,
     /// What the ConfigurationStates say.
     verdicts: Verdicts,
+    /// What a shadow found, in the place of all that is written.
+    findings: Option<Findings>,
 }
 
 /// What happened, for the log.
@@ -192,12 +195,15 @@ pub enum Told {
     Reported(ServiceKey, Line),
     /// The allocator has everything.
     Synced,
+    /// What a shadow found.
+    Found(News),
 }
 
 impl State {
     /// Nothing known yet. `elected` says that leadership comes from elsewhere.
     #[must_use]
     pub fn new(settings: Settings, elected: bool) -> Self {
+        let findings = settings.is_shadow.then(Findings::default);
         Self {
             settings,
             services: BTreeMap::new(),
@@ -232,6 +238,7 @@ impl State {
             is_synced: false,
             counts: BTreeMap::new(),
             verdicts: Verdicts::default(),
+            findings,
         }
     }
 
@@ -330,6 +337,24 @@ impl State {
         !self.elected || self.term.is_some()
     }
 
+    /// Whether this watcher only shows what would be.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.settings.is_shadow
+    }
+
+    /// How many Services would differ; `None` if this watcher is no shadow.
+    #[must_use]
+    pub fn differ(&self) -> Option<usize> {
+        self.findings.as_ref().map(Findings::differ)
+    }
+
+    /// A shadow's last word.
+    #[must_use]
+    pub fn end(&self) -> Option<Told> {
+        self.findings.as_ref().map(|findings| Told::Found(findings.end(self.is_idle())))
+    }
+
     /// Whether the allocator has everything.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -380,7 +405,7 @@ impl State {
     fn see_service(&mut self, mut view: ServiceView) {
         let key = view.key.clone();
         // Nobody but this watcher writes a status in a directory; a manifest's own counts when it is first seen.
-        if let Some(before) = self.services.get(&key).filter(|_| !self.settings.is_cluster) {
+        if let Some(before) = self.services.get(&key).filter(|_| !self.settings.is_cluster && !self.settings.is_shadow) {
             view.status = before.status.clone();
             view.assigned = before.assigned.clone();
         }
@@ -500,6 +525,9 @@ impl State {
         for service in touched {
             self.queue.touch(&service);
         }
+        if let Some(findings) = &mut self.findings {
+            findings.connected();
+        }
         self.begin_session();
     }
 
@@ -509,6 +537,10 @@ impl State {
         self.stage_pause = None;
         if !self.elected {
             self.term = None;
+        }
+        if self.settings.is_shadow {
+            // The allocator's shadow forgets everything when it is given a new term.
+            self.fed.clear();
         }
         self.sent_pools = None;
         self.sent_nodes = None;
@@ -567,7 +599,27 @@ impl State {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
         let is_worked_off = self.stage == Stage::Live && self.is_settled();
-        self.queue.next_deadline().filter(|_| is_worked_off).into_iter().chain(self.stage_pause).min()
+        let queued = self.queue.next_deadline().filter(|_| is_worked_off);
+        queued.into_iter().chain(self.stage_pause).chain(self.next_view()).min()
+    }
+
+    /// When a shadow looks at everything anew, because statuses have come to hold what it did not expect.
+    fn next_view(&self) -> Option<Mono> {
+        let is_possible = self.is_idle() && matches!(self.merged, Merged::Good(_));
+        self.findings.as_ref().filter(|_| is_possible).and_then(Findings::next_view)
+    }
+
+    /// Whether a shadow begins with nothing again: for the statuses' sake, or because another configuration would serve them from the start.
+    fn looks_anew(&self, now: Mono) -> bool {
+        let is_free = self.settings.is_shadow && self.stage == Stage::Live && !self.staging;
+        let is_changed = matches!(&self.merged, Merged::Good(configuration) if self.sent_pools.as_ref() != Some(configuration));
+        is_free && (is_changed || self.next_view().is_some_and(|due| due <= now))
+    }
+
+    /// Whether the allocator has everything and nothing is under way or due.
+    fn is_idle(&self) -> bool {
+        let is_told = self.stage == Stage::Live && !self.staging && self.sent_pools.is_some();
+        is_told && self.in_flight == 0 && self.turns.is_empty() && self.queue.is_empty()
     }
 
     /// The jobs to begin now, and what the log says of them.
@@ -581,6 +633,9 @@ impl State {
         let (mut jobs, mut told) = (Vec::new(), Vec::new());
         if self.may_write() {
             jobs.extend(self.untold.drain(..).map(|(object, reason)| Job::Complain(object, reason)));
+        }
+        if self.looks_anew(now) {
+            self.begin_session();
         }
         if self.stage != Stage::Live {
             jobs.extend(self.stage_job(now));
@@ -603,7 +658,11 @@ impl State {
         }
         if self.turns.len() >= MANY_CLAIMS && !self.staging {
             self.turns.clear();
-            self.stage = Stage::View;
+            if self.settings.is_shadow {
+                self.begin_session();
+            } else {
+                self.stage = Stage::View;
+            }
             jobs.extend(self.stage_job(now));
             return (jobs, told);
         }
@@ -617,14 +676,19 @@ impl State {
                 self.begin(turn.service, step, &mut jobs, &mut told);
             }
         }
+        if self.is_idle() {
+            told.extend(self.findings.as_mut().and_then(Findings::at_rest).map(Told::Found));
+        }
         (jobs, told)
     }
 
     /// Begins a Service's step; without one, all of it is as it should be.
     fn begin(&mut self, key: ServiceKey, step: Option<Step>, jobs: &mut Vec<Job>, told: &mut Vec<Told>) {
         let allocated = self.allocated(&key);
+        let found = if step.is_none() { self.found(&key) } else { None };
         let progress = self.progress.entry(key.clone()).or_default();
         let Some(step) = step else {
+            told.extend(found);
             let is_done = progress.awaits.is_none();
             let ended = (is_done && std::mem::take(&mut progress.updating)).then(|| Told::UpdateEnded(key.clone()));
             told.extend(allocated.into_iter().chain(ended));
@@ -634,7 +698,7 @@ impl State {
             }
             return;
         };
-        if !progress.updating && !matches!(step, Step::Forget) {
+        if !progress.updating && !self.settings.is_shadow && !matches!(step, Step::Forget) {
             progress.updating = true;
             told.push(Told::UpdateBegan(key.clone()));
         }
@@ -645,9 +709,21 @@ impl State {
         jobs.push(Job::Service(key, step));
     }
 
-    /// The addresses that a Service has gained since this was last asked.
+    /// What a shadow finds about a Service that was not found before.
+    fn found(&mut self, key: &ServiceKey) -> Option<Told> {
+        let finding = match self.services.get(key) {
+            Some(view) => shadow::compare(view, &self.wish(view), self.fed.get(key)),
+            None => Finding::NoConcern,
+        };
+        // An allocator that was given no good configuration refuses everybody, which says nothing.
+        let findings = self.findings.as_mut().filter(|_| self.sent_pools.is_some())?;
+        findings.take(key, finding).map(Told::Found)
+    }
+
+    /// The addresses that a Service has gained since this was last asked; by a shadow nobody gains any.
     fn allocated(&mut self, key: &ServiceKey) -> Vec<Told> {
-        let (Some(progress), true) = (self.progress.get_mut(key), self.services.contains_key(key)) else { return Vec::new() };
+        let is_real = self.services.contains_key(key) && !self.settings.is_shadow;
+        let (Some(progress), true) = (self.progress.get_mut(key), is_real) else { return Vec::new() };
         let Some(lease) = self.fed.get(key).and_then(|fed| fed.lease.as_ref()) else {
             progress.told.clear();
             return Vec::new();
@@ -695,7 +771,7 @@ impl State {
                     return self.stage_job(now);
                 }
             },
-            Stage::View => Job::View { claims: self.full_view(), begin_term },
+            Stage::View => Job::View { claims: self.full_view(now), begin_term },
             Stage::Nodes => Job::Nodes(self.nodes.values().cloned().collect()),
             Stage::Backends => Job::Backends(self.all_backends()),
         };
@@ -704,7 +780,7 @@ impl State {
     }
 
     /// All claims; a Service whose object cannot be read, or whose wish makes no sense, keeps what it has.
-    fn full_view(&mut self) -> Vec<Claim> {
+    fn full_view(&mut self, now: Mono) -> Vec<Claim> {
         let mut claims = BTreeMap::new();
         let unreadable = self.malformed.keys().filter(|object| object.kind == "Service");
         let unreadable = unreadable.filter_map(|object| ServiceKey::new(&object.namespace, &object.name).ok());
@@ -718,6 +794,9 @@ impl State {
         for (key, claim) in &claims {
             self.progress.entry(key.clone()).or_default().claimed = Some(claim.clone());
         }
+        if let Some(findings) = &mut self.findings {
+            findings.viewed(self.services.values(), now);
+        }
         claims.into_values().collect()
     }
 
@@ -729,8 +808,11 @@ impl State {
         all
     }
 
-    /// Where a Service that claims addresses can be served.
+    /// Where a Service that claims addresses can be served; nobody serves what only would be.
     fn backends_of(&self, view: &ServiceView) -> Option<Backends> {
+        if self.settings.is_shadow {
+            return None;
+        }
         self.claim(view, &self.wish(view))?;
         let slices = self.slices.values().filter(|slice| slice.service.as_ref() == Some(&view.key));
         Some(Backends { service: view.key.clone(), reach: backends::reach(view, slices, &self.settings) })
@@ -769,14 +851,21 @@ impl State {
         let wish = self.wish(&view);
         let fed = self.fed.get(key).cloned();
         let (claim, backends, any_pool) = (self.claim(&view, &wish), self.backends_of(&view), self.any_pool());
+        let is_shadow = self.settings.is_shadow;
         let progress = self.progress.entry(key.clone()).or_default();
         match claim {
+            Some(claim) if is_shadow && shadow::is_overtaken(progress.claimed.as_ref(), &claim, fed.as_ref()) => {
+                return Some(Step::Release);
+            }
             Some(claim) if !is_said(progress.claimed.as_ref(), &claim, fed.as_ref()) => return Some(Step::Allocate(Box::new(claim))),
             None if progress.claimed.is_some() || fed.is_some() => return Some(Step::Release),
             Some(_) | None => {}
         }
         if let Some(backends) = backends.filter(|backends| progress.reach.as_ref() != Some(&backends.reach)) {
             return Some(Step::Backends(backends));
+        }
+        if is_shadow {
+            return None;
         }
         // An allocator that was given no good configuration yet refuses everybody: that is nothing to tell, and no order to take
         // addresses away.
@@ -812,6 +901,9 @@ impl State {
         let progress = self.progress.entry(key.clone()).or_default();
         if progress.claimed.is_some() || self.fed.contains_key(key) {
             return Some(Step::Release);
+        }
+        if self.settings.is_shadow {
+            return None;
         }
         if progress.l2_found || progress.l2.is_some() {
             return Some(Step::L2(None));

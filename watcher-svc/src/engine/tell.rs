@@ -8,6 +8,7 @@ use crate::core::pools::{Flaw, Merged};
 use crate::core::report::{Cleared, Line};
 use crate::core::state::Told;
 use crate::logs;
+use crate::shadow;
 use crate::source::Kind;
 
 impl Engine {
@@ -20,6 +21,8 @@ impl Engine {
                 Told::Allocated { service, ip, pool } => {
                     info!(event = logs::IP_ALLOCATED, %service, %ip, %pool, "IP address assigned by controller");
                 }
+                Told::Synced if self.state.is_shadow() => {}
+                Told::Found(news) => shadow::tell(&news),
                 Told::Synced => info!(event = logs::STATE_SYNCED, "controller synced, can allocate IPs now"),
                 Told::Config(Merged::Good(_)) => {}
                 Told::ConfigRestored(pools) => self.config_loaded(pools),

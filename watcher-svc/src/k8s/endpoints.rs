@@ -52,7 +52,9 @@ fn endpoint(field: &Field<'_>, errors: &mut Errors) -> EndpointView {
     let conditions = field.get("conditions").object(errors);
     let ready = conditions.get("ready").boolean(errors).unwrap_or(true);
     let serving = conditions.get("serving").boolean(errors).unwrap_or(false);
-    EndpointView { serving: ready || serving, node: field.get("nodeName").text(errors).and_then(NodeName::new) }
+    let name = field.get("nodeName");
+    let named = name.text(errors).is_some_and(|text| !text.is_empty());
+    EndpointView { serving: ready || serving, node: named.then(|| name.parse::<NodeName>(errors)).flatten() }
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ pub fn parse(value: &Value) -> Parsed<NodeSpec> {
     let mut errors = Errors::new(ObjectRef::of("Node", value));
     let root = Field::root(value);
     let metadata = root.get("metadata").object(&mut errors);
-    let name = metadata.get("name").required_text(&mut errors).and_then(NodeName::new);
+    let name = metadata.get("name");
+    let name = name.required_text(&mut errors).and_then(|_text| name.parse::<NodeName>(&mut errors));
     let labels = metadata.get("labels").texts(&mut errors);
     let mut network_unavailable = false;
     for condition in root.get("status").object(&mut errors).get("conditions").items(&mut errors) {

@@ -81,6 +81,18 @@ pub struct Before {
     pub services: PathBuf,
     /// The folder with the pools' status files; what becomes of them is told.
     pub pools: PathBuf,
+    /// Who writes all that.
+    pub writer: Writer,
+}
+
+/// Who writes what stands in `--status-dir`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writer {
+    /// This watcher alone, so that what it wrote is no news to it.
+    #[default]
+    Own,
+    /// Another one, if any: nothing is written there, and each status that changes is told.
+    Other,
 }
 
 /// The folders of status files that are followed.
@@ -105,9 +117,16 @@ struct Pending {
     wiped: BTreeSet<ServiceKey>,
     /// Something became of the pools' status files.
     counters: bool,
+    /// Status files that another watcher wrote or took away.
+    restated: BTreeSet<PathBuf>,
+    writer: Writer,
 }
 
 impl Pending {
+    fn new(writer: Writer) -> Self {
+        Self { writer, ..Self::default() }
+    }
+
     fn take_in(&mut self, event: notify::Result<notify::Event>, root: &Path, written: &Written, now: Mono) {
         let Ok(event) = event else {
             self.renewed = true;
@@ -148,23 +167,27 @@ impl Pending {
         }
     }
 
-    /// The watcher itself replaces status files by rename; whoever removes one, or writes to one in place, is somebody else.
+    /// Takes in what became of status files. Another watcher's are all news; this one's own replaces them by rename, so whoever removes one,
+    /// or writes to one in place, is somebody else.
     fn take_in_status(&mut self, event: &notify::Event, written: &Written) {
-        let (renames, edits) = match event.kind {
-            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => (true, false),
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => (false, true),
-            EventKind::Any | EventKind::Access(_) | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => return,
-        };
-        let before = (self.wiped.len(), self.counters);
-        for path in event.paths.iter().filter(|path| path.extension() == Some(OsStr::new("yaml"))) {
-            if path.parent() == Some(&written.pools) {
-                self.counters = true;
-            }
-            if path.parent() == Some(&written.services) && (edits || (renames && !path.exists())) {
-                self.wiped.extend(key_of(path));
+        let before = (self.wiped.len(), self.restated.len(), self.counters);
+        for path in event.paths.iter().filter(|path| is_manifest(path)) {
+            let is_service = path.parent() == Some(&written.services);
+            match (self.writer, event.kind) {
+                (Writer::Other, EventKind::Access(AccessKind::Open(_) | AccessKind::Read)) => {}
+                (Writer::Other, _) => self.restated.extend(is_service.then(|| path.clone())),
+                (Writer::Own, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) => {
+                    self.wiped.extend(key_of(path).filter(|_| is_service && !path.exists()));
+                    self.counters |= path.parent() == Some(&written.pools);
+                }
+                (Writer::Own, EventKind::Access(AccessKind::Close(AccessMode::Write))) => {
+                    self.wiped.extend(key_of(path).filter(|_| is_service));
+                    self.counters |= path.parent() == Some(&written.pools);
+                }
+                (Writer::Own, _) => {}
             }
         }
-        self.seen = self.seen.saturating_add(u64::from(before != (self.wiped.len(), self.counters)));
+        self.seen = self.seen.saturating_add(u64::from(before != (self.wiped.len(), self.restated.len(), self.counters)));
     }
 
     /// What has happened; files that are still being written to are left for later and named apart.
@@ -177,6 +200,7 @@ impl Pending {
             touched,
             busy,
             wiped: std::mem::take(&mut self.wiped),
+            restated: std::mem::take(&mut self.restated),
             counters: std::mem::take(&mut self.counters),
             renewed: std::mem::take(&mut self.renewed),
         }
@@ -196,6 +220,7 @@ struct Happened {
     busy: BTreeSet<PathBuf>,
     wiped: BTreeSet<ServiceKey>,
     counters: bool,
+    restated: BTreeSet<PathBuf>,
     renewed: bool,
 }
 
@@ -214,16 +239,25 @@ pub async fn follow(
     stop: Stop,
 ) -> anyhow::Result<()> {
     let root = std::path::absolute(&root).with_context(|| format!("no such directory: {}", root.display()))?;
-    let (pending, mut news) = watch::channel(Pending::default());
-    let Before { statuses, copies, services, pools } = before;
+    let Before { statuses, copies, services, pools, writer } = before;
+    let (pending, mut news) = watch::channel(Pending::new(writer));
     let written = Written { services: std::path::absolute(&services)?, pools: std::path::absolute(&pools)? };
     let mut watcher = watcher(&root, written.clone(), pending.clone(), clock)?;
     watch_root(&mut watcher, &root)?;
-    for folder in [&written.services, &written.pools] {
-        watcher.watch(folder, RecursiveMode::NonRecursive).with_context(|| format!("could not follow {}", folder.display()))?;
+    let services = &written.services;
+    if writer == Writer::Other && !services.is_dir() {
+        info!(event = logs::STATUS_ABSENT, directory = %services.display(), "no status files; only what the manifests say of statuses counts");
+    } else {
+        watcher.watch(services, RecursiveMode::NonRecursive).with_context(|| format!("could not follow {}", services.display()))?;
     }
-    let mut reader = Reader { root: root.clone(), copies, stamps: BTreeMap::new(), tree: Tree::new(config, statuses) };
-    let mut happened = Happened::default();
+    if writer == Writer::Own {
+        let pools = &written.pools;
+        watcher.watch(pools, RecursiveMode::NonRecursive).with_context(|| format!("could not follow {}", pools.display()))?;
+    }
+    let mut reader = Reader { root: root.clone(), copies, writer, stamps: BTreeMap::new(), tree: Tree::new(config, statuses) };
+    // Followed first, read then: what another watcher writes meanwhile is read once more.
+    let restated = if writer == Writer::Other { files_in(services) } else { BTreeSet::new() };
+    let mut happened = Happened { restated, ..Happened::default() };
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut away = false;
     loop {
@@ -296,6 +330,11 @@ fn watcher(root: &Path, written: Written, pending: watch::Sender<Pending>, clock
     Ok(watcher)
 }
 
+/// The files in a folder; none if it is not there.
+fn files_in(folder: &Path) -> BTreeSet<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| is_manifest(path)).collect()
+}
+
 fn watch_root(watcher: &mut RecommendedWatcher, root: &Path) -> anyhow::Result<()> {
     watcher.watch(root, RecursiveMode::Recursive).with_context(|| format!("could not follow the directory {}", root.display()))
 }
@@ -334,6 +373,7 @@ struct Stamp {
 struct Reader {
     root: PathBuf,
     copies: PathBuf,
+    writer: Writer,
     stamps: BTreeMap<PathBuf, Stamp>,
     tree: Tree,
 }
@@ -368,9 +408,12 @@ impl Reader {
         if self.tree.is_new() {
             self.forget_copies(&found);
         }
+        for path in &happened.restated {
+            self.tree.restate(path);
+        }
         let copy = |path: &Path| path.strip_prefix(&self.root).map_or_else(|_outside| self.copies.clone(), |inner| self.copies.join(inner));
         let keep = self.tree.read(found, &unknown, |path| fs::read_to_string(copy(path)).ok());
-        for (path, text) in keep {
+        for (path, text) in keep.into_iter().filter(|_| self.writer == Writer::Own) {
             let copy = copy(&path);
             let kept = match &text {
                 Some(text) if fs::read_to_string(&copy).is_ok_and(|kept| kept == *text) => Ok(()),
@@ -387,6 +430,9 @@ impl Reader {
 
     /// Files that went while nobody looked are not to come back by their copies.
     fn forget_copies(&self, found: &BTreeMap<PathBuf, Found>) {
+        if self.writer == Writer::Other {
+            return;
+        }
         for copy in WalkDir::new(&self.copies).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
             let of = copy.path().strip_prefix(&self.copies).map(|inner| self.root.join(inner));
             if of.is_ok_and(|path| !found.contains_key(&path))

@@ -182,6 +182,47 @@ fn who_does_not_come_within_the_recovery_window_is_lost() {
 }
 
 #[test]
+fn after_a_start_nobody_is_lost_as_long_as_nobody_has_come() {
+    let mut lan = Lan::of(&NODES);
+    let active = lan.active(VIP);
+    let other = lan.other_than(VIP, &NODES);
+    let before = lan.rig.state.network().placements().clone();
+    lan.restarted();
+    lan.wait(Duration::from_secs(60));
+    let placed = |lan: &Lan| lan.rig.state.network().placements()[&VIP.parse().unwrap()].clone().unwrap();
+    assert_eq!(placed(&lan).active, before[&VIP.parse().unwrap()].clone().unwrap().active, "nobody can reach the allocator yet");
+    assert_eq!(lan.rig.state.network().speakers()[&id(&active)].liveness, Liveness::Awaited);
+    lan.join(&other, &[]);
+    lan.wait(ms(1900));
+    assert_eq!(lan.active(VIP), active, "the window counts from the first one that came");
+    lan.wait(ms(200));
+    assert_eq!((lan.active(VIP), lan.rig.state.network().speakers()[&id(&active)].liveness), (other, Liveness::Lost));
+}
+
+#[test]
+fn a_speaker_that_comes_too_late_gets_back_what_nobody_has_said_to_announce_yet() {
+    for said in [false, true] {
+        let mut lan = Lan::of(&NODES);
+        let active = lan.active(VIP);
+        let other = lan.other_than(VIP, &NODES);
+        lan.restarted();
+        lan.join(&other, &[]);
+        lan.slow.insert(other.clone());
+        lan.wait(ms(2100));
+        assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (other.clone(), vec![active.clone()]), "it was given up, and answers");
+        let told = lan.newest(&other);
+        if said {
+            lan.catch_up(&other, told);
+        }
+        lan.join(&active, &[VIP]);
+        let wanted = if said { &other } else { &active };
+        let told = lan.newest(&other);
+        lan.catch_up(&other, told);
+        assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (wanted.clone(), vec![wanted.clone()]), "said: {said}");
+    }
+}
+
+#[test]
 fn a_lost_volume_keeps_what_speakers_hold_until_the_first_full_view() {
     for named in [true, false] {
         let mut lan = Lan::empty(&[]);

@@ -21,6 +21,8 @@ pub(crate) struct Lan {
     sessions: BTreeMap<String, SessionId>,
     /// Speakers that say nothing of their own.
     pub(crate) mute: BTreeSet<String>,
+    /// Speakers that live and put nothing in force.
+    pub(crate) slow: BTreeSet<String>,
     ears: BTreeMap<String, Ear>,
     next: u64,
     revision: u64,
@@ -67,7 +69,8 @@ impl Lan {
 
     pub(crate) fn empty(speakers: &[&str]) -> Self {
         let rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/24"])]);
-        let mut lan = Self { rig, sessions: BTreeMap::new(), mute: BTreeSet::new(), ears: BTreeMap::new(), next: 0, revision: 0 };
+        let (mute, slow, ears) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        let mut lan = Self { rig, sessions: BTreeMap::new(), mute, slow, ears, next: 0, revision: 0 };
         for speaker in speakers {
             lan.join(speaker, &[]);
         }
@@ -87,7 +90,8 @@ impl Lan {
             )
         };
         let facts: Vec<Event> = self.rig.events.iter().filter(durable).cloned().collect();
-        let mut rig = Rig { state: State::new(SETTINGS), now: Now { mono: Mono::ZERO, wall: self.rig.now.wall }, events: Vec::new() };
+        let now = Now { mono: Mono::ZERO, wall: self.rig.now.wall };
+        let mut rig = Rig { state: State::new(SETTINGS), now, events: Vec::new(), is_audited: true };
         for fact in facts {
             apply(&mut rig.state, &fact);
             rig.events.push(fact);
@@ -165,7 +169,7 @@ impl Lan {
                 let Some(untold) = self.rig.state.network().untold(&id(&speaker)) else { continue };
                 quiet = false;
                 let revision = self.tell(&speaker, untold);
-                if !self.mute.contains(&speaker) {
+                if !self.mute.contains(&speaker) && !self.slow.contains(&speaker) {
                     self.put_in_force(&speaker, revision);
                 }
             }

@@ -1,6 +1,6 @@
-use std::collections::BTreeMap;
-
+use mooring_proto::pb;
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::*;
 use crate::core::State;
@@ -48,6 +48,50 @@ proptest! {
         let holders: BTreeMap<_, _> = found.book().holders().clone();
         prop_assert_eq!(&holders, rig.state.book().holders());
     }
+}
+
+#[test]
+fn of_several_changes_to_a_record_the_last_one_counts() {
+    let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/30"])]);
+    rig.claim(claim("stays")).unwrap();
+    rig.claim(claim("goes")).unwrap();
+    rig.release("default/goes");
+    rig.claim(claim("returns")).unwrap();
+    rig.release("default/returns");
+    rig.claim(claim("returns")).unwrap();
+    let changed = changes(&rig.events);
+    let leases: Vec<(&str, Option<&Record>)> =
+        changed.iter().filter_map(|(key, record)| Some((key.strip_prefix("lease/")?, record.as_ref()))).collect();
+    let held = |name: &str| Record::Lease(Box::new(rig.state.book().lease(&claim(name).service).unwrap().clone()));
+    let wanted = [("default/goes", None), ("default/returns", Some(&held("returns"))), ("default/stays", Some(&held("stays")))];
+    assert_eq!(leases, wanted);
+}
+
+#[test]
+fn what_an_older_build_took_for_a_name_is_left_out_if_others_tell_it_anew_and_refused_if_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = LeaseStore::open(folder.path()).unwrap();
+    let put = |key: &str, payload: &[u8]| {
+        let bytes = [&[SCHEMA][..], &crc32fast::hash(payload).to_le_bytes(), payload].concat();
+        store.tree.insert(key, bytes).unwrap();
+        store.tree.flush().unwrap();
+    };
+    put("place/192.0.2.1", b"/x/default");
+    put("place/192.0.2.2", b"node-a/default");
+    let advertisement =
+        pb::L2Advertisement { name: "a".to_owned(), interfaces: vec!["eth 0".to_owned()], ..pb::L2Advertisement::default() };
+    let configuration = pb::ReplacePoolsRequest { advertisements: vec![advertisement], ..pb::ReplacePoolsRequest::default() };
+    put("config", &configuration.encode_to_vec());
+    let (_, records) = LeaseStore::open(copy(folder.path()).path()).unwrap();
+    assert_eq!(records.iter().map(Record::key).collect::<Vec<_>>(), ["meta/schema", "place/192.0.2.2"]);
+    put("lease/default/web", &pb::Lease::default().encode_to_vec());
+    let error = LeaseStore::open(copy(folder.path()).path()).unwrap_err();
+    assert!(mooring_kit::telemetry::chain(&error).contains("record \"lease/default/web\": lease.service"), "{error:?}");
+    // Bytes that are not those that were written are another matter.
+    store.tree.remove("lease/default/web").unwrap();
+    store.tree.insert("place/192.0.2.2", b"\x01broken").unwrap();
+    store.tree.flush().unwrap();
+    LeaseStore::open(copy(folder.path()).path()).unwrap_err();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mooring_proto::types::labels::{LabelSelector, Operator, Requirement, check_key, check_value};
+use crate::types::labels::{LabelSelector, Operator, Requirement, check_key, check_value};
 
 use super::fields::{Errors, Field};
 

@@ -4,10 +4,11 @@
 //! `Configuration::new`'s.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
-use mooring_proto::types::address::AddressRange;
-use mooring_proto::types::node::InterfaceName;
-use mooring_proto::types::pool::{AdvertisementSpec, NodePreference, PoolName, PoolSpec, Priority, ServiceAllocation};
+use crate::types::address::AddressRange;
+use crate::types::node::InterfaceName;
+use crate::types::pool::{AdvertisementSpec, NodePreference, PoolName, PoolSpec, Priority, ServiceAllocation};
 use serde_json::Value;
 
 use super::fields::{Errors, Field};
@@ -113,7 +114,7 @@ pub fn advertisement(value: &Value) -> Parsed<AdvertisementSpec> {
     let what = |failed| What { prefix: "", invalid: "", failed };
     let view = name.map(|name| AdvertisementSpec {
         name: name.to_owned(),
-        pools: names(&spec, "ipAddressPools", PoolName::new, e),
+        pools: names(&spec, "ipAddressPools", |text| PoolName::new(text).ok_or("must not be empty"), e),
         pool_selectors: selectors(&spec, "ipAddressPoolSelectors", &what(&pool_failed), e),
         node_selectors: selectors(&spec, "nodeSelectors", &what(&node_failed), e),
         interfaces: interfaces(&spec, e),
@@ -123,12 +124,16 @@ pub fn advertisement(value: &Value) -> Parsed<AdvertisementSpec> {
     errors.finish(view)
 }
 
-fn names<T: Ord>(spec: &Field<'_>, key: &str, new: impl Fn(&str) -> Option<T>, errors: &mut Errors) -> BTreeSet<T> {
+fn names<T: Ord, E: Display>(spec: &Field<'_>, key: &str, parse: impl Fn(&str) -> Result<T, E>, errors: &mut Errors) -> BTreeSet<T> {
     let mut names = BTreeSet::new();
     for item in spec.get(key).items(errors) {
         let Some(text) = item.required_text(errors) else { continue };
-        if new(text).is_some_and(|name| !names.insert(name)) {
-            errors.at(&item, format_args!("duplicate definition of {key} {text:?}"));
+        match parse(text) {
+            Ok(name) if names.contains(&name) => errors.at(&item, format_args!("duplicate definition of {key} {text:?}")),
+            Ok(name) => {
+                names.insert(name);
+            }
+            Err(why) => errors.at(&item, why),
         }
     }
     names
@@ -136,7 +141,8 @@ fn names<T: Ord>(spec: &Field<'_>, key: &str, new: impl Fn(&str) -> Option<T>, e
 
 /// Interfaces by name; MetalLB lets one stand twice.
 fn interfaces(spec: &Field<'_>, errors: &mut Errors) -> BTreeSet<InterfaceName> {
-    spec.get("interfaces").items(errors).iter().filter_map(|item| InterfaceName::new(item.required_text(errors)?)).collect()
+    let items = spec.get("interfaces").items(errors);
+    items.iter().filter_map(|item| item.required_text(errors)?.parse().map_err(|why| errors.at(item, why)).ok()).collect()
 }
 
 fn preferences(spec: &Field<'_>, owner: &str, errors: &mut Errors) -> Vec<NodePreference> {

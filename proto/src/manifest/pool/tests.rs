@@ -40,7 +40,7 @@ fn a_pinned_pool_is_read() {
     let allocation = spec.allocation.unwrap();
     assert_eq!((spec.auto_assign, spec.avoid_buggy_ips, allocation.priority), (false, true, Priority(50)));
     assert_eq!(allocation.namespaces, ["a".to_owned(), "b".to_owned()].into());
-    let texts = |selectors: &[mooring_proto::types::labels::LabelSelector]| selectors.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let texts = |selectors: &[crate::types::labels::LabelSelector]| selectors.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(
         (texts(&allocation.namespace_selectors), texts(&allocation.service_selectors)),
         (vec!["team=x".to_owned()], vec!["tier in (api,web)".to_owned()])
@@ -175,7 +175,7 @@ fn errors_of_an_advertisement_are_metallbs() {
     let rack = json!({"matchLabels": {"rack": "1"}});
     let value = advertisement_of(json!({
         "ipAddressPools": ["a", "a", ""], "ipAddressPoolSelectors": [rack, rack], "nodeSelectors": [rack, rack],
-        "interfaces": ["eth0", 1], "serviceSelectors": [rack, rack, {"matchExpressions": [{"key": "k", "operator": "Like"}]}],
+        "interfaces": ["eth0", 1, "eth0/1"], "serviceSelectors": [rack, rack, {"matchExpressions": [{"key": "k", "operator": "Like"}]}],
         "preferredNodeSelectors": [{"weight": 101, "preference": {}}, {"weight": 1, "preference": {"matchExpressions": [{"key": "k", "operator": "In"}]}}],
     }));
     assert_eq!(
@@ -186,6 +186,7 @@ fn errors_of_an_advertisement_are_metallbs() {
             ("spec.ipAddressPoolSelectors[1]", r#"duplicate definition of ipAddressPoolSelectors "rack=1""#),
             ("spec.nodeSelectors[1]", r#"duplicate definition of nodeSelectors "rack=1""#),
             ("spec.interfaces[1]", "want a text"),
+            ("spec.interfaces[2]", "\"eth0/1\" is no such name, want 1 to 15 bytes without space, / and :"),
             ("spec.serviceSelectors[1]", r#"duplicate definition of serviceSelectors "rack=1""#),
             (
                 "spec.serviceSelectors[2].matchExpressions[0].operator",
