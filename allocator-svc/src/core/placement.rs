@@ -72,6 +72,24 @@ impl Unannounced {
     }
 }
 
+/// What keeps a node from announcing a VIP that it may announce otherwise.
+const LACKS_INTERFACES: &str = "it has none of the advertised interfaces";
+
+impl Unannounced {
+    /// Whether there are nodes with speakers, and none of them may.
+    #[must_use]
+    pub fn is_of_nodes(&self) -> bool {
+        matches!(self, Self::NoEligibleNode(nodes) if !nodes.is_empty())
+    }
+
+    /// The first node, by name, that may but for the advertised interfaces, of which it has none.
+    #[must_use]
+    pub fn lacks_interfaces(&self) -> Option<&NodeName> {
+        let Self::NoEligibleNode(nodes) = self else { return None };
+        nodes.iter().find(|(_, reason)| **reason == LACKS_INTERFACES).map(|(node, _)| node)
+    }
+}
+
 impl fmt::Display for Unannounced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -449,7 +467,7 @@ fn fit<'a>(state: &State, demand: &Demand, id: &'a SpeakerId, speaker: &'a Speak
     // An awaited speaker has not told its interfaces yet.
     let awaited = !speaker.is_live() && speaker.interfaces.is_empty();
     if !awaited && !speaker.interfaces.iter().any(|interface| has(&interface.name)) {
-        return Err(if everywhere { "it has no interface that is up" } else { "it has none of the advertised interfaces" });
+        return Err(if everywhere { "it has no interface that is up" } else { LACKS_INTERFACES });
     }
     let preferences = covering.iter().flat_map(|ad| &ad.preferences).filter(|preference| preference.selector.matches(labels));
     let score = preferences.fold(0u32, |score, preference| score.saturating_add(preference.weight));
