@@ -156,6 +156,8 @@ pub struct State {
     /// Somebody else decides who leads; without, each session begins a term.
     elected: bool,
     term: Option<Term>,
+    /// The last term that somebody elected this watcher for.
+    led: Option<Term>,
     in_flight: usize,
     /// Claims that are to be made, one at a time, so that who gets which address does not depend on which call is faster.
     turns: BTreeSet<Turn>,
@@ -232,6 +234,7 @@ impl State {
             stage_pause: None,
             elected,
             term: None,
+            led: None,
             in_flight: 0,
             turns: BTreeSet::new(),
             claiming: false,
@@ -502,8 +505,8 @@ impl State {
     /// Whether this watcher may speak to the allocator: somebody elected it, with this term, or nobody any more.
     pub fn lead(&mut self, term: Option<Term>) {
         self.begin_session();
-        // What the leader before it has written and told is in the objects.
-        if self.term.is_none() && term.is_some() {
+        // What another leader has meanwhile written and told is in the objects; under the same term there was none.
+        if term.is_some() && std::mem::replace(&mut self.led, term.or(self.led)) != term {
             for (key, view) in &self.services {
                 self.progress.entry(key.clone()).or_default().take_as_found(view);
             }
