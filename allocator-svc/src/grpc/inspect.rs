@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status};
 
 use super::{ending, refused};
 use crate::core::nodes::{Liveness, Speaker};
-use crate::core::{Refusal, State};
+use crate::core::{Refusal, State, Unannounced};
 use crate::engine::Engine;
 use mooring_kit::clock::Clock;
 
@@ -250,15 +250,21 @@ impl Feed {
         };
         let (revision, upserts, removals) = self.engine.ask(look).await.map_err(ending)?.map_err(|refusal| refused(&refusal))?;
         self.at = revision;
-        let mut deltas: Vec<pb::LeaseDelta> = upserts
-            .chunks(PART)
-            .map(|upserts| pb::LeaseDelta { revision: revision.0, upserts: upserts.to_vec(), removals: Vec::new() })
-            .collect();
-        if !removals.is_empty() {
-            deltas.push(pb::LeaseDelta { revision: revision.0, upserts: Vec::new(), removals });
-        }
-        Ok(deltas.into_iter().map(|delta| pb::WatchLeasesResponse { message: Some(Message::Delta(delta)) }).collect())
+        Ok(in_parts(from, revision, &upserts, removals))
     }
+}
+
+/// The change from one revision to another. Only the last part reaches the latter, so that who has seen it has seen all of it.
+fn in_parts(from: Revision, to: Revision, upserts: &[pb::ServiceState], removals: Vec<pb::ServiceRef>) -> Vec<pb::WatchLeasesResponse> {
+    let part = |upserts: &[pb::ServiceState]| pb::LeaseDelta { revision: from.0, upserts: upserts.to_vec(), removals: Vec::new() };
+    let mut parts: Vec<pb::LeaseDelta> = upserts.chunks(PART).map(part).collect();
+    if !removals.is_empty() {
+        parts.push(pb::LeaseDelta { revision: from.0, upserts: Vec::new(), removals });
+    }
+    if let Some(last) = parts.last_mut() {
+        last.revision = to.0;
+    }
+    parts.into_iter().map(|part| pb::WatchLeasesResponse { message: Some(Message::Delta(part)) }).collect()
 }
 
 /// All that is known of one Service.
@@ -278,12 +284,15 @@ fn service_state(state: &State, service: &ServiceKey) -> pb::ServiceState {
 
 fn announcement(state: &State, vip: Vip) -> pb::Announcement {
     let assignment = assignment_state(state, vip);
+    let unannounced = state.network().placements().get(&vip).and_then(|placed| placed.as_ref().err());
     pb::Announcement {
         vip: assignment.vip,
         node: assignment.node,
         interfaces: assignment.interfaces,
         reason: assignment.reason,
         conflict_mac: assignment.conflict_mac,
+        no_eligible_node: unannounced.is_some_and(Unannounced::is_of_nodes),
+        lacks_interfaces: unannounced.and_then(Unannounced::lacks_interfaces).map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -341,5 +350,26 @@ fn speaker_state(instance: &str, speaker: &Speaker, now: Mono) -> pb::SpeakerSta
         heard_ms_ago: u64::try_from(now.saturating_since(speaker.heard).as_millis()).unwrap_or(u64::MAX),
         interfaces: convert::interfaces_to_pb(&speaker.interfaces),
         applied_revision: speaker.applied.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_part_of_a_change_reaches_its_revision() {
+        let revisions = |upserts: usize, removals: usize| -> Vec<u64> {
+            let upserts = vec![pb::ServiceState::default(); upserts];
+            let parts = in_parts(Revision(4), Revision(9), &upserts, vec![pb::ServiceRef::default(); removals]);
+            let revision = |part: &pb::WatchLeasesResponse| match &part.message {
+                Some(Message::Delta(delta)) => delta.revision,
+                other => panic!("{other:?}"),
+            };
+            parts.iter().map(revision).collect()
+        };
+        assert_eq!(revisions(1, 0), [9]);
+        assert_eq!(revisions(0, 1), [9]);
+        assert_eq!(revisions(PART + 1, 1), [4, 4, 9]);
     }
 }
