@@ -259,8 +259,14 @@ fn interfaces_that_no_node_has_are_told_and_a_missing_advertisement_is_not() -> 
         ensure!(text.contains("assignedIPv4: 1"), "{text}");
         Ok(text)
     })?;
+    let as_it_was = |what: &str| {
+        until(secs(10), what, || {
+            ensure!(std::fs::read_to_string(&counters)? == text);
+            Ok(())
+        })
+    };
     std::fs::write(&counters, "status: {assignedIPv4: 7}\n")?;
-    until(secs(10), "the edited file is as it was", || Ok(ensure!(std::fs::read_to_string(&counters)? == text)))?;
+    as_it_was("the edited file is as it was")?;
     std::fs::remove_file(&counters)?;
-    until(secs(10), "the removed file is as it was", || Ok(ensure!(std::fs::read_to_string(&counters)? == text)))
+    as_it_was("the removed file is as it was")
 }

@@ -506,7 +506,8 @@ impl State {
     pub fn lead(&mut self, term: Option<Term>) {
         self.begin_session();
         // What another leader has meanwhile written and told is in the objects; under the same term there was none.
-        if term.is_some() && std::mem::replace(&mut self.led, term.or(self.led)) != term {
+        if term.is_some() && self.led != term {
+            self.led = term;
             for (key, view) in &self.services {
                 self.progress.entry(key.clone()).or_default().take_as_found(view);
             }
