@@ -27,12 +27,12 @@ use mooring_kit::metrics::GrpcMetrics;
 use mooring_kit::server::{self, Api, Listener};
 use mooring_kit::supervise::Supervisor;
 use mooring_kit::tls;
-use mooring_proto::FILE_DESCRIPTOR_SET;
 use mooring_proto::pb::allocator_service_server::AllocatorServiceServer;
 use mooring_proto::pb::assignment_service_server::AssignmentServiceServer;
 use mooring_proto::pb::inspect_service_server::InspectServiceServer;
 use mooring_proto::types::lease::Epoch;
 use mooring_proto::types::time::Mono;
+use mooring_proto::{FILE_DESCRIPTOR_SET, LARGEST_CALL};
 use tracing::info;
 
 use crate::args::Args;
@@ -74,7 +74,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         runtime.block_on(owner.run(next_epoch(last), || loaded.done(), stop.clone()))
     });
     let api = Api::new(&[FILE_DESCRIPTOR_SET])
-        .with(AllocatorServiceServer::new(Allocator::new(engine.clone())))
+        .with(AllocatorServiceServer::new(Allocator::new(engine.clone())).max_decoding_message_size(LARGEST_CALL))
         .with(AssignmentServiceServer::new(Assignments::new(engine.clone(), supervisor.spawner())))
         .with(InspectServiceServer::new(Inspect::new(engine, supervisor.spawner(), clock)));
     let stop = supervisor.stop();

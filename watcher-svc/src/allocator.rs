@@ -6,6 +6,7 @@ use std::time::Duration;
 use mooring_kit::Stop;
 use mooring_kit::backoff::Backoff;
 use mooring_kit::telemetry::chain;
+use mooring_proto::LARGEST_CALL;
 use mooring_proto::convert;
 use mooring_proto::pb;
 use mooring_proto::pb::allocator_service_client::AllocatorServiceClient;
@@ -82,7 +83,8 @@ fn failed(status: &Status) -> Done {
 
 impl Allocator {
     pub(crate) fn new(channel: Channel) -> Self {
-        Self { leases: AllocatorServiceClient::new(channel.clone()), inspect: InspectServiceClient::new(channel) }
+        let leases = AllocatorServiceClient::new(channel.clone()).max_encoding_message_size(LARGEST_CALL);
+        Self { leases, inspect: InspectServiceClient::new(channel) }
     }
 
     pub(crate) async fn replace_pools(&self, term: Term, begin_term: bool, configuration: &Configuration) -> Done {
