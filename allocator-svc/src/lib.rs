@@ -78,7 +78,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .with(AssignmentServiceServer::new(Assignments::new(engine.clone(), supervisor.spawner())))
         .with(InspectServiceServer::new(Inspect::new(engine, supervisor.spawner(), clock)));
     let stop = supervisor.stop();
-    supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common)?, grpc_metrics, readiness.clone(), stop));
+    supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common, &args.listen)?, grpc_metrics, readiness.clone(), stop));
     supervisor.task("admin", admin::serve(args.admin, registry, readiness, supervisor.stop()));
     supervisor.run(DRAIN).await
 }

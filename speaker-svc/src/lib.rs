@@ -110,7 +110,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     service.task("netlink", run_netlink(netlink, ending.clone()));
     service.task("links", follow(links, engine_address.clone(), ending.clone()));
     service.task("session", run_session(connect, engine_address, readiness.clone(), ending));
-    service.task("grpc", server::serve(listener, api, tls::server(&common)?, calls, readiness.clone(), stop.clone()));
+    service.task("grpc", server::serve(listener, api, tls::server(&common, &listen)?, calls, readiness.clone(), stop.clone()));
     service.task("admin", admin::serve(admin, registry, readiness, stop));
     service.run(END).await
 }

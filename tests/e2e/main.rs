@@ -10,6 +10,7 @@ mod failover;
 mod input;
 mod inspection;
 mod lab;
+mod security;
 mod story;
 
 /// A name, and what is done under it.
@@ -36,6 +37,7 @@ fn main() -> anyhow::Result<()> {
         cluster::SCENARIOS,
         inspection::SCENARIOS,
         input::SCENARIOS,
+        security::SCENARIOS,
     ];
     let trials = scenarios
         .concat()

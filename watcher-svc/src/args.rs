@@ -70,6 +70,6 @@ impl Args {
     /// Ends the process with exit code 2 if the flags contradict each other.
     pub fn check(&self) {
         self.common.check_exposure::<Self>("listen", &self.listen, self.listen.stays_here());
-        self.common.check_exposure::<Self>("allocator", &self.allocator, self.allocator.stays_here());
+        self.common.check_endpoint::<Self>("allocator", &self.allocator);
     }
 }

@@ -99,7 +99,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     supervisor.task("engine", engine.run(inputs, || listed.done(), supervisor.stop()));
     let api = Api::new(&[FILE_DESCRIPTOR_SET]);
     let stop = supervisor.stop();
-    supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common)?, grpc_metrics, readiness.clone(), stop));
+    supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common, &args.listen)?, grpc_metrics, readiness.clone(), stop));
     supervisor.task("admin", admin::serve(args.admin, registry, readiness, supervisor.stop()));
     supervisor.run(DRAIN).await
 }

@@ -71,6 +71,24 @@ impl CommonArgs {
             ));
         }
     }
+
+    /// Ends the process with exit code 2 if what is said to an endpoint is not as the TLS flags and its scheme promise.
+    pub fn check_endpoint<C: CommandFactory>(&self, flag: &str, endpoint: &Endpoint) {
+        self.check_exposure::<C>(flag, endpoint, endpoint.stays_here());
+        if let Err(message) = self.scheme_fits(endpoint) {
+            bad_flag::<C>(&format!("--{flag} {endpoint} {message}"));
+        }
+    }
+
+    /// Whether the scheme says just what the TLS flags say; a Unix socket is plain text in any case.
+    fn scheme_fits(&self, endpoint: &Endpoint) -> Result<(), &'static str> {
+        let Endpoint::Uri(uri) = endpoint else { return Ok(()) };
+        match (uri.scheme_str() == Some("https"), self.tls_cert.is_some()) {
+            (true, false) => Err("needs --tls-cert, --tls-key and --tls-ca: all TLS is mutual"),
+            (false, true) => Err("would be spoken to in plain text although --tls-cert is given: write https://"),
+            (true, true) | (false, false) => Ok(()),
+        }
+    }
 }
 
 /// Ends the process as clap does for a bad flag: the message and the usage on standard error, exit code 2.
@@ -194,7 +212,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        common: CommonArgs,
+    }
 
     #[test]
     fn addresses_to_listen_at() {
@@ -230,6 +256,26 @@ mod tests {
         ];
         for (text, wanted) in cases {
             assert_eq!(text.parse::<Endpoint>().ok().map(|endpoint| endpoint.stays_here()), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_scheme_says_what_the_tls_flags_say() {
+        let common = |tls: bool| {
+            let tls = tls.then_some(["--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a"]);
+            Flags::try_parse_from(["x"].into_iter().chain(tls.into_iter().flatten())).unwrap().common
+        };
+        let cases = [
+            ("http://10.0.0.1:7470", false, ""),
+            ("10.0.0.1:7470", true, "would be spoken to in plain text although --tls-cert is given: write https://"),
+            ("http://127.0.0.1:7470", true, "would be spoken to in plain text although --tls-cert is given: write https://"),
+            ("https://127.0.0.1:7470", false, "needs --tls-cert, --tls-key and --tls-ca: all TLS is mutual"),
+            ("https://10.0.0.1:7470", true, ""),
+            ("unix:/run/m.sock", true, ""),
+            ("unix:/run/m.sock", false, ""),
+        ];
+        for (endpoint, tls, wanted) in cases {
+            assert_eq!(common(tls).scheme_fits(&endpoint.parse().unwrap()).err().unwrap_or_default(), wanted, "{endpoint} {tls}");
         }
     }
 
