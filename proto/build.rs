@@ -1,4 +1,7 @@
 //! Compiles the contract without `protoc` and keeps its descriptor set for gRPC reflection.
+
+#![forbid(unsafe_code)]
+
 use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;

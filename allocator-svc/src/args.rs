@@ -62,7 +62,7 @@ pub enum Task {
 impl Args {
     /// Ends the process with exit code 2 if the flags contradict each other.
     pub fn check(&self) {
-        self.common.check_exposure::<Self>("listen", &self.listen, self.listen.stays_here());
+        self.common.check_listen::<Self>(&self.listen);
         if self.heartbeat.is_zero() || self.speaker_ttl <= self.heartbeat {
             let (ttl, heartbeat) = (self.speaker_ttl, self.heartbeat);
             bad_flag::<Self>(&format!("--speaker-ttl {ttl:?} must be longer than --heartbeat {heartbeat:?}, which must not be 0"));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mooring_kit::Stop;
 use mooring_kit::clock::{Clock, wall};
 use mooring_kit::mailbox::{Address, Closed, Mailbox, mailbox};
-use mooring_proto::types::assignment::AllocatorMessage;
+use mooring_proto::types::assignment::{AllocatorMessage, REPLACED, SpeakerMessage};
 use mooring_proto::types::lease::{Epoch, Revision};
 use mooring_proto::types::node::SpeakerId;
 use mooring_proto::types::time::Mono;
@@ -18,10 +18,10 @@ use tokio::sync::{Notify, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::core::nodes::{SpeakerEvent, Untold};
-use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, decide, has_claims_due, next_deadline, placement};
+use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, assignment, decide, has_claims_due, next_deadline};
 use crate::logs;
 use crate::metrics::{Metrics, Outcome};
-use crate::store::{Durable, LeaseStore};
+use crate::store::{Durable, Store};
 
 /// How many requests may wait: 16 full batches, about a tenth of a second of work.
 const DEPTH: usize = 4096;
@@ -67,7 +67,7 @@ pub(crate) struct Owner {
     mailbox: Mailbox<Request>,
     revision: watch::Sender<Revision>,
     state: State,
-    store: LeaseStore,
+    store: Store,
     clock: Clock,
     metrics: Metrics,
     streams: BTreeMap<SessionId, Stream>,
@@ -79,10 +79,15 @@ pub(crate) struct Owner {
     unobserved: bool,
 }
 
+/// How long a speaker whose place another process has taken should stay away.
+const STAY_AWAY: Duration = Duration::from_secs(10);
+
 /// A speaker's stream.
 struct Stream {
     wake: Arc<Notify>,
     revision: Revision,
+    /// A speaker said Hello on it: if it is nobody's stream any more, another one has taken its place.
+    greeted: bool,
 }
 
 impl Engine {
@@ -148,8 +153,8 @@ impl Engine {
 }
 
 impl Owner {
-    /// An engine over records that were read; its leadership begins with [`Owner::run`].
-    pub(crate) fn new(state: State, store: LeaseStore, clock: Clock, metrics: Metrics) -> (Engine, Self) {
+    /// An engine over records that were read, or over nothing; its leadership begins with [`Owner::run`].
+    pub(crate) fn new(state: State, store: Store, clock: Clock, metrics: Metrics) -> (Engine, Self) {
         let (address, mailbox) = mailbox(DEPTH);
         let (sender, receiver) = watch::channel(Revision::default());
         let owner = Self {
@@ -188,7 +193,11 @@ impl Owner {
         }
         self.mailbox.close();
         let rest = self.mailbox.take_now(DEPTH);
-        self.turn(Vec::new(), rest)
+        self.turn(Vec::new(), rest)?;
+        while !self.unmet.is_empty() {
+            self.turn(Vec::new(), Vec::new())?;
+        }
+        Ok(())
     }
 
     /// One batch: decide, write, answer.
@@ -206,13 +215,18 @@ impl Owner {
             match letter {
                 Request::Do { command: None, then } => answers.push((Ok(()), then)),
                 Request::Do { command: Some(command), then } => {
+                    if let Command::SpeakerSaid { session, message: SpeakerMessage::Hello(_) } = &command
+                        && let Some(stream) = self.streams.get_mut(session)
+                    {
+                        stream.greeted = true;
+                    }
                     let about_claims = is_about_claims(&command);
                     let outcome = self.carry_out(command, &mut batch);
                     self.meet_claims(&mut batch, end);
                     if about_claims { self.unmet.push((outcome, then)) } else { answers.push((outcome, then)) }
                 }
                 Request::Open { session, wake } => {
-                    self.streams.insert(session, Stream { wake, revision: Revision::default() });
+                    self.streams.insert(session, Stream { wake, revision: Revision::default(), greeted: false });
                 }
                 Request::Pull { session, reply } => pulls.push((session, reply)),
             }
@@ -253,11 +267,11 @@ impl Owner {
         self.revision.send_if_modified(|before| std::mem::replace(before, revision) != revision);
         let network = self.state.network();
         self.streams.retain(|session, stream| {
-            let Some(speaker) = network.speaker_of(*session) else { return Arc::strong_count(&stream.wake) > 1 };
-            if network.has_untold(speaker) {
+            let speaker = network.speaker_of(*session);
+            if speaker.map_or(stream.greeted, |speaker| network.has_untold(speaker)) {
                 stream.wake.notify_one();
             }
-            true
+            speaker.is_some() || Arc::strong_count(&stream.wake) > 1
         });
         self.unobserved = true;
         if self.clock.now().saturating_since(self.observed) >= OBSERVE {
@@ -305,14 +319,22 @@ impl Owner {
     }
 
     fn take(&mut self, event: Event, batch: &mut Vec<Event>) {
-        self.perform(&event);
+        // What would be is nobody's news.
+        if self.state.is_shadow() && event != Event::ShadowBegan {
+            debug!(?event, "decided for a shadow");
+        } else {
+            self.perform(&event);
+        }
         apply(&mut self.state, &event);
         batch.push(event);
     }
 
     /// What there is for a stream. Its revisions count its messages, so that a lost one is noticed.
     fn tell(&mut self, session: SessionId) -> Option<AllocatorMessage> {
-        let speaker = self.state.network().speaker_of(session)?.clone();
+        let Some(speaker) = self.state.network().speaker_of(session).cloned() else {
+            let replaced = self.streams.get(&session).is_some_and(|stream| stream.greeted);
+            return replaced.then(|| AllocatorMessage::Goodbye { reason: REPLACED.to_owned(), retry_after: STAY_AWAY });
+        };
         let untold = self.state.network().untold(&speaker)?;
         let stream = self.streams.get_mut(&session)?;
         stream.revision = stream.revision.next();
@@ -333,6 +355,7 @@ impl Owner {
         match event {
             Event::EpochBegan(epoch) => info!(event = logs::EPOCH_BEGAN, %epoch, "leading"),
             Event::TermBegan(term) => info!(event = logs::TERM_BEGAN, %term, "a watcher leads"),
+            Event::ShadowBegan => info!(event = logs::SHADOW_BEGAN, "a shadow asks what would be; nobody holds what it is told"),
             Event::ConfigurationReplaced { configuration, .. } => {
                 let (pools, advertisements) = (configuration.pools().len(), configuration.advertisements().len());
                 info!(event = logs::CONFIG_REPLACED, pools, advertisements, "the configuration is now another one");
@@ -361,6 +384,7 @@ impl Owner {
             }
             Event::Speaker(event) => self.perform_speaker(event),
             Event::ClaimMade(_)
+            | Event::ClaimDeferred(_)
             | Event::ClaimForgotten(_)
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)
@@ -446,10 +470,10 @@ fn message(state: &State, speaker: &SpeakerId, untold: Untold, revision: Revisio
     match untold {
         Untold::Snapshot => {
             let heartbeat = state.settings.heartbeat;
-            AllocatorMessage::Snapshot { heartbeat, epoch: state.epoch(), revision, assignments: placement::assignments(state, speaker) }
+            AllocatorMessage::Snapshot { heartbeat, epoch: state.epoch(), revision, assignments: assignment::assignments(state, speaker) }
         }
         Untold::Delta(vips) => {
-            let (upserts, removals) = placement::told(state, speaker, vips);
+            let (upserts, removals) = assignment::told(state, speaker, vips);
             AllocatorMessage::Delta { revision, upserts, removals }
         }
     }

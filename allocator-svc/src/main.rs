@@ -1,5 +1,7 @@
 //! `allocator-svc`: parses flags, runs the allocator or one of its tasks.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 use std::process::ExitCode;
 

@@ -92,6 +92,11 @@ impl Metrics {
         metrics
     }
 
+    /// Counts what nobody asks for.
+    pub(crate) fn unseen() -> Self {
+        Self::new(&mut Registry::default())
+    }
+
     pub(crate) fn claim(&self, outcome: Outcome) {
         self.claims.get_or_create(&OutcomeLabels { outcome }).inc();
     }

@@ -22,7 +22,7 @@ pub struct WireRefusal {
     pub reason: Reason,
     /// What people read: MetalLB's text, then the cause.
     pub message: String,
-    /// The values in the message, by name: `pool`, `vip`, `holder`, `differs`, `term`, `revision`.
+    /// The values in the message, by name: `pool`, `vip`, `holder`, `differs`, `term`, `revision`; several of one name joined by commas.
     pub metadata: BTreeMap<String, String>,
     /// For fields that do not parse: each with what is wrong.
     pub violations: Vec<(String, String)>,

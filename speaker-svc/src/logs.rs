@@ -24,6 +24,8 @@ pub const ADDRESS_CONFLICT: &str = "addressConflict";
 pub const SESSION_CHANGED: &str = "sessionChanged";
 /// No session could be had.
 pub const SESSION_FAILED: &str = "sessionFailed";
+/// Another process has our node and instance, and the allocator listens to it.
+pub const SESSION_REPLACED: &str = "sessionReplaced";
 /// The allocator says farewell.
 pub const GOODBYE: &str = "goodbye";
 /// An allocator of an older leadership is not obeyed.

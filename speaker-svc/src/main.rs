@@ -1,5 +1,7 @@
 //! Streams a node's assignments and answers for them by ARP on raw sockets.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::Parser as _;

@@ -1,5 +1,7 @@
 //! Durable leases a second, against fdatasync on the same disk; and the same calls when nothing is to be written, which shows what of
 //! their time is the call's.
+
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
 
 use std::fs::File;

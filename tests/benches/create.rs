@@ -1,4 +1,6 @@
 //! From a Service's manifest to the first ARP answer for its address.
+
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
 
 use std::net::Ipv4Addr;
@@ -18,7 +20,7 @@ const RUNS: usize = 100;
 
 fn main() -> Result<()> {
     lab::enter()?;
-    let lab = Lab::of_three_nodes()?;
+    let lab = Lab::of_three_nodes()?.on_disk(env!("CARGO_TARGET_TMPDIR"))?;
     let mooring = Mooring::on_directory(&lab)?;
     mooring.apply("config.yaml", ONE_POOL)?;
     let (mut status, mut answer) = (Samples::default(), Samples::default());

@@ -1,4 +1,6 @@
 //! How long an address is silent when its speaker is lost, in three ways.
+
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
 
 use std::net::Ipv4Addr;
@@ -27,7 +29,7 @@ struct Way {
 
 fn main() -> Result<()> {
     lab::enter()?;
-    let lab = Lab::of_three_nodes()?;
+    let lab = Lab::of_three_nodes()?.on_disk(env!("CARGO_TARGET_TMPDIR"))?;
     let _web = lab.nodes().map(|node| nginx(&lab, node, 8080)).collect::<Result<Vec<_>>>()?;
     let mut mooring = Mooring::on_directory(&lab)?;
     mooring.apply("config.yaml", ONE_POOL)?;

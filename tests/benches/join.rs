@@ -1,6 +1,8 @@
 //! Twenty speakers come back to an allocator that has started with 10,000 VIPs: how long it takes, and how long heartbeats wait meanwhile,
 //! against heartbeats of the same streams when nothing else happens.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};

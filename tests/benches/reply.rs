@@ -1,5 +1,7 @@
 //! ARP answers of a speaker against those of two others on the same LAN: the kernel's own responder, which answers before the sender's
 //! system call returns, and a bare loop of receive and send, the least that any process can do.
+
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
 
 use std::fmt::Write as _;

@@ -33,16 +33,16 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// A cluster with everything of deploy/ in it, but run by the lab instead of kubelets.
-struct Setup {
-    mooring: Mooring,
-    cluster: Cluster,
-    account: PathBuf,
-    backends: Vec<Process>,
+pub(crate) struct Setup {
+    pub(crate) mooring: Mooring,
+    pub(crate) cluster: Cluster,
+    pub(crate) account: PathBuf,
+    pub(crate) backends: Vec<Process>,
 }
 
 impl Setup {
     /// Nodes, Pods and kube-proxies; Mooring as deployed, without a configuration.
-    fn new(lab: &Lab, with_crds: bool) -> Result<Self> {
+    pub(crate) fn new(lab: &Lab, with_crds: bool) -> Result<Self> {
         let mut cluster = Cluster::start(lab)?;
         if with_crds {
             // The overlay is all of it, with pools that each scenario chooses for itself.

@@ -59,7 +59,6 @@ fn without_the_allocator_addresses_answer_and_after_it_nothing_has_moved() -> Re
     let pings = client.ping_every(millis(5), VIP)?;
     mooring.allocator.kill_9()?;
     mooring.speaker(&node)?.wait_for(&json!({"event": "sessionChanged", "state": "away"}))?;
-    client.flush_neighbors()?;
     only(client, lab.host(&node))?;
     mooring.allocator.restart()?;
     mooring.allocator.wait_for(&json!({"event": "recoveryEnded"}))?;
@@ -69,7 +68,12 @@ fn without_the_allocator_addresses_answer_and_after_it_nothing_has_moved() -> Re
     ensure!(report.lost == 0, "{report:?}");
     let others = capture.arps().into_iter().filter(|arp| arp.spa == VIP && arp.sha != lab.host(&node).mac()).count();
     ensure!(others == 0, "another node has announced the VIP");
-    ensure!(mooring.speaker(&node)?.events("serviceWithdrawn").is_empty());
+    let speaker = mooring.speaker(&node)?;
+    ensure!(speaker.events("serviceWithdrawn").is_empty());
+    // The attempts in between are no news.
+    let states: Vec<_> = speaker.events("sessionChanged").iter().map(|line| line["state"].clone()).collect();
+    ensure!(states == ["live", "away", "live"], "{states:?}");
+    ensure!(speaker.events("sessionFailed").len() == 1, "{:?}", speaker.events("sessionFailed"));
     Ok(())
 }
 

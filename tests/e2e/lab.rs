@@ -1,10 +1,12 @@
 //! The lab itself: if this fails, no other failure means anything.
 
-use anyhow::{Result, ensure};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
 use mooring_tests::lab::capture::Capture;
 use mooring_tests::lab::cluster::{Cluster, dns, nginx};
 use mooring_tests::lab::until::{millis, secs, until};
-use mooring_tests::lab::{Lab, Program};
+use mooring_tests::lab::{Lab, Process, Program, binary, output, run};
 use serde_json::json;
 
 use crate::Scenario;
@@ -14,6 +16,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("lab::the_kernel_serves_vips_but_never_answers_arp_for_them", the_kernel_serves_vips_but_never_answers_arp_for_them),
     ("lab::a_real_control_plane_serves_real_pods", a_real_control_plane_serves_real_pods),
     ("lab::a_process_is_killed_and_started_again", a_process_is_killed_and_started_again),
+    (
+        "lab::nothing_of_the_host_is_written_and_nothing_is_left_of_a_killed_lab",
+        nothing_of_the_host_is_written_and_nothing_is_left_of_a_killed_lab,
+    ),
 ];
 
 fn hosts_resolve_and_ping_each_other_and_a_cable_can_be_pulled() -> Result<()> {
@@ -79,4 +85,81 @@ fn a_real_control_plane_serves_real_pods() -> Result<()> {
     cluster.restore_etcd()?;
     cluster.get(&["service", "nginx-lb"])?;
     Ok(())
+}
+
+/// Runs a program where nothing of the host can be written: every file system that keeps files is there for reading only.
+const READ_ONLY: &str = r#"
+set -eu
+while read -r _ _ _ _ point options rest; do
+  kind="${rest#*- }"
+  case "${kind%% *}" in
+    proc|sysfs|cgroup*|devpts|mqueue|nsfs|bpf|pstore|tracefs|debugfs|securityfs|configfs|fusectl|hugetlbfs|binfmt_misc|autofs) ;;
+    *) mount -o "remount,bind,ro,$options,ro" "$point" ;;
+  esac
+done < /proc/self/mountinfo
+for folder in / /tmp /var/tmp /run /dev/shm "$HOME"; do
+  if touch "$folder/mooring-was-here" 2>/dev/null; then echo "$folder can be written" >&2; exit 1; fi
+done
+exec env -u MOORING_LAB -u MOORING_LAB_LOGS -u TMPDIR "$@"
+"#;
+
+fn on_read_only_host(lab: &Lab, program: &Path, arguments: &[&str]) -> Result<Process> {
+    let unshare = Program::new("unshare").args(["--mount", "sh", "-c", READ_ONLY, "sh"]).arg(program);
+    unshare.args(arguments.iter().copied()).with_person().start(lab.host("client"))
+}
+
+/// The processes of a lab, by what each was told of the process that began it.
+fn processes_of(starter: u32) -> Result<Vec<String>> {
+    let mark = format!("MOORING_LAB={starter}");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        // One that has just ended cannot be read, and is none.
+        let variables = std::fs::read(path.join("environ")).unwrap_or_default();
+        if variables.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
+            found.push(std::fs::read_to_string(path.join("comm")).unwrap_or_default().trim().to_owned());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn nothing_of_the_host_is_written_and_nothing_is_left_of_a_killed_lab() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    for inner in [false, true] {
+        let mut demo = on_read_only_host(&lab, &binary("demo")?, &["--stay"])?;
+        until(secs(60), "the demo stays up", || {
+            let said = demo.log().iter().any(|line| line.as_str().is_some_and(|line| line.starts_with("== It stays up")));
+            ensure!(said, "{}", demo.said());
+            Ok(())
+        })?;
+        let starter = demo.pid();
+        let running = processes_of(starter)?;
+        for name in ["demo", "allocator-svc", "watcher-svc", "speaker-svc", "nginx", "dnsmasq"] {
+            ensure!(running.iter().any(|running| running == name), "no {name}: {running:?}");
+        }
+        if inner {
+            let child = output("pgrep", &["--parent", &starter.to_string()])?;
+            run("kill", &["-9", child.trim()])?;
+            demo.wait_end()?;
+        } else {
+            demo.kill_9()?;
+        }
+        until(secs(5), "all of it is gone", || {
+            let left = processes_of(starter)?;
+            ensure!(left.is_empty(), "left: {left:?}");
+            Ok(())
+        })?;
+    }
+    // The control plane with its keys and its data is no different.
+    let me = std::env::current_exe()?;
+    let mut scenario = on_read_only_host(&lab, &me, &["--exact", "lab::a_real_control_plane_serves_real_pods"])?;
+    until(secs(120), "the scenario ends", || {
+        ensure!(!scenario.is_running()?, "{}", scenario.said());
+        Ok(())
+    })?;
+    let status = scenario.wait_end()?;
+    let passed = scenario.log().iter().any(|line| line.as_str().is_some_and(|line| line.contains("1 passed")));
+    ensure!(status.success() && passed, "{status}: {}", scenario.said());
+    processes_of(scenario.pid())?.is_empty().then_some(()).context("something is left of the control plane")
 }

@@ -1,5 +1,6 @@
 //! End to end: real binaries on real network namespaces.
 
+#![forbid(unsafe_code)]
 #![expect(clippy::indexing_slicing, reason = "what is not there fails the scenario")]
 
 use libtest_mimic::{Arguments, Trial};
@@ -10,7 +11,12 @@ mod failover;
 mod input;
 mod inspection;
 mod lab;
+mod load;
+mod mishaps;
+mod readme;
+mod rights;
 mod security;
+mod shadow;
 mod story;
 
 /// A name, and what is done under it.
@@ -34,10 +40,15 @@ fn main() -> anyhow::Result<()> {
         story::SCENARIOS,
         failover::SCENARIOS,
         durability::SCENARIOS,
+        load::SCENARIOS,
         cluster::SCENARIOS,
+        mishaps::SCENARIOS,
+        rights::SCENARIOS,
         inspection::SCENARIOS,
         input::SCENARIOS,
         security::SCENARIOS,
+        shadow::SCENARIOS,
+        readme::SCENARIOS,
     ];
     let trials = scenarios
         .concat()

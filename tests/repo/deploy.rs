@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::{code, files, none, text};
 
 const SERVICES: [&str; 3] = ["allocator-svc", "watcher-svc", "speaker-svc"];
@@ -30,6 +32,56 @@ fn own_flags(service: &str) -> BTreeSet<String> {
         own.remove(no_flag);
     }
     own
+}
+
+/// A flag as code declares it.
+#[derive(Debug, Default)]
+struct Flag {
+    name: String,
+    help: String,
+    attribute: String,
+}
+
+/// The flags that a file of `Args` declares.
+fn declared(path: &str) -> Vec<Flag> {
+    let mut flags = Vec::new();
+    let mut flag = Flag::default();
+    for line in text(path).lines().map(str::trim) {
+        if let Some(help) = line.strip_prefix("///") {
+            flag.help = format!("{} {}", flag.help, help.trim()).trim().to_owned();
+        } else if line.starts_with("#[arg(") || (!flag.attribute.is_empty() && !flag.attribute.ends_with(")]")) {
+            flag.attribute += line;
+        } else {
+            let field = line.strip_prefix("pub ").and_then(|field| field.split_once(':'));
+            if let Some((field, _)) = field.filter(|_| flag.attribute.starts_with("#[arg(long")) {
+                flags.push(Flag { name: field.replace('_', "-"), ..std::mem::take(&mut flag) });
+            }
+            flag = Flag::default();
+        }
+    }
+    flags
+}
+
+#[test]
+fn each_flag_has_its_variable_and_a_help_in_sentences() {
+    let common = declared("proto/kit/src/args.rs");
+    let mut wrong = Vec::new();
+    for service in SERVICES {
+        let flags: Vec<Flag> = declared(&format!("{service}/src/args.rs"));
+        let names: BTreeSet<String> = flags.iter().chain(&common).map(|flag| flag.name.clone()).collect();
+        assert_eq!(names, own_flags(service), "{service}");
+        for flag in flags.iter().chain(&common) {
+            let variable = format!("env = \"MOORING_{}\"", flag.name.replace('-', "_").to_uppercase());
+            if !flag.attribute.contains(&variable) {
+                wrong.push(format!("{service} --{}: no {variable}", flag.name));
+            }
+            let sentence = flag.help.starts_with(char::is_uppercase) && flag.help.ends_with('.') && flag.help.split(' ').count() > 4;
+            if !sentence {
+                wrong.push(format!("{service} --{}: no sentence: {:?}", flag.name, flag.help));
+            }
+        }
+    }
+    none("flags", &wrong);
 }
 
 /// The part of OPERATIONS.md about one binary, and that about all.
@@ -61,12 +113,48 @@ fn flags_in_manifests_exist() {
     let mut wrong = Vec::new();
     for path in files("deploy/kustomize", "yaml") {
         let text = text(&path);
-        for service in SERVICES.iter().filter(|service| text.contains(&format!("image: mooring/{service}"))) {
-            let args: String = text.lines().map(str::trim).filter(|line| line.starts_with("- --")).collect::<Vec<_>>().join("\n");
+        // A pod may have several containers; each one's arguments stand after its image.
+        for container in text.split("image: mooring/").skip(1) {
+            let service = container.split(':').next().unwrap_or_default();
+            assert!(SERVICES.contains(&service), "{path}: image mooring/{service}");
+            let args: String = container.lines().map(str::trim).filter(|line| line.starts_with("- --")).collect::<Vec<_>>().join("\n");
             wrong.extend(flags(&args).difference(&own_flags(service)).map(|flag| format!("{path}: --{flag}")));
         }
     }
     none("a manifest has a flag that the binary lacks", &wrong);
+}
+
+/// The objects of the base, whatever file they are in.
+fn base() -> Vec<Value> {
+    let files = files("deploy/kustomize/base", "yaml");
+    let documents = files.iter().flat_map(|path| text(path).split("\n---\n").map(str::to_owned).collect::<Vec<_>>());
+    documents.map(|document| serde_saphyr::from_str(&document).unwrap()).collect()
+}
+
+fn of_kind<'o>(objects: &'o [Value], kind: &'o str) -> impl Iterator<Item = &'o Value> {
+    objects.iter().filter(move |object| object["kind"] == kind)
+}
+
+#[test]
+fn the_allocator_and_the_speaker_have_no_token_and_no_rights() {
+    let objects = base();
+    for (kind, account) in [("StatefulSet", "mooring-allocator"), ("DaemonSet", "mooring-speaker")] {
+        let workloads: Vec<&Value> = of_kind(&objects, kind).collect();
+        assert_eq!(workloads.len(), 1, "{kind}");
+        let pod = &workloads[0]["spec"]["template"]["spec"];
+        assert_eq!((&pod["serviceAccountName"], &pod["automountServiceAccountToken"]), (&account.into(), &false.into()), "{account}");
+        assert!(!pod.to_string().contains("serviceAccountToken\""), "{account} mounts a token: {pod}");
+        let accounts: Vec<&Value> = of_kind(&objects, "ServiceAccount").filter(|object| object["metadata"]["name"] == account).collect();
+        assert_eq!(accounts.len(), 1, "{account}");
+        assert_eq!(accounts[0]["automountServiceAccountToken"], false, "{account}");
+    }
+    // All there is bound is bound to the watcher's account, not to a group that others are in.
+    let bindings: Vec<&Value> = of_kind(&objects, "ClusterRoleBinding").chain(of_kind(&objects, "RoleBinding")).collect();
+    assert!(bindings.len() >= 3, "{bindings:?}");
+    let subject = serde_json::json!({"kind": "ServiceAccount", "name": "mooring-watcher", "namespace": "mooring-system"});
+    for binding in bindings {
+        assert_eq!(binding["subjects"], Value::Array(vec![subject.clone()]), "{binding}");
+    }
 }
 
 #[test]

@@ -7,13 +7,18 @@ use super::{files, is_test, none, sources, text, top};
 /// Roots of crates and test targets, which nothing declares.
 const ROOTS: &[&str] = &["lib.rs", "main.rs", "build.rs"];
 
+/// Where each file is a program of its own, declared in the manifest.
+const PROGRAMS: &[&str] = &["tests/benches/", "tests/fuzz/fuzz_targets/"];
+
 #[test]
 fn every_file_is_declared() {
     let mut wrong = Vec::new();
     for path in sources() {
         let file = Path::new(&path);
         let (stem, folder) = (file.file_stem().unwrap().to_str().unwrap(), file.parent().unwrap());
-        if ROOTS.contains(&file.file_name().unwrap().to_str().unwrap()) || path.contains("/src/bin/") || path.starts_with("tests/benches/")
+        if ROOTS.contains(&file.file_name().unwrap().to_str().unwrap())
+            || path.contains("/src/bin/")
+            || PROGRAMS.iter().any(|programs| path.starts_with(programs))
         {
             continue;
         }

@@ -1,5 +1,6 @@
 //! Rules of the repository that no compiler checks: what may use what, and that what is said stands somewhere.
 
+#![forbid(unsafe_code)]
 #![expect(
     clippy::indexing_slicing,
     clippy::string_slice,
@@ -9,6 +10,7 @@
 )]
 
 mod deploy;
+mod documents;
 mod files;
 mod invariants;
 mod proto;

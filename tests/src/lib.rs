@@ -3,4 +3,6 @@
 //! Start at [`lab::enter`], which puts the calling program into a namespace tree of its own, then [`lab::Lab`], a LAN with hosts, and
 //! [`lab::workloads::Mooring`], the three workloads on it.
 
+#![forbid(unsafe_code)]
+
 pub mod lab;

@@ -1,5 +1,7 @@
 //! `watcher-svc`: parses flags, runs the watcher.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::Parser as _;

@@ -460,6 +460,8 @@ impl Network {
             Event::VipAnnounced { vip, .. } => self.announced_now(*vip, settings),
             Event::Speaker(event) => self.apply_speaker(event, settings),
             Event::TermBegan(_)
+            | Event::ShadowBegan
+            | Event::ClaimDeferred(_)
             | Event::ClaimRefused { .. }
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)

@@ -212,7 +212,8 @@ impl From<&Refusal> for WireRefusal {
             }
             Refusal::PoolNotCompatible { pool } | Refusal::UnknownPool { pool } | Refusal::PoolFull { pool, .. } => wire.with("pool", pool),
             Refusal::PoolMismatch { pool, actual, .. } => wire.with("pool", pool).with("actual_pool", actual),
-            Refusal::NoneAvailable { .. } => wire,
+            Refusal::NoneAvailable { asked } if asked.is_empty() => wire,
+            Refusal::NoneAvailable { asked } => wire.with("pool", join(&asked.iter().map(|(pool, _)| pool).collect::<Vec<_>>(), ",")),
             Refusal::SharingForbidden { vip, holders, differs, .. } => {
                 let differs = match differs {
                     Differs::SharingKey => "key",
@@ -225,6 +226,27 @@ impl From<&Refusal> for WireRefusal {
             }
             Refusal::TermOutdated { current, .. } => wire.with("term", current),
             Refusal::RevisionNotKept { revision } => wire.with("revision", revision),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_pool_is_named_to_programs_too_also_if_there_are_several() {
+        let pool = |name: &str| PoolName::new(name).unwrap();
+        let counts = || vec![Count { family: Family::V4, assigned: 1, total: 1 }];
+        let cases = [
+            (Refusal::PoolFull { pool: pool("a"), dual: false, counts: counts() }, Some("a")),
+            (Refusal::NoneAvailable { asked: vec![(pool("a"), counts()), (pool("b"), counts())] }, Some("a,b")),
+            (Refusal::NoneAvailable { asked: Vec::new() }, None),
+        ];
+        for (refusal, wanted) in cases {
+            let wire = WireRefusal::from(&refusal);
+            let pools = wanted.map(|pools| ("pool".to_owned(), pools.to_owned())).into_iter().collect();
+            assert_eq!((wire.reason, wire.metadata), (Reason::NoAvailableAddress, pools), "{refusal}");
         }
     }
 }

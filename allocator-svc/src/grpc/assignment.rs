@@ -83,7 +83,7 @@ impl Talk {
         loop {
             tokio::select! {
                 word = words.message() => {
-                    let Ok(Some(word)) = word else { return Ok(()) };
+                    let Some(word) = word? else { return Ok(()) };
                     let message = SpeakerMessage::try_from(word)?;
                     begun = begun || matches!(message, SpeakerMessage::Hello(_));
                     if !begun {
@@ -94,6 +94,9 @@ impl Talk {
                 () = self.wake.notified() => {
                     while let Some(message) = self.engine.pull(self.session).await.map_err(ending)? {
                         self.tell(&message).await;
+                        if matches!(message, AllocatorMessage::Goodbye { .. }) {
+                            return Ok(());
+                        }
                     }
                 }
                 () = self.stop.cancelled() => {

@@ -3,6 +3,7 @@
 pub(crate) mod allocator;
 pub(crate) mod assignment;
 pub(crate) mod inspect;
+pub(crate) mod shadow;
 
 use mooring_kit::mailbox::Closed;
 use mooring_proto::reason::Reason;

@@ -47,18 +47,22 @@ pub enum StoreError {
     #[error("could not read the records")]
     Read(#[source] sled::Error),
     /// sled could not write.
-    #[error("could not flush {records} records")]
+    #[error("could not flush {records} records to {path}", path = path.display())]
     Flush {
         /// How many.
         records: usize,
+        /// The folder.
+        path: PathBuf,
         /// Why.
         source: sled::Error,
     },
     /// The disk could not be made to keep what was written.
-    #[error("could not sync {records} records to the disk")]
+    #[error("could not sync {records} records to the disk of {path}", path = path.display())]
     Sync {
         /// How many.
         records: usize,
+        /// The folder.
+        path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
@@ -69,6 +73,7 @@ pub enum StoreError {
 pub struct LeaseStore {
     tree: sled::Db,
     file: File,
+    path: PathBuf,
 }
 
 impl LeaseStore {
@@ -108,7 +113,7 @@ impl LeaseStore {
         };
         let tree = sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(None).open().map_err(failed)?;
         let file = File::open(path.join(SLED_FILE)).map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })?;
-        Ok(Self { tree, file })
+        Ok(Self { tree, file, path: path.to_owned() })
     }
 
     /// Every record, or what is wrong with it.
@@ -156,8 +161,8 @@ impl LeaseStore {
             batch.insert(record.key().into_bytes(), record.encode());
         }
         let flushed = self.tree.apply_batch(batch).and_then(|()| self.tree.flush());
-        flushed.map_err(|source| StoreError::Flush { records, source })?;
-        self.file.sync_data().map_err(|source| StoreError::Sync { records, source })?;
+        flushed.map_err(|source| StoreError::Flush { records, path: self.path.clone(), source })?;
+        self.file.sync_data().map_err(|source| StoreError::Sync { records, path: self.path.clone(), source })?;
         Ok(Durable(()))
     }
 }
@@ -191,7 +196,9 @@ fn change(event: &Event) -> Change {
         Event::LeaseReleased(service) => Change::Remove(codec::lease_key(service)),
         Event::VipPlaced { vip, placement: Ok(placement) } => Change::Write(Record::Place(*vip, placement.active.clone())),
         Event::VipPlaced { vip, placement: Err(_) } | Event::VipDropped(vip) => Change::Remove(codec::place_key(*vip)),
-        Event::ClaimMade(_)
+        Event::ShadowBegan
+        | Event::ClaimMade(_)
+        | Event::ClaimDeferred(_)
         | Event::ClaimForgotten(_)
         | Event::ClaimRefused { .. }
         | Event::LeaseUntenable { .. }

@@ -63,30 +63,35 @@ pub struct CommonArgs {
 }
 
 impl CommonArgs {
-    /// Ends the process with exit code 2 if gRPC would be spoken in plain text beyond this machine without `--insecure`.
-    pub fn check_exposure<C: CommandFactory>(&self, flag: &str, what: &impl fmt::Display, stays_here: bool) {
-        if !stays_here && !self.insecure && self.tls_cert.is_none() {
+    /// Ends the process with exit code 2 if gRPC would be served in plain text beyond this machine without `--insecure`.
+    pub fn check_listen<C: CommandFactory>(&self, listen: &ListenAddress) {
+        if !listen.stays_here() && !self.insecure && self.tls_cert.is_none() {
             bad_flag::<C>(&format!(
-                "--{flag} {what} would carry gRPC in plain text beyond this machine: give --tls-cert, --tls-key and --tls-ca, or --insecure"
+                "--listen {listen} would carry gRPC in plain text beyond this machine: give --tls-cert, --tls-key and --tls-ca, or --insecure"
             ));
         }
     }
 
-    /// Ends the process with exit code 2 if what is said to an endpoint is not as the TLS flags and its scheme promise.
-    pub fn check_endpoint<C: CommandFactory>(&self, flag: &str, endpoint: &Endpoint) {
-        self.check_exposure::<C>(flag, endpoint, endpoint.stays_here());
-        if let Err(message) = self.scheme_fits(endpoint) {
-            bad_flag::<C>(&format!("--{flag} {endpoint} {message}"));
+    /// Ends the process with exit code 2 if the allocator would be spoken to in plain text against what the flags say, or by TLS without a
+    /// certificate.
+    pub fn check_allocator<C: CommandFactory>(&self, allocator: &Endpoint) {
+        if let Err(problem) = self.may_speak_to(allocator) {
+            bad_flag::<C>(&format!("--allocator {allocator} {problem}"));
         }
     }
 
-    /// Whether the scheme says just what the TLS flags say; a Unix socket is plain text in any case.
-    fn scheme_fits(&self, endpoint: &Endpoint) -> Result<(), &'static str> {
-        let Endpoint::Uri(uri) = endpoint else { return Ok(()) };
-        match (uri.scheme_str() == Some("https"), self.tls_cert.is_some()) {
-            (true, false) => Err("needs --tls-cert, --tls-key and --tls-ca: all TLS is mutual"),
-            (false, true) => Err("would be spoken to in plain text although --tls-cert is given: write https://"),
-            (true, true) | (false, false) => Ok(()),
+    /// Plain text is for Unix sockets and loopback addresses, without a certificate, unless it is asked for.
+    fn may_speak_to(&self, allocator: &Endpoint) -> Result<(), &'static str> {
+        let Endpoint::Uri(_) = allocator else { return Ok(()) };
+        match (allocator.is_plain(), self.tls_cert.is_some()) {
+            (false, false) => Err("needs a certificate: give --tls-cert, --tls-key and --tls-ca"),
+            (true, true) if !self.insecure => {
+                Err("would carry gRPC in plain text although --tls-cert is given: give https://, or --insecure")
+            }
+            (true, false) if !self.insecure && !allocator.stays_here() => Err(
+                "would carry gRPC in plain text beyond this machine: give https:// with --tls-cert, --tls-key and --tls-ca, or --insecure",
+            ),
+            (true | false, true | false) => Ok(()),
         }
     }
 }
@@ -157,6 +162,15 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Whether it is spoken to in plain text; a Unix socket always is.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Uri(uri) => uri.scheme_str() != Some("https"),
+        }
+    }
+
     /// Whether what is said to it stays on this machine.
     #[must_use]
     pub fn stays_here(&self) -> bool {
@@ -260,22 +274,28 @@ mod tests {
     }
 
     #[test]
-    fn a_scheme_says_what_the_tls_flags_say() {
-        let common = |tls: bool| {
+    fn plain_text_is_for_loopback_and_unix_sockets_without_a_certificate_unless_it_is_asked_for() {
+        let common = |tls: bool, insecure: bool| {
             let tls = tls.then_some(["--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a"]);
-            Flags::try_parse_from(["x"].into_iter().chain(tls.into_iter().flatten())).unwrap().common
+            let insecure = insecure.then_some("--insecure");
+            Flags::try_parse_from(["x"].into_iter().chain(tls.into_iter().flatten()).chain(insecure)).unwrap().common
         };
+        let (beyond, although, needs) = ("beyond this machine", "although --tls-cert is given", "needs a certificate");
+        // Without and with certificates; then the same with --insecure.
         let cases = [
-            ("http://10.0.0.1:7470", false, ""),
-            ("10.0.0.1:7470", true, "would be spoken to in plain text although --tls-cert is given: write https://"),
-            ("http://127.0.0.1:7470", true, "would be spoken to in plain text although --tls-cert is given: write https://"),
-            ("https://127.0.0.1:7470", false, "needs --tls-cert, --tls-key and --tls-ca: all TLS is mutual"),
-            ("https://10.0.0.1:7470", true, ""),
-            ("unix:/run/m.sock", true, ""),
-            ("unix:/run/m.sock", false, ""),
+            ("http://10.0.0.1:7470", [beyond, although, "", ""]),
+            ("10.0.0.1:7470", [beyond, although, "", ""]),
+            ("http://127.0.0.1:7470", ["", although, "", ""]),
+            ("https://127.0.0.1:7470", [needs, "", needs, ""]),
+            ("https://10.0.0.1:7470", [needs, "", needs, ""]),
+            ("unix:/run/m.sock", ["", "", "", ""]),
         ];
-        for (endpoint, tls, wanted) in cases {
-            assert_eq!(common(tls).scheme_fits(&endpoint.parse().unwrap()).err().unwrap_or_default(), wanted, "{endpoint} {tls}");
+        for (endpoint, wanted) in cases {
+            let endpoint = endpoint.parse().unwrap();
+            let told = [(false, false), (true, false), (false, true), (true, true)]
+                .map(|(tls, insecure)| common(tls, insecure).may_speak_to(&endpoint).err().unwrap_or_default());
+            let fits = told.iter().zip(wanted).all(|(told, wanted)| told.contains(wanted) && told.is_empty() == wanted.is_empty());
+            assert!(fits, "{endpoint}: {told:?}");
         }
     }
 

@@ -6,6 +6,8 @@
 //! and probes ([`admin`]) and for gRPC ([`server`], [`tls`]), and leadership by a Kubernetes Lease ([`leader`]). No decision of Mooring's
 //! own is here.
 
+#![forbid(unsafe_code)]
+
 pub mod admin;
 pub mod args;
 pub mod backoff;
@@ -48,7 +50,10 @@ fn run_with<F>(common: &CommonArgs, logs: telemetry::Output, service: impl FnOnc
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    telemetry::init(common.log_format, common.log_level, logs);
+    if telemetry::init(common.log_format, common.log_level, logs).is_err() {
+        // There is no way left to say so.
+        return ExitCode::FAILURE;
+    }
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider is installed already");
     }
@@ -57,11 +62,9 @@ where
         .build()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| runtime.block_on(service()));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            tracing::error!(event = "fault", error = %telemetry::chain(fault.as_ref()), "the process ends on a fault");
-            ExitCode::FAILURE
-        }
+    if let Err(fault) = &result {
+        tracing::error!(event = "fault", error = %telemetry::chain(fault.as_ref()), "the process ends on a fault");
     }
+    telemetry::flush();
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -13,6 +13,10 @@ use super::service::ServiceKey;
 /// How often a speaker says that it lives, if the allocator does not say.
 pub const HEARTBEAT: Duration = Duration::from_millis(200);
 
+/// Why an allocator ends a stream whose place another one has taken. A speaker that reads it comes back, but rarely: two processes that both
+/// believe to be the one would take the place from each other for ever.
+pub const REPLACED: &str = "another process with the same node and instance has said hello";
+
 /// The part a speaker plays for a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {

@@ -1,12 +1,12 @@
 //! The process is asked to end: answer until others do, but not for ever.
 //!
-//! The allocator is told, gives our VIPs to others, and takes them from us when they are in force there. Without an allocator nobody
-//! can take over, so waiting would help nobody.
+//! The allocator is told, gives our VIPs to others, and takes them from us when they are in force there. One that is away may come back
+//! within the time, and is told then; until it has taken the VIPs, or a peer has, silence would help nobody.
 
 use mooring_proto::types::time::Mono;
 
 use super::assignment::service_updates;
-use super::state::{Session, Standing};
+use super::state::Standing;
 use super::{Change, DRAIN_PATIENCE, Event, State, Withdrawal};
 
 /// The process is asked to end; asking again changes nothing.
@@ -14,11 +14,7 @@ pub(super) fn start(state: &State, now: Mono) -> Vec<Event> {
     if state.is_draining() {
         return Vec::new();
     }
-    let deadline = match state.session {
-        Session::Away => now,
-        Session::Joining | Session::Live | Session::Resyncing => now + DRAIN_PATIENCE,
-    };
-    vec![Event::DrainStarted { deadline }]
+    vec![Event::DrainStarted { deadline: now + DRAIN_PATIENCE }]
 }
 
 /// Ends if nothing is announced any more, or the time is over.

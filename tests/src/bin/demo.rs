@@ -1,6 +1,8 @@
 //! The story, shown: three nodes on a LAN, Services from manifests in a directory, addresses that answer and move.
 //!
 //! Each step says what is done and what was seen for it on the wire; the program ends with success only if all of it held.
+
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "it is there to be read")]
 
 use std::io::Read as _;
@@ -137,21 +139,24 @@ fn line(lab: &Lab, arp: &Arp) -> String {
     }
 }
 
+/// Says how to look around. The first lines are for the shell; the others work once it has them.
 fn look_around(mooring: &Mooring) -> Result<()> {
-    let inside = lab::from_outside();
-    step("It stays up until you press Enter. From another terminal:");
-    println!("  lab() {{ {inside} \"$@\"; }}");
-    println!("  lab nsenter --net=/run/netns/client curl http://172.17.200.100:8080/");
+    let [lab, on] = lab::ways_in();
+    step("It stays up until you press Enter. In another terminal, in the folder of the project, first:");
+    println!("  {lab}");
+    println!("  {on}");
+    println!("  manifests={}", lab::from_outside(&mooring.manifest("")));
+    println!("  status={}", lab::from_outside(&mooring.status_folder()));
+    println!("  export PATH=$(tests/tools/build):$PATH   # grpcurl, if you have none: builds it with the control plane of `make test`");
+    step("and then, for example:");
+    println!("  on client curl http://172.17.200.100:8080/");
     println!("  lab grpcurl -plaintext {ALLOCATOR} list");
     println!("  lab grpcurl -plaintext {ALLOCATOR} mooring.v1.InspectService/ListAssignments");
-    println!(
-        "  lab nsenter --net=/run/netns/{} grpcurl -plaintext 127.0.0.1:7471 mooring.v1.AnnouncementService/ListAnnouncements",
-        mooring.announcer("172.17.200.100")?
-    );
-    println!("  lab curl http://172.17.0.2:7472/metrics        (allocator; 7473 is the watcher's)");
-    println!("Manifests, followed as you change them: {}", mooring.manifest("").display());
-    println!("Status and Events:                      {}", mooring.status_folder().display());
-    println!("(grpcurl: `tests/tools/build` prints the folder in which it builds one)");
+    let node = mooring.announcer("172.17.200.100")?;
+    println!("  on {node} grpcurl -plaintext 127.0.0.1:7471 mooring.v1.AnnouncementService/ListAnnouncements");
+    println!("  lab curl http://172.17.0.2:7472/metrics        # the allocator's; 7473 is the watcher's");
+    println!("  ls $manifests                                  # followed as you change them");
+    println!("  cat $status/events.jsonl");
     let mut pressed = [0];
     let _end_of_input = std::io::stdin().read(&mut pressed)?;
     Ok(())

@@ -31,6 +31,9 @@ pub struct Cluster {
     others: Vec<Process>,
 }
 
+/// What a folder named by `KUBEBUILDER_ASSETS` has.
+const ASSETS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
+
 /// Where the programs are.
 #[derive(Clone, Debug)]
 struct Tools {
@@ -45,11 +48,14 @@ impl Tools {
         Ok(Self { built: built.trim().into(), assets: std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) })
     }
 
-    /// `KUBEBUILDER_ASSETS` has etcd, kube-apiserver and kubectl, the usual three.
+    /// `KUBEBUILDER_ASSETS`, if set, has the usual three, and then they are never taken from elsewhere.
     fn path(&self, name: &str) -> Result<PathBuf> {
-        let from_assets = self.assets.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file());
-        let path = from_assets.unwrap_or_else(|| self.built.join(name));
-        ensure!(path.is_file(), "{} is missing: run tests/tools/build", path.display());
+        let (folder, remedy) = match self.assets.as_ref().filter(|_| ASSETS.contains(&name)) {
+            Some(assets) => (assets, "KUBEBUILDER_ASSETS names this folder"),
+            None => (&self.built, "run tests/tools/build"),
+        };
+        let path = folder.join(name);
+        ensure!(path.is_file(), "{} is missing: {remedy}", path.display());
         Ok(path)
     }
 
@@ -71,6 +77,7 @@ impl Cluster {
         let folder = lab.folder().join("cluster");
         fs::create_dir_all(&folder)?;
         certificates(&folder)?;
+        fs::write(folder.join("audit-policy.yaml"), audit_policy().to_string())?;
         let tokens = USERS.iter().enumerate().map(|(id, (token, name, groups))| format!("{token},{name},{id},\"{groups}\"\n"));
         fs::write(folder.join("tokens.csv"), tokens.collect::<String>())?;
         for (token, _, _) in USERS {
@@ -111,6 +118,18 @@ impl Cluster {
         Ok(path)
     }
 
+    /// What a ServiceAccount has asked the API server for so far, an `audit.k8s.io/v1` Event each.
+    ///
+    /// # Errors
+    /// There is no audit log.
+    pub fn audited(&self, namespace: &str, account: &str) -> Result<Vec<Value>> {
+        let user = format!("system:serviceaccount:{namespace}:{account}");
+        let text = fs::read_to_string(self.folder.join("audit.log"))?;
+        // The last line may be half-written.
+        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        Ok(events.filter(|event| event.pointer("/user/username").is_some_and(|name| *name == user)).collect())
+    }
+
     /// Runs kubectl as the administrator.
     ///
     /// # Errors
@@ -120,6 +139,19 @@ impl Cluster {
         let config = self.kubeconfig("admin");
         let all = ["--kubeconfig", config.to_str().context("a path that is not text")?, "--request-timeout=10s"];
         super::output_of(std::process::Command::new(kubectl).args(all).args(arguments).env("HOME", &self.folder))
+    }
+
+    /// Runs a piece of bash in a folder as the administrator would, with kubectl in the search path.
+    ///
+    /// # Errors
+    /// One of its commands fails: the output is in the error.
+    pub fn shell(&self, folder: &Path, script: &str) -> Result<String> {
+        let kubectl = self.tools.path("kubectl")?;
+        let beside = kubectl.parent().context("no folder")?;
+        let mut bash = std::process::Command::new("bash");
+        let script = format!("PATH={}:$PATH\n{script}", beside.display());
+        bash.args(["-euo", "pipefail", "-c", &script]).current_dir(folder);
+        super::output_of(bash.env("KUBECONFIG", self.kubeconfig("admin")).env("HOME", &self.folder))
     }
 
     /// Applies a manifest, as `kubectl apply -f` with strict validation.
@@ -329,6 +361,8 @@ fn apiserver(tools: &Tools, folder: &Path) -> Result<Program> {
         file("service-account-key-file", "accounts.pub"),
         file("service-account-signing-key-file", "accounts.key"),
         file("token-auth-file", "tokens.csv"),
+        file("audit-policy-file", "audit-policy.yaml"),
+        file("audit-log-path", "audit.log"),
     ];
     Ok(tools.program("kube-apiserver")?.args(files).args([
         "--etcd-servers=http://127.0.0.1:2379",
@@ -345,6 +379,13 @@ fn apiserver(tools: &Tools, folder: &Path) -> Result<Program> {
         "--profiling=false",
         "--watch-cache=true",
     ]))
+}
+
+/// What the API server notes of requests: whatever a ServiceAccount asks for, once it is answered.
+fn audit_policy() -> Value {
+    let (all, begins) = ("system:serviceaccounts", ["RequestReceived"]);
+    let noted = json!([{"level": "Metadata", "userGroups": [all], "omitStages": begins}, {"level": "None"}]);
+    json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": noted})
 }
 
 /// An authority, the API server's certificate, and the key that signs service account tokens.
@@ -424,4 +465,34 @@ pub fn dns(host: &Host) -> Result<Process> {
         })?;
     }
     Ok(process)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_assets_is_obeyed_and_nothing_missing_there_is_taken_from_elsewhere() {
+        let (built, assets) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (built, assets) = (built.path(), assets.path());
+        for name in ["etcd", "kube-apiserver", "kubectl", "kube-proxy"] {
+            fs::write(built.join(name), "").unwrap();
+        }
+        for name in ["etcd", "kube-proxy"] {
+            fs::write(assets.join(name), "").unwrap();
+        }
+        let missing = |folder: &Path, name: &str, why: &str| Err(format!("{} is missing: {why}", folder.join(name).display()));
+        let with = Some(assets.to_owned());
+        let cases = [
+            (None, "etcd", Ok(built.join("etcd"))),
+            (None, "grpcurl", missing(built, "grpcurl", "run tests/tools/build")),
+            (with.clone(), "etcd", Ok(assets.join("etcd"))),
+            (with.clone(), "kubectl", missing(assets, "kubectl", "KUBEBUILDER_ASSETS names this folder")),
+            (with, "kube-proxy", Ok(built.join("kube-proxy"))),
+        ];
+        for (assets, name, wanted) in cases {
+            let tools = Tools { built: built.to_owned(), assets };
+            assert_eq!(tools.path(name).map_err(|error| error.to_string()), wanted, "{name}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! A LAN in a namespace tree of its own: a bridge, hosts on it, and processes in them.
 //!
 //! Everything lives in the mount, network and process namespaces that [`enter`] makes, so it needs no root, touches nothing of the
-//! host, and is gone when the program ends, however it ends. One LAN exists at a time.
+//! host, and is gone when the program ends, however it ends: files too, as they are on a file system in memory. One LAN exists at a time.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -29,6 +29,9 @@ pub use until::until;
 /// Says that the program is in the lab's namespaces already, and which process outside began it.
 const INSIDE: &str = "MOORING_LAB";
 
+/// A file system of the lab's own, in memory: names of namespaces (`ip netns` wants them here) and every temporary file.
+const OWN: &str = "/run";
+
 /// The address of the bridge itself, where this program is.
 pub const BRIDGE: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
 
@@ -47,21 +50,33 @@ pub fn enter() -> Result<()> {
             unshare.args(["--user", "--map-root-user"]);
         }
         unshare.args(["--mount", "--net", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", "--"]);
-        let failed = unshare.arg(me).args(std::env::args_os().skip(1)).env(INSIDE, std::process::id().to_string()).exec();
-        return Err(failed).context("could not start `unshare` (package util-linux)");
+        unshare.arg(me).args(std::env::args_os().skip(1)).env(INSIDE, std::process::id().to_string()).env("TMPDIR", OWN);
+        return Err(unshare.exec()).context("could not start `unshare` (package util-linux)");
     }
-    // `ip netns` keeps its names here; a file system of our own hides the host's.
-    run("mount", &["-t", "tmpfs", "tmpfs", "/run"])?;
-    fs::create_dir_all("/run/netns")?;
+    run("mount", &["-t", "tmpfs", "tmpfs", OWN])?;
+    fs::create_dir_all(Path::new(OWN).join("netns"))?;
     run("ip", &["link", "set", "lo", "up"])
 }
 
-/// The command before another one, in a shell outside, that runs it in the lab.
+/// Shell functions to paste outside: `lab COMMAND` runs one beside the control plane, `on HOST COMMAND` on a host of the LAN.
 #[must_use]
-pub fn from_outside() -> String {
-    let starter = std::env::var(INSIDE).unwrap_or_default();
+pub fn ways_in() -> [String; 2] {
     let user = if user_namespace() { "--user --preserve-credentials " } else { "" };
-    format!("nsenter --target $(pgrep --parent {starter}) {user}--mount --net --pid --")
+    [
+        format!("lab() {{ nsenter --target {} {user}--mount --net --pid -- \"$@\"; }}", inner()),
+        "on() { local host=$1; shift; lab nsenter --net=/run/netns/$host -- \"$@\"; }".to_owned(),
+    ]
+}
+
+/// The name that a file of the lab has outside, for a shell.
+#[must_use]
+pub fn from_outside(path: &Path) -> String {
+    format!("/proc/{}/root{}", inner(), path.display())
+}
+
+/// This program's process id outside, for a shell: it is the only child of the process that began it.
+fn inner() -> String {
+    format!("$(pgrep --parent {})", std::env::var(INSIDE).unwrap_or_default())
 }
 
 /// Whether the lab has a user namespace of its own, as it has if root did not start it.
@@ -147,6 +162,15 @@ impl Lab {
             lab.hosts.push(host);
         }
         Ok(lab)
+    }
+
+    /// The same LAN, with its folder below another one, on a disk: for benchmarks in which the disk counts.
+    ///
+    /// # Errors
+    /// No folder can be made there.
+    pub fn on_disk(mut self, parent: &str) -> Result<Self> {
+        self.folder = TempDir::with_prefix_in("mooring-lab-", parent)?;
+        Ok(self)
     }
 
     /// A host by name.

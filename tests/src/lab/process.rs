@@ -22,13 +22,14 @@ pub struct Program {
     path: PathBuf,
     arguments: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
+    waits_for_input: bool,
 }
 
 impl Program {
     /// A program by its path, or by its name in the search path.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), arguments: Vec::new(), variables: Vec::new() }
+        Self { path: path.into(), arguments: Vec::new(), variables: Vec::new(), waits_for_input: false }
     }
 
     /// One of the project's own binaries.
@@ -60,6 +61,13 @@ impl Program {
         self
     }
 
+    /// Gives it an input that says nothing and does not end, as a person at a terminal does.
+    #[must_use]
+    pub fn with_person(mut self) -> Self {
+        self.waits_for_input = true;
+        self
+    }
+
     /// Starts it on a host.
     ///
     /// # Errors
@@ -79,6 +87,7 @@ pub struct Process {
     child: Child,
     lines: Receiver<String>,
     log: Vec<Value>,
+    written: Vec<String>,
     stderr: PathBuf,
 }
 
@@ -88,7 +97,7 @@ impl Process {
         let name = program.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stderr = std::env::temp_dir().join(format!("mooring-lab-{name}-{}.stderr", unique()));
         let (child, lines) = spawn(&entry, &program, &stderr)?;
-        Ok(Self { program, entry, child, lines, log: Vec::new(), stderr })
+        Ok(Self { program, entry, child, lines, log: Vec::new(), written: Vec::new(), stderr })
     }
 
     /// Its process id.
@@ -99,9 +108,21 @@ impl Process {
 
     /// Its log so far: each line that is JSON, any other as text.
     pub fn log(&mut self) -> &[Value] {
-        let parse = |line: String| serde_json::from_str(&line).unwrap_or(Value::String(line));
-        self.log.extend(self.lines.try_iter().map(parse));
+        while let Ok(line) = self.lines.try_recv() {
+            self.note(line);
+        }
         &self.log
+    }
+
+    fn note(&mut self, line: String) {
+        self.log.push(serde_json::from_str(&line).unwrap_or_else(|_text| Value::String(line.clone())));
+        self.written.push(line);
+    }
+
+    /// Its log so far, each line as it was written.
+    pub fn written(&mut self) -> &[String] {
+        self.log();
+        &self.written
     }
 
     /// The log lines of an event so far.
@@ -115,12 +136,26 @@ impl Process {
         std::fs::read_to_string(&self.stderr).unwrap_or_default()
     }
 
+    /// All that it said so far, for whoever reads why a scenario failed.
+    pub fn said(&mut self) -> String {
+        let stderr = self.stderr();
+        format!("{:?} {stderr}", self.log())
+    }
+
     /// Waits for a log line with these keys and values.
     ///
     /// # Errors
     /// It does not come in time, or the program ends.
     pub fn wait_for(&mut self, wanted: &Value) -> Result<Value> {
-        until(Duration::from_secs(10), &format!("log line {wanted}"), || {
+        self.wait_for_within(Duration::from_secs(10), wanted)
+    }
+
+    /// Waits so long for a log line with these keys and values.
+    ///
+    /// # Errors
+    /// As [`Process::wait_for`].
+    pub fn wait_for_within(&mut self, limit: Duration, wanted: &Value) -> Result<Value> {
+        until(limit, &format!("log line {wanted}"), || {
             let found = self.log().iter().find(|line| has(line, wanted)).cloned();
             if let Some(line) = found {
                 return Ok(line);
@@ -146,8 +181,16 @@ impl Process {
     /// # Errors
     /// It does not end within 15 s.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
-        kill(Pid::from_raw(i32::try_from(self.pid())?), Signal::SIGTERM)?;
+        self.ask_to_end()?;
         self.wait_end()
+    }
+
+    /// Asks it to end, as SIGTERM does, and waits for nothing.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn ask_to_end(&self) -> Result<()> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.pid())?), Signal::SIGTERM)?)
     }
 
     /// Stops or resumes it, as SIGSTOP and SIGCONT do.
@@ -159,13 +202,18 @@ impl Process {
         Ok(kill(Pid::from_raw(i32::try_from(self.pid())?), signal)?)
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for what it said last: a program can be gone before its last lines are read.
     ///
     /// # Errors
     /// It does not end within 15 s.
     pub fn wait_end(&mut self) -> Result<ExitStatus> {
         let name = self.program.path.display().to_string();
-        until(Duration::from_secs(15), &format!("the end of {name}"), || self.child.try_wait()?.context("it runs"))
+        let status = until(Duration::from_secs(15), &format!("the end of {name}"), || self.child.try_wait()?.context("it runs"))?;
+        // Whoever it left behind may hold its output open.
+        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(5)) {
+            self.note(line);
+        }
+        Ok(status)
     }
 
     /// Whether it runs.
@@ -184,6 +232,7 @@ impl Process {
         ensure!(self.child.try_wait()?.is_some(), "{} still runs", self.program.path.display());
         (self.child, self.lines) = spawn(&self.entry, &self.program, &self.stderr)?;
         self.log.clear();
+        self.written.clear();
         Ok(())
     }
 }
@@ -199,7 +248,8 @@ impl Drop for Process {
 fn spawn(entry: &(OsString, Vec<OsString>), program: &Program, stderr: &PathBuf) -> Result<(Child, Receiver<String>)> {
     let mut command = Command::new(&entry.0);
     command.args(&entry.1).args(&program.arguments).envs(program.variables.iter().cloned()).env("PATH", super::search_path());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(stderr)?);
+    command.stdin(if program.waits_for_input { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(File::create(stderr)?);
     let mut child = command.spawn().with_context(|| format!("could not start {command:?}"))?;
     let stdout = child.stdout.take().context("no standard output")?;
     let (sender, lines) = mpsc::channel();

@@ -1,18 +1,19 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use mooring_proto::types::assignment::{Hello, SpeakerMessage};
+use mooring_proto::types::assignment::{Hello, Role, SpeakerMessage};
 use mooring_proto::types::backends::Backends;
 use mooring_proto::types::claim::{BackendKey, Claim, SharingKey};
 use mooring_proto::types::labels::LabelSelector;
 use mooring_proto::types::lease::{Epoch, Revision};
-use mooring_proto::types::node::{EXCLUDE_LABEL, Interface, NodeSpec};
+use mooring_proto::types::node::{EXCLUDE_LABEL, Interface, MacAddress, NodeSpec};
 use mooring_proto::types::pool::{Configuration, NodePreference};
 use mooring_proto::types::service::{ServiceKey, ServiceUid};
 use mooring_proto::types::time::{Mono, UnixMillis};
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::assignment::told;
 use crate::core::tests::lan::{Lan, VIP, id, node, vip};
 use crate::core::tests::{SETTINGS, advertise_everything, claim, pool, ports};
 use crate::core::{Command, Leadership, SessionId, apply, audit, decide};
@@ -414,6 +415,28 @@ fn everybody_who_may_announce_a_vip_is_a_peer_to_whom_the_holder_yields() {
     let others: BTreeSet<NodeName> = names(&NODES).into_iter().filter(|name| *name != active.node).collect();
     assert_eq!(mine.peers.keys().cloned().collect::<BTreeSet<_>>(), others);
     assert!(mine.peers.values().all(|macs| macs.len() == 1));
+}
+
+#[test]
+fn a_node_that_is_lost_or_about_to_end_stays_a_peer_with_its_hardware_addresses() {
+    let mut lan = Lan::of(&NODES);
+    let before = lan.active(VIP);
+    let (lost, ending) = (before.clone(), lan.other_than(VIP, &NODES));
+    let macs = |lan: &Lan, of: &str| -> BTreeSet<MacAddress> {
+        let speaker = &lan.rig.state.network().speakers()[&id(of)];
+        speaker.interfaces.iter().map(|interface| interface.mac).collect()
+    };
+    let wanted = [macs(&lan, &lost), macs(&lan, &ending)];
+    lan.reset(&lost);
+    lan.wait(Duration::from_secs(1));
+    lan.say(&ending, SpeakerMessage::Draining);
+    lan.deliver();
+    let holder = lan.active(VIP);
+    assert!(holder != lost && holder != ending, "{holder}");
+    let (parts, _) = told(&lan.rig.state, &id(&holder), [vip(VIP)]);
+    let found = [&lost, &ending].map(|name| parts[0].peers[&NodeName::new(name).unwrap()].clone());
+    assert_eq!(found, wanted);
+    assert!(found.iter().all(|macs| macs.len() == 1));
 }
 
 #[test]

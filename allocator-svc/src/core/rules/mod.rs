@@ -3,6 +3,7 @@
 use mooring_proto::types::claim::Claim;
 
 use super::dual_stack::Grant;
+use super::free::Pool;
 use super::refusal::Refusal;
 use super::state::Book;
 
@@ -45,6 +46,19 @@ pub(crate) fn judge(book: &Book, claim: &Claim) -> Result<Grant, Refusal> {
         }
     }
     Err(auto::none_available(book, claim))
+}
+
+/// The pools that a claim without requested addresses can be served from, in the order asked.
+pub(crate) fn pools<'a>(book: &'a Book, claim: &Claim) -> Vec<&'a Pool> {
+    match &claim.requested_pool {
+        Some(name) => book.pools().get(name).filter(|pool| explicit::admits(pool, claim)).into_iter().collect(),
+        None => open_pools(book, claim),
+    }
+}
+
+/// The pools that are open to a claim which asks for none.
+fn open_pools<'a>(book: &'a Book, claim: &Claim) -> Vec<&'a Pool> {
+    pinned::pools(book, claim).into_iter().chain(auto::pools(book)).collect()
 }
 
 #[cfg(test)]

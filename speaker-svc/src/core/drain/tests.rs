@@ -1,6 +1,6 @@
 use mooring_proto::types::assignment::{Role, SpeakerMessage};
 
-use super::super::tests::{assignment, delta, live, trace, vip};
+use super::super::tests::{answering, assignment, delta, live, snapshot, trace, vip};
 use super::super::{Command, step};
 use super::*;
 
@@ -38,11 +38,39 @@ fn drain_deadline(state: &State) -> Option<Mono> {
 }
 
 #[test]
-fn without_a_session_nobody_can_take_over_so_it_ends_at_once() {
+fn without_a_session_it_goes_on_answering_for_as_long_as_with_one() {
+    let mut state = live(vec![assignment(vip(1), Role::Active)]);
+    let _events = step(&mut state, Command::CloseSession, NOW);
+    assert_eq!(trace(&mut state, Command::Drain, NOW), ["drain started"]);
+    let just_before = trace(&mut state, Command::Tick, NOW + std::time::Duration::from_millis(4_999));
+    assert!(just_before.iter().all(|event| event.starts_with("announce")), "{just_before:?}");
+    assert_eq!(answering(&state), [vip(1)]);
+    let events = trace(&mut state, Command::Tick, NOW + DRAIN_PATIENCE);
+    assert!(events.ends_with(&["default/web 172.17.200.1 Withdrawn(Draining)".into(), "drained 1".into()]), "{events:?}");
+}
+
+#[test]
+fn a_session_that_opens_while_draining_hands_over_and_the_drain_ends_early() {
     let mut state = live(vec![assignment(vip(1), Role::Active)]);
     let _events = step(&mut state, Command::CloseSession, NOW);
     let _events = step(&mut state, Command::Drain, NOW);
-    assert_eq!(drain_deadline(&state), Some(NOW));
+    let _events = step(&mut state, Command::OpenSession, NOW);
+    assert_eq!(state.greeting().last(), Some(&SpeakerMessage::Draining));
+    let _events = step(&mut state, snapshot(1, vec![assignment(vip(1), Role::Active)]), NOW);
+    let _events = step(&mut state, delta(2, vec![], vec![vip(1)]), NOW);
+    assert_eq!(trace(&mut state, Command::Tick, NOW), ["drained 0"]);
+}
+
+#[test]
+fn who_announces_nothing_ends_at_once_with_or_without_a_session() {
+    for close in [false, true] {
+        let mut state = live(vec![assignment(vip(1), Role::Standby)]);
+        if close {
+            let _events = step(&mut state, Command::CloseSession, NOW);
+        }
+        let _events = step(&mut state, Command::Drain, NOW);
+        assert_eq!(trace(&mut state, Command::Tick, NOW), ["drained 0"]);
+    }
 }
 
 #[test]

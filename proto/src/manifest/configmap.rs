@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use mooring_proto::types::labels::Labels;
-use mooring_proto::types::pool::{AdvertisementSpec, PoolName, PoolSpec};
+use crate::types::labels::Labels;
+use crate::types::pool::{AdvertisementSpec, PoolName, PoolSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

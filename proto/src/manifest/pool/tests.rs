@@ -40,7 +40,7 @@ fn a_pinned_pool_is_read() {
     let allocation = spec.allocation.unwrap();
     assert_eq!((spec.auto_assign, spec.avoid_buggy_ips, allocation.priority), (false, true, Priority(50)));
     assert_eq!(allocation.namespaces, ["a".to_owned(), "b".to_owned()].into());
-    let texts = |selectors: &[mooring_proto::types::labels::LabelSelector]| selectors.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let texts = |selectors: &[crate::types::labels::LabelSelector]| selectors.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(
         (texts(&allocation.namespace_selectors), texts(&allocation.service_selectors)),
         (vec!["team=x".to_owned()], vec!["tier in (api,web)".to_owned()])

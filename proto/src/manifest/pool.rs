@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
-use mooring_proto::types::address::AddressRange;
-use mooring_proto::types::node::InterfaceName;
-use mooring_proto::types::pool::{AdvertisementSpec, NodePreference, PoolName, PoolSpec, Priority, ServiceAllocation};
+use crate::types::address::AddressRange;
+use crate::types::node::InterfaceName;
+use crate::types::pool::{AdvertisementSpec, NodePreference, PoolName, PoolSpec, Priority, ServiceAllocation};
 use serde_json::Value;
 
 use super::fields::{Errors, Field};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mooring_proto::types::labels::{LabelSelector, Operator, Requirement};
+use crate::types::labels::{LabelSelector, Operator, Requirement};
 
 use super::fields::{Errors, Field};
 
