@@ -6,6 +6,8 @@
 use libtest_mimic::{Arguments, Trial};
 
 mod cluster;
+mod compat;
+mod configuration;
 mod durability;
 mod failover;
 mod input;
@@ -42,6 +44,8 @@ fn main() -> anyhow::Result<()> {
         durability::SCENARIOS,
         load::SCENARIOS,
         cluster::SCENARIOS,
+        compat::SCENARIOS,
+        configuration::SCENARIOS,
         mishaps::SCENARIOS,
         rights::SCENARIOS,
         inspection::SCENARIOS,

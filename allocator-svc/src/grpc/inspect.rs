@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status};
 
 use super::{ending, refused};
 use crate::core::nodes::{Liveness, Speaker};
-use crate::core::{Refusal, State};
+use crate::core::{Refusal, State, Unannounced};
 use crate::engine::Engine;
 use mooring_kit::clock::Clock;
 
@@ -329,12 +329,15 @@ fn service_state(state: &State, service: &ServiceKey) -> pb::ServiceState {
 
 fn announcement(state: &State, vip: Vip) -> pb::Announcement {
     let assignment = assignment_state(state, vip);
+    let unannounced = state.network().placements().get(&vip).and_then(|placed| placed.as_ref().err());
     pb::Announcement {
         vip: assignment.vip,
         node: assignment.node,
         interfaces: assignment.interfaces,
         reason: assignment.reason,
         conflict_mac: assignment.conflict_mac,
+        no_eligible_node: unannounced.is_some_and(Unannounced::is_of_nodes),
+        lacks_interfaces: unannounced.and_then(Unannounced::lacks_interfaces).map(ToString::to_string).unwrap_or_default(),
     }
 }
 
