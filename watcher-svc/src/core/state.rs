@@ -805,7 +805,9 @@ impl State {
     }
 
     fn all_backends(&mut self) -> Vec<Backends> {
-        let all: Vec<Backends> = self.services.values().filter_map(|view| self.backends_of(view)).collect();
+        let claims = |key: &ServiceKey| self.progress.get(key).is_some_and(|progress| progress.claimed.is_some());
+        let all: Vec<Backends> =
+            self.services.values().filter(|view| claims(&view.key)).filter_map(|view| self.backends_of(view)).collect();
         for Backends { service, reach } in &all {
             self.progress.entry(service.clone()).or_default().reach = Some(reach.clone());
         }
@@ -865,7 +867,9 @@ impl State {
             None if progress.claimed.is_some() || fed.is_some() => return Some(Step::Release),
             Some(_) | None => {}
         }
-        if let Some(backends) = backends.filter(|backends| progress.reach.as_ref() != Some(&backends.reach)) {
+        // The allocator passes over what is said of a Service that has claimed nothing.
+        let claimed = progress.claimed.is_some();
+        if let Some(backends) = backends.filter(|backends| claimed && progress.reach.as_ref() != Some(&backends.reach)) {
             return Some(Step::Backends(backends));
         }
         if is_shadow {

@@ -355,6 +355,22 @@ fn another_type_releases_and_another_class_is_left_alone() {
 }
 
 #[test]
+fn where_a_service_can_be_served_is_told_once_it_has_claimed() {
+    let mut rig = Rig::new(false);
+    for seen in [a_pool("192.0.2.0/28"), Seen::Synced] {
+        rig.state.see(seen);
+    }
+    rig.state.connected(Some(BTreeMap::new()));
+    rig.rest();
+    let asks = |address: &str| service(&json!({"spec": {"type": "LoadBalancer", "loadBalancerIP": address}}));
+    assert_eq!(rig.see(asks("nonsense")), ["event"], "it claims nothing");
+    assert_eq!(rig.see(asks("192.0.2.1")), ["allocate", "reach", "status", "event"]);
+    rig.state.connected(Some(BTreeMap::new()));
+    rig.state.see(asks("nonsense"));
+    assert_eq!(rig.rest(), ["pools", "view", "nodes", "backends", "event"]);
+}
+
+#[test]
 fn an_object_that_cannot_be_read_keeps_its_lease_also_in_a_full_view() {
     let mut rig = Rig::live();
     let malformed = Seen::Malformed(ObjectRef::new("Service", "default", "web"), Vec::new());
