@@ -8,7 +8,7 @@ use crate::core::tests::{SETTINGS, claim, pool};
 use crate::core::{Command, Leadership, Now, apply, decide, next_deadline};
 use crate::engine::Owner;
 use crate::metrics::Metrics;
-use crate::store::LeaseStore;
+use crate::store::{LeaseStore, Store};
 
 /// What a reader makes of the feed: each Service with its addresses.
 #[derive(Default)]
@@ -70,7 +70,7 @@ async fn a_snapshot_in_parts_with_changes_in_between_comes_to_the_present_state(
     let (store, _) = LeaseStore::open(folder.path()).unwrap();
     let metrics = Metrics::new(&mut mooring_kit::metrics::registry("test"));
     let clock = Clock::start();
-    let (engine, owner) = Owner::new(state, store, clock, metrics);
+    let (engine, owner) = Owner::new(state, Store::Disk(store), clock, metrics);
     let stop = Stop::new();
     let test = async {
         let (sender, mut receiver) = mpsc::channel(DEPTH);
