@@ -3,6 +3,8 @@
 //! It takes what waits in its mailbox, decides and applies it, writes all of it in one batch, and only then answers, moves the feed on
 //! and wakes the speakers' streams. Readers are never sent a queue: they are woken, and pull what changed since they last did.
 
+mod tell;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +18,12 @@ use mooring_proto::types::lease::{Epoch, Revision};
 use mooring_proto::types::node::SpeakerId;
 use mooring_proto::types::time::Mono;
 use tokio::sync::{Notify, oneshot, watch};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use crate::core::nodes::{SpeakerEvent, Untold};
-use crate::core::{
-    Command, Event, Now, Placement, Refusal, SessionId, State, apply, decide, has_claims_due, history, next_deadline, placement,
-};
-use crate::logs;
-use crate::metrics::{Metrics, Outcome};
+use crate::core::{Command, Event, Now, Refusal, SessionId, State, apply, assignment, decide, has_claims_due, history, next_deadline};
+
+use crate::metrics::Metrics;
 use crate::store::{Durable, Store};
 
 /// How many requests may wait: 16 full batches, about a tenth of a second of work.
@@ -366,110 +366,6 @@ impl Owner {
         apply(&mut self.state, &Event::Speaker(SpeakerEvent::Told { session, revision, vips }));
         Some(message)
     }
-
-    /// Tells people of a fact, in the log and the metrics. The state is as it was before the fact.
-    fn perform(&self, event: &Event) {
-        match event {
-            Event::EpochBegan(epoch) => info!(event = logs::EPOCH_BEGAN, %epoch, "leading"),
-            Event::TermBegan(term) => info!(event = logs::TERM_BEGAN, %term, "a watcher leads"),
-            Event::ShadowBegan => info!(event = logs::SHADOW_BEGAN, "a shadow asks what would be; nobody holds what it is told"),
-            Event::ConfigurationReplaced { configuration, .. } => {
-                let (pools, advertisements) = (configuration.pools().len(), configuration.advertisements().len());
-                info!(event = logs::CONFIG_REPLACED, pools, advertisements, "the configuration is now another one");
-            }
-            Event::LeaseGranted(lease) => {
-                self.metrics.claim(Outcome::Granted);
-                let before = self.state.book().lease(&lease.service);
-                if before.map(|before| &before.addresses) != Some(&lease.addresses) {
-                    let ip = lease.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-                    info!(event = logs::LEASE_GRANTED, service = %lease.service, ip, pool = %lease.pool, "granted");
-                }
-            }
-            Event::LeaseReleased(service) => info!(event = logs::LEASE_RELEASED, %service, "released"),
-            Event::AddressReserved { reservation, .. } => {
-                info!(event = logs::ADDRESS_RESERVED, ip = %reservation.key.address, "{reservation}");
-            }
-            Event::ReservationEnded { key, cause } => {
-                let service = key.service.as_ref().map(ToString::to_string).unwrap_or_default();
-                info!(event = logs::RESERVATION_ENDED, ip = %key.address, service, reason = ?cause, "not reserved any more");
-            }
-            Event::ClaimRefused { service, refusal } => {
-                self.metrics.claim(Outcome::Refused);
-                info!(event = logs::CLAIM_REFUSED, %service, reason = %refusal.reason(), "{refusal}");
-            }
-            Event::ViewReconciled => info!(event = logs::VIEW_RECONCILED, "a watcher's full view is in"),
-            Event::RecoveryEnded => info!(event = logs::RECOVERY_ENDED, "waiting for no speaker any more"),
-            Event::VipPlaced { vip, placement: Ok(now) } => {
-                let before = self.state.network().placements().get(vip).and_then(|placed| placed.as_ref().ok());
-                self.placed(&vip.to_string(), before, now);
-            }
-            Event::VipPlaced { vip, placement: Err(reason) } => {
-                info!(event = logs::VIP_UNANNOUNCED, ip = %vip, %reason, "announced by nobody");
-            }
-            Event::Speaker(event) => self.perform_speaker(event),
-            Event::ClaimMade(_)
-            | Event::ClaimDeferred(_)
-            | Event::ClaimForgotten(_)
-            | Event::LeaseUntenable { .. }
-            | Event::ClaimRetried(_)
-            | Event::ClaimMet(_)
-            | Event::NodesReplaced(_)
-            | Event::BackendsReported(_)
-            | Event::VipDropped(_)
-            | Event::VipKept(_)
-            | Event::VipAnnounced { .. }
-            | Event::Rebalanced(_)
-            | Event::RevisionReached(_) => debug!(?event, "decided"),
-        }
-    }
-
-    fn placed(&self, ip: &str, before: Option<&Placement>, now: &Placement) {
-        if before.is_some_and(|before| before.active == now.active) {
-            return;
-        }
-        let standby = now.standby.as_ref().map(ToString::to_string).unwrap_or_default();
-        let from = before.map(|before| before.active.to_string()).unwrap_or_default();
-        if before.is_some() {
-            self.metrics.moved();
-        }
-        info!(event = logs::VIP_PLACED, ip, node = %now.active.node, instance = %now.active.instance, standby, from, "announced from this node");
-    }
-
-    fn perform_speaker(&self, event: &SpeakerEvent) {
-        match event {
-            SpeakerEvent::Joined { hello, .. } => {
-                let (speaker, held) = (&hello.speaker, hello.held.len());
-                info!(event = logs::SPEAKER_JOINED, node = %speaker.node, instance = %speaker.instance, held, "said hello");
-            }
-            SpeakerEvent::Returned(speaker) => {
-                info!(event = logs::SPEAKER_RETURNED, node = %speaker.node, instance = %speaker.instance, "heard again");
-            }
-            SpeakerEvent::InterfacesChanged(speaker, interfaces) => {
-                let names = interfaces.iter().map(|interface| interface.name.as_str()).collect::<Vec<_>>().join(",");
-                info!(event = logs::INTERFACES_CHANGED, node = %speaker.node, interface = names, "its interfaces are now these");
-            }
-            SpeakerEvent::Failed(speaker, failures) => {
-                for (ip, reason) in failures {
-                    warn!(event = logs::ANNOUNCE_FAILED, node = %speaker.node, %ip, reason, "cannot announce");
-                }
-            }
-            SpeakerEvent::ConflictSeen { vip, conflict } => {
-                self.metrics.conflict();
-                let (mac, interface, node) = (&conflict.mac, &conflict.interface, &conflict.node);
-                warn!(event = logs::ADDRESS_CONFLICT, ip = %vip, %mac, %interface, %node, "another machine claims the address");
-            }
-            SpeakerEvent::DrainBegan(speaker) => {
-                info!(event = logs::SPEAKER_DRAINING, node = %speaker.node, instance = %speaker.instance, "about to end");
-            }
-            SpeakerEvent::GraceBegan(speaker, _) => {
-                info!(event = logs::SPEAKER_GRACE, node = %speaker.node, instance = %speaker.instance, "its stream ended");
-            }
-            SpeakerEvent::Lost(speaker) => {
-                warn!(event = logs::SPEAKER_LOST, node = %speaker.node, instance = %speaker.instance, "given up, its addresses move");
-            }
-            SpeakerEvent::Heard { .. } | SpeakerEvent::Told { .. } => {}
-        }
-    }
 }
 
 /// Whether a command makes claims due, whose outcome its caller wants to hear.
@@ -490,10 +386,10 @@ fn message(state: &State, speaker: &SpeakerId, untold: Untold, revision: Revisio
     match untold {
         Untold::Snapshot => {
             let heartbeat = state.settings.heartbeat;
-            AllocatorMessage::Snapshot { heartbeat, epoch: state.epoch(), revision, assignments: placement::assignments(state, speaker) }
+            AllocatorMessage::Snapshot { heartbeat, epoch: state.epoch(), revision, assignments: assignment::assignments(state, speaker) }
         }
         Untold::Delta(vips) => {
-            let (upserts, removals) = placement::told(state, speaker, vips);
+            let (upserts, removals) = assignment::told(state, speaker, vips);
             AllocatorMessage::Delta { revision, upserts, removals }
         }
     }

@@ -430,3 +430,6 @@ impl Update {
         info!(event = logs::END_UPDATE, %service, "end of service update");
     }
 }
+
+#[cfg(test)]
+mod tests;

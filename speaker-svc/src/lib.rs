@@ -107,7 +107,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     service.task("links", follow(links, engine_address.clone(), ending.clone()));
     service.task("session", run_session(connect, engine_address, readiness.clone(), ending.clone()));
     service.task("drain", not_ready_while_draining(readiness.clone(), stop, ending.clone()));
-    service.task("grpc", server::serve(listener, api, tls::server(&common)?, calls, readiness.clone(), ending.clone()));
+    service.task("grpc", server::serve(listener, api, tls::server(&common, &listen)?, calls, readiness.clone(), ending.clone()));
     service.task("admin", admin::serve(admin, registry, readiness, ending));
     service.run(END).await
 }

@@ -1,6 +1,8 @@
 //! Twenty speakers come back to an allocator that has started with 10,000 VIPs: how long it takes, and how long heartbeats wait meanwhile,
 //! against heartbeats of the same streams when nothing else happens.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -88,6 +90,7 @@ fn records() -> Result<Vec<Record>> {
             backend_key: BackendKey::default(),
             revision: Revision::default(),
             granted: UnixMillis::default(),
+            retain: None,
         };
         let node = NodeName::new(&format!("n{}", number % NODES)).context("a name")?;
         records.extend([Record::Lease(Box::new(lease)), Record::Place(vip(number), SpeakerId { node, instance: Instance::default() })]);

@@ -364,6 +364,13 @@ fn flags_by_environment_port_zero_unix_sockets_and_exit_codes() -> Result<()> {
         ("allocator-svc", &["--listen", "0.0.0.0:7470"], "--insecure"),
         ("watcher-svc", &["--source", "nowhere"], "--source"),
         ("watcher-svc", &[], "--source"),
+        ("watcher-svc", &["--source", "kube", "--allocator", "http://192.0.2.1:7470"], "plain text beyond this machine"),
+        (
+            "watcher-svc",
+            &["--source", "kube", "--allocator", "http://192.0.2.1:7470", "--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a"],
+            "give https://",
+        ),
+        ("watcher-svc", &["--source", "kube", "--allocator", "https://192.0.2.1:7470"], "needs a certificate"),
         ("speaker-svc", &[], "--node-name"),
         ("speaker-svc", &["--node-name", "/x"], "--node-name: \"/x\" is no such name"),
         ("speaker-svc", &["--node-name", "a", "--interfaces", "("], "--interfaces"),

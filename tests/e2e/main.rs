@@ -6,6 +6,8 @@
 use libtest_mimic::{Arguments, Trial};
 
 mod cluster;
+mod compat;
+mod configuration;
 mod durability;
 mod failover;
 mod input;
@@ -16,6 +18,7 @@ mod mishaps;
 mod readme;
 mod reservations;
 mod rights;
+mod security;
 mod shadow;
 mod story;
 
@@ -42,11 +45,14 @@ fn main() -> anyhow::Result<()> {
         durability::SCENARIOS,
         load::SCENARIOS,
         cluster::SCENARIOS,
+        compat::SCENARIOS,
+        configuration::SCENARIOS,
         mishaps::SCENARIOS,
         rights::SCENARIOS,
         inspection::SCENARIOS,
         reservations::SCENARIOS,
         input::SCENARIOS,
+        security::SCENARIOS,
         shadow::SCENARIOS,
         readme::SCENARIOS,
     ];

@@ -78,8 +78,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 (StatusDir::open(&args.status_dir, &args.namespace)?, Writer::Own)
             };
             let config = dir::DirConfig { namespace: args.namespace.clone(), config_map: args.config.clone() };
-            let (statuses, copies, services) = (status.statuses()?, status.copies(), status.services_folder());
-            let before = Before { statuses, copies, services, writer };
+            let (statuses, copies) = (status.statuses()?, status.copies());
+            let before = Before { statuses, copies, services: status.services_folder(), pools: status.pools_folder(), writer };
             let follow = dir::follow(root.clone(), config, before, changes, clock, supervisor.stop());
             supervisor.task("manifests", follow);
             (if args.shadow { Sink::Shadow } else { Sink::Folder(status) }, None)
@@ -114,7 +114,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     supervisor.task("engine", engine.run(inputs, || listed.done(), supervisor.stop()));
     let api = Api::new(&[FILE_DESCRIPTOR_SET]);
     let stop = supervisor.stop();
-    supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common)?, grpc_metrics, readiness.clone(), stop));
+    supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common, &args.listen)?, grpc_metrics, readiness.clone(), stop));
     supervisor.task("admin", admin::serve(args.admin, registry, readiness, supervisor.stop()));
     supervisor.run(DRAIN).await
 }

@@ -20,6 +20,7 @@ use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::{Mono, UnixMillis};
 
 pub mod allocate;
+pub mod assignment;
 pub mod dual_stack;
 pub mod feed;
 pub mod free;
@@ -36,6 +37,7 @@ pub mod reservations;
 pub mod rules;
 mod shared;
 pub mod state;
+mod strangers;
 
 pub use placement::{Placement, Unannounced};
 pub use refusal::Refusal;
@@ -303,7 +305,7 @@ pub fn has_claims_due(state: &State) -> bool {
 /// The first invariant that does not hold.
 pub fn audit(state: &State) -> Result<(), Violation> {
     state.book.audit()?;
-    state.network.audit(&state.book)
+    state.network.audit(&state.book, &state.settings)
 }
 
 /// One piece of the work that is due: claims first, then what ends by time, then speakers' deadlines, then VIPs to place, then their spread.

@@ -10,15 +10,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use mooring_proto::types::address::Vip;
-use mooring_proto::types::assignment::{Assignment, Role};
 use mooring_proto::types::backends::Reach;
 use mooring_proto::types::labels::Labels;
 use mooring_proto::types::lease::Lease;
-use mooring_proto::types::node::{InterfaceName, MacAddress, NodeName, SpeakerId};
+use mooring_proto::types::node::{InterfaceName, NodeName, SpeakerId};
 use mooring_proto::types::pool::{AdvertisementSpec, PoolName};
 use sha2::{Digest as _, Sha256};
 
-use super::nodes::{Liveness, Speaker};
+use super::nodes::Speaker;
+use super::parts::survive;
 use super::state::State;
 use super::{Event, Now};
 
@@ -70,6 +70,24 @@ impl Unannounced {
             Self::NoEligibleNode(_) => true,
             Self::NoEndpoint | Self::BackendsUnknown | Self::HolderAwaited | Self::NotAdvertised(_) => false,
         }
+    }
+}
+
+/// What keeps a node from announcing a VIP that it may announce otherwise.
+const LACKS_INTERFACES: &str = "it has none of the advertised interfaces";
+
+impl Unannounced {
+    /// Whether there are nodes with speakers, and none of them may.
+    #[must_use]
+    pub fn is_of_nodes(&self) -> bool {
+        matches!(self, Self::NoEligibleNode(nodes) if !nodes.is_empty())
+    }
+
+    /// The first node, by name, that may but for the advertised interfaces, of which it has none.
+    #[must_use]
+    pub fn lacks_interfaces(&self) -> Option<&NodeName> {
+        let Self::NoEligibleNode(nodes) = self else { return None };
+        nodes.iter().find(|(_, reason)| **reason == LACKS_INTERFACES).map(|(node, _)| node)
     }
 }
 
@@ -185,7 +203,7 @@ impl<'a> Round<'a> {
         let present = network.placements().get(&vip).and_then(|placed| placed.as_ref().ok());
         let Some(holders) = book.holders().get(&vip) else {
             // A speaker answers for it, and no full view has said yet whether it still should.
-            let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(self.state, placement));
+            let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(network, placement));
             return provisional.map(Ok);
         };
         let leases: Vec<&Lease> = holders.iter().filter_map(|holder| book.lease(holder)).collect();
@@ -201,7 +219,7 @@ impl<'a> Round<'a> {
         if advertisements.is_empty() {
             let pool = leases.first().map(|lease| lease.pool.clone())?;
             // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
-            let in_grace = present.filter(|_| !book.pools().contains_key(&pool)).and_then(|placement| survive(self.state, placement));
+            let in_grace = present.filter(|_| !book.pools().contains_key(&pool)).and_then(|placement| survive(network, placement));
             return Some(in_grace.ok_or(Unannounced::NotAdvertised(pool)));
         }
         let adopted = || leases.iter().filter_map(|lease| book.claim(&lease.service)).any(|claim| claim.adopt.contains(&vip));
@@ -392,16 +410,6 @@ impl<'a> Round<'a> {
     }
 }
 
-/// A placement that nothing is known against but that its node may be lost: then the one that stood by has it, if there is one.
-fn survive(state: &State, present: &Placement) -> Option<Placement> {
-    let speaker = |id: &SpeakerId| state.network.speakers().get(id);
-    if speaker(&present.active).is_some_and(|active| active.liveness != Liveness::Lost) {
-        return Some(present.clone());
-    }
-    let standby = present.standby.clone().filter(|standby| speaker(standby).is_some_and(Speaker::is_live))?;
-    Some(Placement { active: standby, standby: None, outgoing: None, interfaces: present.interfaces.clone() })
-}
-
 /// The advertisements about a VIP's pool and any of its Services, by their place in the configuration. Labels that are not known yet
 /// match no selector.
 fn advertisements(state: &State, leases: &[&Lease]) -> Vec<usize> {
@@ -450,7 +458,7 @@ fn fit<'a>(state: &State, demand: &Demand, id: &'a SpeakerId, speaker: &'a Speak
     // An awaited speaker has not told its interfaces yet.
     let awaited = !speaker.is_live() && speaker.interfaces.is_empty();
     if !awaited && !speaker.interfaces.iter().any(|interface| has(&interface.name)) {
-        return Err(if everywhere { "it has no interface that is up" } else { "it has none of the advertised interfaces" });
+        return Err(if everywhere { "it has no interface that is up" } else { LACKS_INTERFACES });
     }
     let preferences = covering.iter().flat_map(|ad| &ad.preferences).filter(|preference| preference.selector.matches(labels));
     let score = preferences.fold(0u32, |score, preference| score.saturating_add(preference.weight));
@@ -461,54 +469,6 @@ fn fit<'a>(state: &State, demand: &Demand, id: &'a SpeakerId, speaker: &'a Speak
 /// The order among equals: the smaller, the better.
 fn rank(vip: Vip, id: &SpeakerId) -> ([u8; 32], &SpeakerId) {
     (Sha256::digest(format!("{}#{vip}", id.node)).into(), id)
-}
-
-/// What a speaker is told of these VIPs: the parts that it plays, and those VIPs in which it has none.
-#[must_use]
-pub fn told(state: &State, speaker: &SpeakerId, vips: impl IntoIterator<Item = Vip>) -> (Vec<Assignment>, Vec<Vip>) {
-    let peers = peers(state, &speaker.node);
-    let (mut parts, mut none) = (Vec::new(), Vec::new());
-    for vip in vips {
-        match assignment(state, vip, speaker, &peers) {
-            Some(part) => parts.push(part),
-            None => none.push(vip),
-        }
-    }
-    (parts, none)
-}
-
-/// All that a speaker is told, by address.
-#[must_use]
-pub fn assignments(state: &State, speaker: &SpeakerId) -> Vec<Assignment> {
-    told(state, speaker, state.network.parts_of(speaker)).0
-}
-
-/// The part that a speaker plays for a VIP, as it is told; `None` = none.
-fn assignment(state: &State, vip: Vip, speaker: &SpeakerId, peers: &BTreeMap<NodeName, BTreeSet<MacAddress>>) -> Option<Assignment> {
-    let placement = state.network.placements().get(&vip)?.as_ref().ok()?;
-    let (role, rank) = if placement.active == *speaker {
-        (Role::Active, 0)
-    } else if placement.outgoing.as_ref() == Some(speaker) {
-        (Role::Active, 1)
-    } else if placement.standby.as_ref() == Some(speaker) {
-        (Role::Standby, 1)
-    } else {
-        return None;
-    };
-    let holders = state.book.holders().get(&vip).into_iter().flatten();
-    let services = holders.filter_map(|holder| Some((holder.clone(), state.book.lease(holder)?.pool.clone()))).collect();
-    Some(Assignment { vip, role, rank, interfaces: placement.interfaces.clone(), services, peers: peers.clone() })
-}
-
-/// The other nodes with their hardware addresses. Also those that are lost or about to end: one that comes back, and has not heard yet
-/// that its VIPs moved, is no stranger to whoever has them now.
-fn peers(state: &State, own: &NodeName) -> BTreeMap<NodeName, BTreeSet<MacAddress>> {
-    let mut peers: BTreeMap<NodeName, BTreeSet<MacAddress>> = BTreeMap::new();
-    let others = state.network.speakers().iter().filter(|(id, _)| id.node != *own);
-    for (id, speaker) in others {
-        peers.entry(id.node.clone()).or_default().extend(speaker.interfaces.iter().map(|interface| interface.mac));
-    }
-    peers
 }
 
 #[cfg(test)]

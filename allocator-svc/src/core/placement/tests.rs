@@ -1,18 +1,19 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use mooring_proto::types::assignment::{Hello, SpeakerMessage};
+use mooring_proto::types::assignment::{Hello, Role, SpeakerMessage};
 use mooring_proto::types::backends::Backends;
 use mooring_proto::types::claim::{BackendKey, Claim, SharingKey};
 use mooring_proto::types::labels::LabelSelector;
 use mooring_proto::types::lease::{Epoch, Revision};
-use mooring_proto::types::node::{EXCLUDE_LABEL, Interface, NodeSpec};
+use mooring_proto::types::node::{EXCLUDE_LABEL, Interface, MacAddress, NodeSpec};
 use mooring_proto::types::pool::{Configuration, NodePreference};
 use mooring_proto::types::service::{ServiceKey, ServiceUid};
 use mooring_proto::types::time::{Mono, UnixMillis};
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::assignment::told;
 use crate::core::tests::lan::{Lan, VIP, id, node, vip};
 use crate::core::tests::{SETTINGS, advertise_everything, claim, pool, ports};
 use crate::core::{Command, Leadership, SessionId, apply, audit, decide};
@@ -198,10 +199,14 @@ fn an_advertisement_says_which_nodes_and_interfaces() {
     advertise(&mut lan, vec![AdvertisementSpec { interfaces: on("lan9"), ..advertise_everything() }]);
     let missing = "it has none of the advertised interfaces";
     assert_eq!(lan.active(VIP), format!("no node is eligible: a: {missing}; b: {missing}; c: {missing}"));
+    let silent = |lan: &Lan| lan.rig.state.network().placements()[&vip(VIP)].clone().unwrap_err();
+    assert_eq!((silent(&lan).is_of_nodes(), silent(&lan).lacks_interfaces()), (true, NodeName::new("a").as_ref()));
     advertise(&mut lan, vec![AdvertisementSpec { node_selectors: selector("z"), ..advertise_everything() }]);
     let unselected = "no L2Advertisement selects it";
     assert_eq!(lan.active(VIP), format!("no node is eligible: a: {unselected}; b: {unselected}; c: {unselected}"));
+    assert_eq!((silent(&lan).is_of_nodes(), silent(&lan).lacks_interfaces()), (true, None));
     advertise(&mut lan, vec![]);
+    assert_eq!((silent(&lan).is_of_nodes(), silent(&lan).lacks_interfaces()), (false, None));
     assert_eq!(lan.active(VIP), "no L2Advertisement is about pool a and this Service");
 }
 
@@ -423,7 +428,7 @@ fn a_node_that_is_lost_or_about_to_end_stays_a_peer_with_its_hardware_addresses(
     let before = lan.active(VIP);
     let (lost, ending) = (before.clone(), lan.other_than(VIP, &NODES));
     let macs = |lan: &Lan, of: &str| -> BTreeSet<MacAddress> {
-        let speaker = &lan.rig.state.network().speakers()[&crate::core::tests::lan::id(of)];
+        let speaker = &lan.rig.state.network().speakers()[&id(of)];
         speaker.interfaces.iter().map(|interface| interface.mac).collect()
     };
     let wanted = [macs(&lan, &lost), macs(&lan, &ending)];
@@ -433,8 +438,8 @@ fn a_node_that_is_lost_or_about_to_end_stays_a_peer_with_its_hardware_addresses(
     lan.deliver();
     let holder = lan.active(VIP);
     assert!(holder != lost && holder != ending, "{holder}");
-    let told = assignment(&lan.rig.state, vip(VIP), &crate::core::tests::lan::id(&holder)).unwrap();
-    let found = [&lost, &ending].map(|name| told.peers[&NodeName::new(name).unwrap()].clone());
+    let (parts, _) = told(&lan.rig.state, &id(&holder), [vip(VIP)]);
+    let found = [&lost, &ending].map(|name| parts[0].peers[&NodeName::new(name).unwrap()].clone());
     assert_eq!(found, wanted);
     assert!(found.iter().all(|macs| macs.len() == 1));
 }
