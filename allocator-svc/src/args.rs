@@ -38,14 +38,14 @@ pub struct Args {
     /// At most so many addresses move in a minute to spread the load over the nodes; with 0 none does.
     #[arg(long, env = "MOORING_REBALANCE", default_value_t = 0)]
     pub rebalance: u32,
-    /// For how long the addresses of a Service that is gone stay reserved for one of its name, such as 24h; 0s = not at all. A Service
+    /// The addresses of a Service that is gone stay reserved for one of its name for this time, such as 24h; with 0s they do not. A Service
     /// says otherwise by its annotation mooring.io/retain.
     #[arg(long, env = "MOORING_RETAIN", default_value = "0s", value_parser = duration)]
     pub retain: Duration,
-    /// For how long it is kept who held which address, such as 90d; 0s = as long as --history-size has room.
+    /// Who held which address is kept for this time, such as 90d; with 0s it is kept as long as --history-size has room.
     #[arg(long, env = "MOORING_HISTORY_AGE", default_value = "90d", value_parser = duration)]
     pub history_age: Duration,
-    /// How many facts of who held which address are kept, of about 150 bytes each; 0 = none.
+    /// At most so many facts of who held which address are kept, of about 150 bytes each; with 0 none is.
     #[arg(long, env = "MOORING_HISTORY_SIZE", default_value_t = 100_000)]
     pub history_size: u64,
     /// What all services have.
