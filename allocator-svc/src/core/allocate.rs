@@ -63,7 +63,8 @@ fn untenable(claim: &Claim, unkept: Unkept) -> Option<Event> {
 }
 
 /// The addresses that the Service has, or that its status holds, if it may and wants to keep them; with PreferDualStack the second one
-/// is added from the same pool as soon as there is one. Whether it may is asked before whether it wants to (MetalLB behaviour 3.4.7).
+/// is added from the same pool as soon as there is one, unless just the first is asked for. Whether it may is asked before whether it
+/// wants to (MetalLB behaviour 3.4.7).
 fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
     let book = &state.book;
     let lease = book.lease(&claim.service);
@@ -76,7 +77,7 @@ fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
         return Err(Unkept::Unwanted);
     }
     let mut addresses = addresses.clone();
-    if let (Need::Prefer { .. }, [one]) = (Need::of(claim), addresses.as_slice())
+    if let (Need::Prefer { .. }, [one], []) = (Need::of(claim), addresses.as_slice(), &claim.requested_addresses[..])
         && let Some(other) = candidate(book, claim, pool, one.family().other())
     {
         addresses.push(other);
