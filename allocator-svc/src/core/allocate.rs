@@ -1,14 +1,17 @@
 //! A claim: keep what the Service has, change it, or grant it new addresses (MetalLB behaviour 3.4, with the old address kept until the
 //! new one is had).
 
+use std::fmt;
+
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::claim::Claim;
 use mooring_proto::types::lease::Lease;
+use mooring_proto::types::pool::PoolName;
 
 use super::dual_stack::{Grant, Need, candidate};
 use super::refusal::Refusal;
 use super::rules::{self, explicit};
-use super::state::State;
+use super::state::{Book, State};
 use super::{Event, Now};
 
 /// Meets the first claim that is due; `None` if none is.
@@ -17,10 +20,10 @@ pub(super) fn settle_next(state: &State, now: Now) -> Option<Vec<Event>> {
 }
 
 /// Decides one claim over the present state.
-fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
+pub(super) fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     let book = &state.book;
     let lease = book.lease(&claim.service);
-    if book.is_in_grace(&claim.service) && !asks_for_others(claim, lease) {
+    if waits_for_its_pool(book, claim) {
         return vec![Event::ClaimMet(claim.service.clone())];
     }
     let unkept = match keep(state, claim) {
@@ -32,6 +35,11 @@ fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
         Err(refusal) if lease.is_some() => vec![refused(state, claim, refusal)],
         Err(refusal) => std::iter::once(refused(state, claim, refusal)).chain(untenable(claim, unkept)).collect(),
     }
+}
+
+/// Whether a Service keeps what it has as its pool may come back.
+pub(super) fn waits_for_its_pool(book: &Book, claim: &Claim) -> bool {
+    book.is_in_grace(&claim.service) && !asks_for_others(claim, book.lease(&claim.service))
 }
 
 /// Moves a Service whose addresses are in no pool any more and whose grace is over; where it can have no others, it has none.
@@ -48,16 +56,34 @@ pub(super) fn evict(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
 }
 
 /// Why a Service does not keep the addresses that it has.
-enum Unkept {
-    /// It has none, or wants others.
-    Unwanted,
+pub(super) enum Unkept {
+    /// It has none.
+    Nothing,
+    /// They are not of the families that it needs.
+    OtherFamilies,
+    /// It asks for others.
+    OtherAddresses,
+    /// It asks for another pool than this one, which has them.
+    OtherPool(PoolName),
     /// It may not.
     Untenable(Refusal),
 }
 
+impl fmt::Display for Unkept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("it has no addresses"),
+            Self::OtherFamilies => f.write_str("what it has is not of the families that it needs"),
+            Self::OtherAddresses => f.write_str("it asks for other addresses than those that it has"),
+            Self::OtherPool(pool) => write!(f, "what it has is in pool {pool}, and it asks for another one"),
+            Self::Untenable(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
 fn untenable(claim: &Claim, unkept: Unkept) -> Option<Event> {
     match unkept {
-        Unkept::Unwanted => None,
+        Unkept::Nothing | Unkept::OtherFamilies | Unkept::OtherAddresses | Unkept::OtherPool(_) => None,
         Unkept::Untenable(refusal) => Some(Event::LeaseUntenable { service: claim.service.clone(), refusal }),
     }
 }
@@ -65,16 +91,22 @@ fn untenable(claim: &Claim, unkept: Unkept) -> Option<Event> {
 /// The addresses that the Service has, or that its status holds, if it may and wants to keep them; with PreferDualStack the second one
 /// is added from the same pool as soon as there is one, unless just the first is asked for. Whether it may is asked before whether it
 /// wants to (MetalLB behaviour 3.4.7).
-fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
+pub(super) fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
     let book = &state.book;
     let lease = book.lease(&claim.service);
     let addresses = lease.map_or(&claim.adopt, |lease| &lease.addresses);
-    if addresses.is_empty() || !Need::of(claim).is_met_by(addresses) {
-        return Err(Unkept::Unwanted);
+    if addresses.is_empty() {
+        return Err(Unkept::Nothing);
+    }
+    if !Need::of(claim).is_met_by(addresses) {
+        return Err(Unkept::OtherFamilies);
     }
     let pool = explicit::allowed(book, claim, addresses).map_err(Unkept::Untenable)?;
-    if asks_for_others_than(claim, addresses) || claim.requested_pool.as_ref().is_some_and(|wanted| *wanted != pool.spec().name) {
-        return Err(Unkept::Unwanted);
+    if asks_for_others_than(claim, addresses) {
+        return Err(Unkept::OtherAddresses);
+    }
+    if claim.requested_pool.as_ref().is_some_and(|wanted| *wanted != pool.spec().name) {
+        return Err(Unkept::OtherPool(pool.spec().name.clone()));
     }
     let mut addresses = addresses.clone();
     if let (Need::Prefer { .. }, [one], []) = (Need::of(claim), addresses.as_slice(), &claim.requested_addresses[..])

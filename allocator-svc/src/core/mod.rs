@@ -17,6 +17,7 @@ use mooring_proto::types::time::{Mono, UnixMillis};
 
 pub mod allocate;
 pub mod dual_stack;
+pub mod explain;
 pub mod feed;
 pub mod free;
 pub mod nodes;
@@ -233,10 +234,7 @@ pub fn audit(state: &State) -> Result<(), Violation> {
 
 /// One piece of the work that is due: claims first, then speakers' deadlines, then VIPs to place, then their spread.
 fn tick(state: &State, now: Now) -> Vec<Event> {
-    if let Some(events) = allocate::settle_next(state, now) {
-        return events;
-    }
-    if let Some(events) = pools::strand_next(state, now) {
+    if let Some(events) = claim_next(state, now) {
         return events;
     }
     if let Some(events) = nodes::expire_next(state, now) {
@@ -246,6 +244,11 @@ fn tick(state: &State, now: Now) -> Vec<Event> {
         return placement::place_next(state, now);
     }
     placement::rebalance_next(state, now)
+}
+
+/// One piece of the work on claims: those that are due first, then leases that come to their end.
+fn claim_next(state: &State, now: Now) -> Option<Vec<Event>> {
+    allocate::settle_next(state, now).or_else(|| pools::strand_next(state, now))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use mooring_proto::types::labels::Labels;
 use mooring_proto::types::lease::Lease;
 use mooring_proto::types::node::{InterfaceName, MacAddress, NodeName, SpeakerId};
 use mooring_proto::types::pool::{AdvertisementSpec, PoolName};
+use mooring_proto::types::service::ServiceKey;
 use sha2::{Digest as _, Sha256};
 
 use super::nodes::{Liveness, Speaker};
@@ -142,23 +143,33 @@ fn decide(state: &State, vip: Vip) -> Option<Result<Placement, Unannounced>> {
         let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(state, placement));
         return provisional.map(Ok);
     };
-    let leases: Vec<&Lease> = holders.iter().filter_map(|holder| book.lease(holder)).collect();
-    let reach = match (network.reach(holders.iter()), present) {
+    match demand(state, vip, holders, present) {
+        Ok(demand) => Some(choose(state, &demand, present)),
+        // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
+        Err(Unannounced::NotAdvertised(pool)) => {
+            let in_grace = present.filter(|_| !book.pools().contains_key(&pool)).and_then(|placement| survive(state, placement));
+            Some(in_grace.ok_or(Unannounced::NotAdvertised(pool)))
+        }
+        Err(reason) => Some(Err(reason)),
+    }
+}
+
+/// What the Services that hold a VIP ask of its node, or why no node will do.
+fn demand<'a>(state: &'a State, vip: Vip, holders: &BTreeSet<ServiceKey>, present: Option<&Placement>) -> Result<Demand<'a>, Unannounced> {
+    let leases: Vec<&Lease> = holders.iter().filter_map(|holder| state.book.lease(holder)).collect();
+    let reach = match (state.network.reach(holders.iter()), present) {
         (Some(reach), _) => reach,
         (None, Some(_)) => Reach::Anywhere,
-        (None, None) => return Some(Err(Unannounced::BackendsUnknown)),
+        (None, None) => return Err(Unannounced::BackendsUnknown),
     };
     if reach == Reach::Nowhere {
-        return Some(Err(Unannounced::NoEndpoint));
+        return Err(Unannounced::NoEndpoint);
     }
     let advertisements = advertisements(state, &leases);
-    if advertisements.is_empty() {
-        let pool = leases.first().map(|lease| lease.pool.clone())?;
-        // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
-        let in_grace = present.filter(|_| !book.pools().contains_key(&pool)).and_then(|placement| survive(state, placement));
-        return Some(in_grace.ok_or(Unannounced::NotAdvertised(pool)));
+    match leases.first() {
+        Some(lease) if advertisements.is_empty() => Err(Unannounced::NotAdvertised(lease.pool.clone())),
+        _ => Ok(Demand { vip, advertisements, reach }),
     }
-    Some(choose(state, &Demand { vip, advertisements, reach }, present))
 }
 
 /// A placement that nothing is known against but that its node may be lost: then the one that stood by has it, if there is one.
@@ -273,6 +284,35 @@ fn rank(state: &State, vip: Vip, candidate: &Candidate<'_>, standby: bool) -> (u
     let load = if standby { state.network.standby_on(node) } else { state.network.active_on(node) };
     let hash = Sha256::digest(format!("{node}#{vip}")).into();
     (u32::MAX.saturating_sub(candidate.score), load, hash, candidate.id.clone())
+}
+
+/// What a speaker is worth for a VIP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Worth {
+    /// By how much the advertisements prefer its node.
+    pub(crate) score: u32,
+    /// The interfaces that it would announce on; empty = all.
+    pub(crate) interfaces: BTreeSet<InterfaceName>,
+    /// Its place, from 1, among those that could be given the VIP if it were placed anew; `None` = it could not.
+    pub(crate) place: Option<usize>,
+}
+
+/// The advertisements about a VIP, and every speaker with what it is worth for it or why it may not announce it; or why nobody may.
+pub(super) fn worth(state: &State, vip: Vip) -> Result<(Vec<&str>, Vec<(&SpeakerId, Result<Worth, &'static str>)>), Unannounced> {
+    let nobody = BTreeSet::new();
+    let holders = state.book.holders().get(&vip).unwrap_or(&nobody);
+    let present = state.network.placements().get(&vip).and_then(|placed| placed.as_ref().ok());
+    let demand = demand(state, vip, holders, present)?;
+    let speakers = state.network.speakers().iter();
+    let fits: Vec<(&SpeakerId, Result<Candidate<'_>, &'static str>)> =
+        speakers.map(|(id, speaker)| (id, fit(state, &demand, id, speaker))).collect();
+    let live = fits.iter().filter_map(|(_, fit)| fit.as_ref().ok()).filter(|candidate| candidate.speaker.is_live());
+    let mut order: Vec<_> = live.map(|candidate| (rank(state, vip, candidate, false), candidate.id)).collect();
+    order.sort();
+    let places: BTreeMap<&SpeakerId, usize> = (1..).zip(order).map(|(place, (_, id))| (id, place)).collect();
+    let worth = |fit: Candidate<'_>| Worth { score: fit.score, interfaces: fit.interfaces, place: places.get(fit.id).copied() };
+    let names = demand.advertisements.iter().map(|ad| ad.name.as_str()).collect();
+    Ok((names, fits.into_iter().map(|(id, fit)| (id, fit.map(worth))).collect()))
 }
 
 /// The part that a speaker plays for a VIP, as it is told; `None` = none.

@@ -243,6 +243,12 @@ impl Book {
         self.by_sharing.get(&(key.clone(), backend.clone())).into_iter().flat_map(|vips| vips.keys().copied())
     }
 
+    /// The addresses held under a sharing key, whatever the backend key.
+    pub(super) fn under_key<'a>(&'a self, key: &'a SharingKey) -> impl Iterator<Item = Vip> + 'a {
+        let from = (key.clone(), BackendKey::default());
+        self.by_sharing.range(from..).take_while(move |((other, _), _)| other == key).flat_map(|(_, vips)| vips.keys().copied())
+    }
+
     /// Whether a lease waits for its pool to come back. One whose pool is there without its addresses moves as soon as it can.
     pub(super) fn is_in_grace(&self, service: &ServiceKey) -> bool {
         self.stranded.contains_key(service) && self.leases.get(service).is_some_and(|lease| !self.pools.contains_key(&lease.pool))

@@ -2,9 +2,11 @@
 
 pub(crate) mod allocator;
 pub(crate) mod assignment;
+mod explain;
 pub(crate) mod inspect;
 
 use mooring_kit::mailbox::Closed;
+use mooring_proto::pb;
 use mooring_proto::reason::Reason;
 use mooring_proto::status::WireRefusal;
 use tonic::Status;
@@ -18,4 +20,8 @@ fn ending(_closed: Closed) -> Status {
 
 fn refused(refusal: &Refusal) -> Status {
     WireRefusal::from(refusal).into()
+}
+
+fn refusal_to_pb(refusal: &Refusal) -> pb::Refusal {
+    pb::Refusal { reason: refusal.reason().to_string(), message: refusal.to_string() }
 }

@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::dual_stack::Grant;
+use crate::core::explain::{Said, explain};
 use crate::core::free::Pool;
 
 #[derive(Clone, Debug)]
@@ -109,6 +111,28 @@ fn who_waits_cannot_be_served(rig: &Rig) -> bool {
     })
 }
 
+/// The first Service of which something else is explained than what is.
+fn told_otherwise(rig: &Rig) -> Option<ServiceKey> {
+    let book = rig.state.book();
+    // A claim that is met by one address is not looked at again for each one of the other family that is released.
+    let holds = |lease: &Lease, grant: &Grant| match &grant.addresses[..] {
+        [one, other] if lease.addresses.len() == 1 => [one, other].contains(&&lease.addresses[0]),
+        addresses => lease.addresses == addresses,
+    };
+    let agrees = |service: &&ServiceKey| {
+        let told = explain(&rig.state, service, rig.now).unwrap();
+        let decided = told.trials.iter().find(|trial| trial.asked && trial.rule == told.decided_by).map(|trial| &trial.said);
+        let agrees = match decided {
+            Some(Said::Grants(grant, _)) => told.refusal.is_none() && told.lease.as_ref().is_some_and(|lease| holds(lease, grant)),
+            Some(Said::Refuses(refusal)) => told.refusal.as_ref() == Some(refusal),
+            Some(Said::Passes(_)) | None => false,
+        };
+        // What others have taken since a claim was refused counts in what is explained.
+        agrees && told.lease.as_ref() == book.lease(service) && told.refusal.is_some() == book.refusal(service).is_some()
+    };
+    book.claims().keys().find(|service| !agrees(service)).cloned()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
     #[test]
@@ -145,6 +169,7 @@ proptest! {
                 }
             }
             prop_assert!(who_waits_cannot_be_served(&rig));
+            prop_assert_eq!(told_otherwise(&rig), None);
         }
         prop_assert_eq!(replayed(&rig.events), rig.state.book().leases().clone());
     }
