@@ -21,6 +21,7 @@ pub mod supervise;
 pub mod telemetry;
 pub mod tls;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use args::CommonArgs;
@@ -46,24 +47,41 @@ where
     run_with(common, telemetry::Output::Error, task)
 }
 
+/// Runs a question to its end: the answer is on standard output and in the exit code. A fault is told in a sentence on standard error and
+/// ends with the exit code `fault`.
+pub fn run_question<F>(common: &CommonArgs, fault: u8, question: impl FnOnce() -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<ExitCode>>,
+{
+    block_on(common, telemetry::Output::Error, question).unwrap_or_else(|error| {
+        if writeln!(io::stderr(), "error: {}", telemetry::chain(error.as_ref())).is_err() {
+            tracing::debug!("nobody reads standard error");
+        }
+        ExitCode::from(fault)
+    })
+}
+
 fn run_with<F>(common: &CommonArgs, logs: telemetry::Output, service: impl FnOnce() -> F) -> ExitCode
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    telemetry::init(common.log_format, common.log_level, logs);
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
-        tracing::debug!("a TLS provider is installed already");
-    }
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(service()));
-    match result {
+    match block_on(common, logs, service) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             tracing::error!(event = "fault", error = %telemetry::chain(fault.as_ref()), "the process ends on a fault");
             ExitCode::FAILURE
         }
     }
+}
+
+fn block_on<F, T>(common: &CommonArgs, logs: telemetry::Output, work: impl FnOnce() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    telemetry::init(common.log_format, common.log_level, logs);
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS provider is installed already");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(work())
 }
