@@ -22,6 +22,7 @@ pub mod feed;
 pub mod free;
 pub mod nodes;
 pub mod placement;
+pub mod plan;
 pub mod pools;
 pub mod reconcile;
 pub mod refusal;

@@ -297,8 +297,11 @@ pub(crate) struct Worth {
     pub(crate) place: Option<usize>,
 }
 
-/// The advertisements about a VIP, and every speaker with what it is worth for it or why it may not announce it; or why nobody may.
-pub(super) fn worth(state: &State, vip: Vip) -> Result<(Vec<&str>, Vec<(&SpeakerId, Result<Worth, &'static str>)>), Unannounced> {
+/// Every speaker with what it is worth for a VIP, or why it may not announce it.
+pub(super) type Worths<'a> = Vec<(&'a SpeakerId, Result<Worth, &'static str>)>;
+
+/// The advertisements about a VIP and what each speaker is worth for it, or why nobody may announce it.
+pub(super) fn worth(state: &State, vip: Vip) -> Result<(Vec<&str>, Worths<'_>), Unannounced> {
     let nobody = BTreeSet::new();
     let holders = state.book.holders().get(&vip).unwrap_or(&nobody);
     let present = state.network.placements().get(&vip).and_then(|placed| placed.as_ref().ok());
@@ -313,6 +316,13 @@ pub(super) fn worth(state: &State, vip: Vip) -> Result<(Vec<&str>, Vec<(&Speaker
     let worth = |fit: Candidate<'_>| Worth { score: fit.score, interfaces: fit.interfaces, place: places.get(fit.id).copied() };
     let names = demand.advertisements.iter().map(|ad| ad.name.as_str()).collect();
     Ok((names, fits.into_iter().map(|(id, fit)| (id, fit.map(worth))).collect()))
+}
+
+/// Whether an advertisement is about a VIP that is held.
+pub(super) fn is_advertised(state: &State, vip: Vip) -> bool {
+    let holders = state.book.holders().get(&vip).into_iter().flatten();
+    let leases: Vec<&Lease> = holders.filter_map(|holder| state.book.lease(holder)).collect();
+    !advertisements(state, &leases).is_empty()
 }
 
 /// The part that a speaker plays for a VIP, as it is told; `None` = none.

@@ -19,6 +19,10 @@ use super::nodes::Network;
 use super::refusal::Refusal;
 use super::{Event, Leadership};
 
+mod copy;
+
+pub use copy::Part;
+
 /// What the flags say about decisions.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -157,6 +161,8 @@ pub struct Book {
     /// Leases in no pool any more, each with the end of its time.
     stranded: BTreeMap<ServiceKey, Mono>,
     reconciled: bool,
+    /// How often it was changed.
+    edition: u64,
 }
 
 impl Book {
@@ -319,8 +325,9 @@ impl Book {
             | Event::VipDropped(_)
             | Event::VipKept(_)
             | Event::VipAnnounced { .. }
-            | Event::RevisionReached(_) => {}
+            | Event::RevisionReached(_) => return,
         }
+        self.edition = self.edition.saturating_add(1);
     }
 
     fn grant(&mut self, lease: &Lease) {

@@ -357,4 +357,4 @@ pub(crate) fn pinned(spec: PoolSpec, priority: u32, namespaces: &[&str]) -> Pool
 }
 
 pub(crate) mod lan;
-mod model;
+pub(crate) mod model;

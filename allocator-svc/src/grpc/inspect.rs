@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::pin::Pin;
+use std::sync::Arc;
 
+use mooring_kit::mailbox::Closed;
 use mooring_kit::supervise::Spawner;
 use mooring_proto::convert::{self, Violations};
 use mooring_proto::pb;
@@ -17,12 +19,12 @@ use mooring_proto::types::node::NodeName;
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{ending, explain, refusal_to_pb, refused};
+use super::{configuration, ending, explain, plan, refusal_to_pb, refused};
 use crate::core::nodes::{Liveness, Speaker};
 use crate::core::{self, Now, State};
 use crate::engine::Engine;
@@ -39,11 +41,13 @@ pub(crate) struct Inspect {
     engine: Engine,
     spawner: Spawner,
     clock: Clock,
+    /// One plan is made at a time: each holds a copy of all leases.
+    plans: Arc<Semaphore>,
 }
 
 impl Inspect {
     pub(crate) fn new(engine: Engine, spawner: Spawner, clock: Clock) -> Self {
-        Self { engine, spawner, clock }
+        Self { engine, spawner, clock, plans: Arc::new(Semaphore::new(1)) }
     }
 
     async fn ask<T: Send + 'static>(&self, look: impl FnOnce(&State) -> T + Send + 'static) -> Result<T, Status> {
@@ -85,6 +89,7 @@ fn unknown(service: &ServiceKey) -> Status {
 #[tonic::async_trait]
 impl InspectService for Inspect {
     type WatchLeasesStream = Pin<Box<dyn Stream<Item = Result<pb::WatchLeasesResponse, Status>> + Send>>;
+    type PlanPoolsStream = Pin<Box<dyn Stream<Item = Result<pb::PlanPoolsResponse, Status>> + Send>>;
 
     async fn get_lease(&self, request: Request<pb::GetLeaseRequest>) -> Result<Response<pb::GetLeaseResponse>, Status> {
         let pb::GetLeaseRequest { namespace, name } = request.into_inner();
@@ -184,6 +189,15 @@ impl InspectService for Inspect {
         let (key, now) = (service.clone(), Now { mono: self.clock.now(), wall: wall() });
         let explained = self.ask(move |state| core::explain::explain(state, &key, now)).await?;
         explained.map(|explained| Response::new(explain::response(&service, explained))).ok_or_else(|| unknown(&service))
+    }
+
+    async fn plan_pools(&self, request: Request<pb::PlanPoolsRequest>) -> Result<Response<Self::PlanPoolsStream>, Status> {
+        let pb::PlanPoolsRequest { pools, advertisements } = request.into_inner();
+        let configuration = configuration(pools, advertisements)?;
+        let permit = Arc::clone(&self.plans).acquire_owned().await.map_err(|_closed| ending(Closed))?;
+        let now = Now { mono: self.clock.now(), wall: wall() };
+        let messages = plan::plan(&self.engine, &self.spawner, configuration, now, permit).await.map_err(ending)?;
+        Ok(Response::new(Box::pin(tokio_stream::iter(messages.into_iter().map(Ok)))))
     }
 }
 

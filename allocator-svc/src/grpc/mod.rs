@@ -4,11 +4,14 @@ pub(crate) mod allocator;
 pub(crate) mod assignment;
 mod explain;
 pub(crate) mod inspect;
+mod plan;
 
 use mooring_kit::mailbox::Closed;
+use mooring_proto::convert;
 use mooring_proto::pb;
 use mooring_proto::reason::Reason;
 use mooring_proto::status::WireRefusal;
+use mooring_proto::types::pool::Configuration;
 use tonic::Status;
 
 use crate::core::Refusal;
@@ -20,6 +23,12 @@ fn ending(_closed: Closed) -> Status {
 
 fn refused(refusal: &Refusal) -> Status {
     WireRefusal::from(refusal).into()
+}
+
+/// A whole configuration, refused with all its errors.
+fn configuration(pools: Vec<pb::Pool>, advertisements: Vec<pb::L2Advertisement>) -> Result<Configuration, Status> {
+    convert::configuration(pools, advertisements)
+        .map_err(|bad| WireRefusal { reason: Reason::InvalidConfiguration, ..WireRefusal::from(bad) }.into())
 }
 
 fn refusal_to_pb(refusal: &Refusal) -> pb::Refusal {

@@ -11,7 +11,7 @@ use crate::core::explain::{Said, explain};
 use crate::core::free::Pool;
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Claim { name: u8, key: u8, port: u8, pool: u8, address: u8, family: u8 },
     Release(u8),
     Pools(u8),
@@ -19,7 +19,7 @@ enum Step {
     FullView(Vec<u8>),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..8u8, 0..3u8, 0..3u8, 0..4u8, 0..12u8, 0..4u8)
             .prop_map(|(name, key, port, pool, address, family)| Step::Claim { name, key, port, pool, address, family }),
@@ -30,7 +30,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn configurations() -> [Vec<PoolSpec>; 4] {
+pub(crate) fn configurations() -> [Vec<PoolSpec>; 4] {
     let buggy = PoolSpec { avoid_buggy_ips: true, ..pool("b", &["10.0.1.254-10.0.2.1"]) };
     [
         vec![pool("a", &["10.0.0.0/31", "fc00::/127"]), pool("b", &["10.0.1.254-10.0.2.1"])],
@@ -40,7 +40,7 @@ fn configurations() -> [Vec<PoolSpec>; 4] {
     ]
 }
 
-fn made(step: &Step) -> Option<Claim> {
+pub(crate) fn made(step: &Step) -> Option<Claim> {
     let Step::Claim { name, key, port, pool, address, family } = step else { return None };
     let key = ["", "k1", "k2"][usize::from(*key)];
     let port = ["TCP/80", "UDP/80", "TCP/443"][usize::from(*port)];

@@ -1,0 +1,108 @@
+//! A copy of a book, taken in parts: whoever owns the book is kept from its work only for a moment at a time.
+//!
+//! A part has what everything else follows from; the indexes are built anew. Parts of one book belong together if it was not changed
+//! between them, which [`Part::edition`] tells.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use mooring_proto::types::claim::Claim;
+use mooring_proto::types::lease::Lease;
+use mooring_proto::types::pool::Configuration;
+use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::time::Mono;
+
+use super::Book;
+use crate::core::Event;
+use crate::core::refusal::Refusal;
+
+/// Some Services of a book, with all that is known of each.
+#[derive(Clone, Debug)]
+pub struct Part {
+    edition: u64,
+    services: Vec<Known>,
+    next: Option<ServiceKey>,
+}
+
+/// What a book knows of a Service.
+#[derive(Clone, Debug)]
+struct Known {
+    claim: Option<Claim>,
+    lease: Option<Lease>,
+    refusal: Option<Refusal>,
+    stranded: Option<Mono>,
+}
+
+impl Part {
+    /// How often the book had been changed.
+    #[must_use]
+    pub fn edition(&self) -> u64 {
+        self.edition
+    }
+
+    /// The last Service of this part, if there are more after it.
+    #[must_use]
+    pub fn next(&self) -> Option<&ServiceKey> {
+        self.next.as_ref()
+    }
+}
+
+impl Book {
+    /// At most so many Services, by key, those after the given one.
+    #[must_use]
+    pub fn part(&self, after: Option<&ServiceKey>, most: usize) -> Part {
+        // Whoever adds to a book decides here whether it follows from the rest or has to be taken along.
+        let Self {
+            claims,
+            leases,
+            waiting,
+            stranded,
+            edition,
+            configuration: _,
+            pools: _,
+            untenable: _,
+            holders: _,
+            by_sharing: _,
+            by_pool: _,
+            segments: _,
+            due: _,
+            due_as: _,
+            reconciled: _,
+        } = self;
+        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let claimed = claims.range::<ServiceKey, _>(range).map(|(key, _)| key).take(most);
+        let leased = leases.range::<ServiceKey, _>(range).map(|(key, _)| key).take(most);
+        let keys: BTreeSet<&ServiceKey> = claimed.chain(leased).collect();
+        let known = |key: &&ServiceKey| Known {
+            claim: claims.get(*key).cloned(),
+            lease: leases.get(*key).cloned(),
+            refusal: waiting.get(*key).cloned(),
+            stranded: stranded.get(*key).copied(),
+        };
+        let services: Vec<Known> = keys.iter().take(most).map(known).collect();
+        let next = if services.len() < most { None } else { keys.iter().take(most).next_back().map(|key| (*key).clone()) };
+        Part { edition: *edition, services, next }
+    }
+
+    /// A book of which these are all parts.
+    #[must_use]
+    pub fn copied(configuration: &Configuration, parts: Vec<Part>) -> Self {
+        let mut book = Self { reconciled: true, ..Self::default() };
+        book.replace_pools(configuration, Mono::ZERO);
+        let known: Vec<Known> = parts.into_iter().flat_map(|part| part.services).collect();
+        for lease in known.iter().filter_map(|known| known.lease.as_ref()) {
+            book.grant(lease);
+        }
+        let mut refused = Vec::new();
+        for Known { claim, lease, refusal, stranded } in known {
+            if let (Some(lease), Some(until)) = (lease, stranded) {
+                book.stranded.insert(lease.service, until);
+            }
+            let Some(claim) = claim else { continue };
+            refused.extend(refusal.map(|refusal| Event::ClaimRefused { service: claim.service.clone(), refusal }));
+            book.claims.insert(claim.service.clone(), claim);
+        }
+        refused.iter().for_each(|event| book.apply(event));
+        book
+    }
+}
