@@ -26,7 +26,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 const ALLOCATOR: &str = "172.17.0.2:7470";
 const INSPECT: &str = "mooring.v1.InspectService";
 
-fn call(host: &str, data: &Value, method: &str) -> Result<Value> {
+pub(crate) fn call(host: &str, data: &Value, method: &str) -> Result<Value> {
     let answer = Cluster::grpcurl(&["-d", &data.to_string(), host, method])?;
     serde_json::from_str(&answer).with_context(|| format!("{method}: {answer}"))
 }
@@ -50,7 +50,7 @@ fn grpcurl_lists_describes_and_calls_everything() -> Result<()> {
     ensure!(!listed.contains("AnnouncementService"), "{listed}");
     let described = Cluster::grpcurl(&[ALLOCATOR, "describe", INSPECT])?;
     ensure!(Cluster::grpcurl(&[ALLOCATOR, "describe"])?.contains("grpc.reflection.v1alpha.ServerReflection is a service"));
-    for method in ["GetLease", "ListLeases", "WatchLeases", "ListPools", "ListNodes", "ListAssignments"] {
+    for method in ["GetLease", "ListLeases", "WatchLeases", "ListPools", "ListNodes", "ListAssignments", "Explain", "PlanPools"] {
         ensure!(described.contains(&format!("rpc {method} (")), "{described}");
     }
     let service = json!({"namespace": "default", "name": "nginx-lb"});

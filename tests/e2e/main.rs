@@ -7,6 +7,7 @@ use libtest_mimic::{Arguments, Trial};
 
 mod cluster;
 mod durability;
+mod explain;
 mod failover;
 mod input;
 mod inspection;
@@ -42,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         mishaps::SCENARIOS,
         rights::SCENARIOS,
         inspection::SCENARIOS,
+        explain::SCENARIOS,
         input::SCENARIOS,
     ];
     let trials = scenarios
