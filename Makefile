@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 # The story on three nodes of a LAN in network namespaces. `make demo STAY=1` stays up afterwards.
 demo:
-	tests/setup --demo
+	tests/setup
 	cargo build --workspace --bins
 	$(CARGO_TARGET_DIR)/debug/demo $(if $(STAY),--stay)
 

@@ -82,10 +82,8 @@ impl Args {
     /// Ends the process with exit code 2 if the flags contradict each other.
     pub fn check(&self) {
         match &self.command {
-            Some(Task::Plan(plan)) => self.common.check_exposure::<Self>("allocator", &plan.allocator, plan.allocator.stays_here()),
-            Some(Task::Export | Task::Import) | None => {
-                self.common.check_exposure::<Self>("listen", &self.listen, self.listen.stays_here());
-            }
+            Some(Task::Plan(plan)) => self.common.check_allocator::<Self>(&plan.allocator),
+            Some(Task::Export | Task::Import) | None => self.common.check_listen::<Self>(&self.listen),
         }
         if self.heartbeat.is_zero() || self.speaker_ttl <= self.heartbeat {
             let (ttl, heartbeat) = (self.speaker_ttl, self.heartbeat);

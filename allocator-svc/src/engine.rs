@@ -18,10 +18,10 @@ use tokio::sync::{Notify, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::core::nodes::{SpeakerEvent, Untold};
-use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, decide, next_deadline, placement};
+use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, assignment, decide, has_claims_due, next_deadline};
 use crate::logs;
 use crate::metrics::{Metrics, Outcome};
-use crate::store::{Durable, LeaseStore};
+use crate::store::{Durable, Store};
 
 /// How many requests may wait: 16 full batches, about a tenth of a second of work.
 const DEPTH: usize = 4096;
@@ -32,11 +32,18 @@ const BATCH: usize = 256;
 /// After so many full batches in a row deadlines are looked at although more waits.
 const PATIENCE: u32 = 4;
 
+/// How long a turn may work on what follows from its requests; what is left is done by the next ones, so that heartbeats are answered in
+/// between: a tenth of the pause between two of them.
+const WORK: Duration = Duration::from_millis(20);
+
 /// How often the gauges are brought up to date at most.
 const OBSERVE: Duration = Duration::from_millis(500);
 
 /// What a caller does with the state once its command is durable, or with the refusal.
 type Then = Box<dyn FnOnce(Result<&State, Refusal>) + Send>;
+
+/// What a command came to, and what its caller does with that.
+type Answer = (Result<(), Refusal>, Then);
 
 /// What the engine is asked.
 enum Request {
@@ -60,10 +67,12 @@ pub(crate) struct Owner {
     mailbox: Mailbox<Request>,
     revision: watch::Sender<Revision>,
     state: State,
-    store: LeaseStore,
+    store: Store,
     clock: Clock,
     metrics: Metrics,
     streams: BTreeMap<SessionId, Stream>,
+    /// Answers that wait until the claims that are due are met or refused.
+    unmet: Vec<Answer>,
     full_batches: u32,
     observed: Mono,
     /// Something happened since.
@@ -144,8 +153,8 @@ impl Engine {
 }
 
 impl Owner {
-    /// An engine over records that were read; its leadership begins with [`Owner::run`].
-    pub(crate) fn new(state: State, store: LeaseStore, clock: Clock, metrics: Metrics) -> (Engine, Self) {
+    /// An engine over records that were read, or over nothing; its leadership begins with [`Owner::run`].
+    pub(crate) fn new(state: State, store: Store, clock: Clock, metrics: Metrics) -> (Engine, Self) {
         let (address, mailbox) = mailbox(DEPTH);
         let (sender, receiver) = watch::channel(Revision::default());
         let owner = Self {
@@ -156,6 +165,7 @@ impl Owner {
             clock,
             metrics,
             streams: BTreeMap::new(),
+            unmet: Vec::new(),
             full_batches: 0,
             observed: Mono::ZERO,
             unobserved: false,
@@ -183,15 +193,20 @@ impl Owner {
         }
         self.mailbox.close();
         let rest = self.mailbox.take_now(DEPTH);
-        self.turn(Vec::new(), rest)
+        self.turn(Vec::new(), rest)?;
+        while !self.unmet.is_empty() {
+            self.turn(Vec::new(), Vec::new())?;
+        }
+        Ok(())
     }
 
     /// One batch: decide, write, answer.
     fn turn(&mut self, facts: Vec<Event>, letters: Vec<Request>) -> anyhow::Result<()> {
         let mut batch = Vec::new();
-        let mut answers: Vec<(Result<(), Refusal>, Then)> = Vec::new();
+        let mut answers: Vec<Answer> = Vec::new();
         let mut pulls = Vec::new();
         let full = letters.len() == BATCH;
+        let end = self.clock.now() + WORK;
         self.metrics.batch.observe(f64::from(u32::try_from(letters.len()).unwrap_or(u32::MAX)));
         for fact in facts {
             self.take(fact, &mut batch);
@@ -205,7 +220,10 @@ impl Owner {
                     {
                         stream.greeted = true;
                     }
-                    answers.push((self.carry_out(command, &mut batch), then));
+                    let about_claims = is_about_claims(&command);
+                    let outcome = self.carry_out(command, &mut batch);
+                    self.meet_claims(&mut batch, end);
+                    if about_claims { self.unmet.push((outcome, then)) } else { answers.push((outcome, then)) }
                 }
                 Request::Open { session, wake } => {
                     self.streams.insert(session, Stream { wake, revision: Revision::default(), greeted: false });
@@ -215,9 +233,13 @@ impl Owner {
         }
         // What waits in the mailbox may be the heartbeat that a deadline is about, so it is heard first.
         self.full_batches = if full { self.full_batches.saturating_add(1) } else { 0 };
-        if !full || self.full_batches >= PATIENCE {
+        let patient = full && self.full_batches < PATIENCE;
+        if !patient {
             self.full_batches = 0;
-            self.settle(&mut batch, self.now().mono);
+        }
+        self.settle(&mut batch, if patient { Mono::ZERO } else { self.clock.now() }, end);
+        if !has_claims_due(&self.state) {
+            answers.append(&mut self.unmet);
         }
         if let Some(revision) = self.state.feed().next() {
             self.take(Event::RevisionReached(revision), &mut batch);
@@ -232,12 +254,7 @@ impl Owner {
     }
 
     /// Sends what the batch led to; only what is on disk can be sent.
-    fn publish(
-        &mut self,
-        _durable: Durable,
-        answers: Vec<(Result<(), Refusal>, Then)>,
-        pulls: Vec<(SessionId, oneshot::Sender<Option<AllocatorMessage>>)>,
-    ) {
+    fn publish(&mut self, _durable: Durable, answers: Vec<Answer>, pulls: Vec<(SessionId, oneshot::Sender<Option<AllocatorMessage>>)>) {
         for (outcome, then) in answers {
             then(outcome.map(|()| &self.state));
         }
@@ -251,7 +268,7 @@ impl Owner {
         let network = self.state.network();
         self.streams.retain(|session, stream| {
             let speaker = network.speaker_of(*session);
-            if speaker.map_or(stream.greeted, |speaker| network.untold(speaker).is_some()) {
+            if speaker.map_or(stream.greeted, |speaker| network.has_untold(speaker)) {
                 stream.wake.notify_one();
             }
             speaker.is_some() || Arc::strong_count(&stream.wake) > 1
@@ -268,30 +285,46 @@ impl Owner {
         Now { mono: self.clock.now(), wall: wall() }
     }
 
-    /// One command and all that follows from it at once; deadlines are another matter.
     fn carry_out(&mut self, command: Command, batch: &mut Vec<Event>) -> Result<(), Refusal> {
         for event in decide(&self.state, command, self.now())? {
             self.take(event, batch);
         }
-        self.settle(batch, Mono::ZERO);
         Ok(())
     }
 
-    /// Does the work that is due by then.
-    fn settle(&mut self, batch: &mut Vec<Event>, by: Mono) {
-        while next_deadline(&self.state).is_some_and(|deadline| deadline <= by) {
-            let events = decide(&self.state, Command::Tick, self.now()).unwrap_or_default();
-            if events.is_empty() {
-                return;
-            }
-            for event in events {
-                self.take(event, batch);
-            }
+    /// Meets the claims that a command has made due, so that they are met in the order of the commands. Nodes are found for all of a
+    /// batch's addresses together.
+    fn meet_claims(&mut self, batch: &mut Vec<Event>, end: Mono) {
+        while has_claims_due(&self.state) && self.clock.now() < end {
+            self.tick(batch, self.now());
         }
     }
 
+    /// Does the work that is due by then, as if it were then, for as long as there is time.
+    fn settle(&mut self, batch: &mut Vec<Event>, by: Mono, end: Mono) {
+        while next_deadline(&self.state).is_some_and(|deadline| deadline <= by)
+            && self.tick(batch, Now { mono: by, ..self.now() })
+            && self.clock.now() < end
+        {}
+    }
+
+    /// One piece of the work that is due; false if there is none.
+    fn tick(&mut self, batch: &mut Vec<Event>, now: Now) -> bool {
+        let events = decide(&self.state, Command::Tick, now).unwrap_or_default();
+        let any = !events.is_empty();
+        for event in events {
+            self.take(event, batch);
+        }
+        any
+    }
+
     fn take(&mut self, event: Event, batch: &mut Vec<Event>) {
-        self.perform(&event);
+        // What would be is nobody's news.
+        if self.state.is_shadow() && event != Event::ShadowBegan {
+            debug!(?event, "decided for a shadow");
+        } else {
+            self.perform(&event);
+        }
         apply(&mut self.state, &event);
         batch.push(event);
     }
@@ -322,6 +355,7 @@ impl Owner {
         match event {
             Event::EpochBegan(epoch) => info!(event = logs::EPOCH_BEGAN, %epoch, "leading"),
             Event::TermBegan(term) => info!(event = logs::TERM_BEGAN, %term, "a watcher leads"),
+            Event::ShadowBegan => info!(event = logs::SHADOW_BEGAN, "a shadow asks what would be; nobody holds what it is told"),
             Event::ConfigurationReplaced { configuration, .. } => {
                 let (pools, advertisements) = (configuration.pools().len(), configuration.advertisements().len());
                 info!(event = logs::CONFIG_REPLACED, pools, advertisements, "the configuration is now another one");
@@ -350,6 +384,7 @@ impl Owner {
             }
             Event::Speaker(event) => self.perform_speaker(event),
             Event::ClaimMade(_)
+            | Event::ClaimDeferred(_)
             | Event::ClaimForgotten(_)
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)
@@ -413,20 +448,26 @@ impl Owner {
     }
 }
 
+/// Whether a command makes claims due, whose outcome its caller wants to hear.
+fn is_about_claims(command: &Command) -> bool {
+    match command {
+        Command::Allocate { .. } | Command::Release { .. } | Command::Reconcile { .. } | Command::ReplacePools { .. } => true,
+        Command::ReplaceNodes { .. }
+        | Command::ReportBackends { .. }
+        | Command::SpeakerSaid { .. }
+        | Command::SessionEnded { .. }
+        | Command::Tick => false,
+    }
+}
+
 fn message(state: &State, speaker: &SpeakerId, untold: Untold, revision: Revision) -> AllocatorMessage {
     match untold {
         Untold::Snapshot => {
             let heartbeat = state.settings.heartbeat;
-            AllocatorMessage::Snapshot { heartbeat, epoch: state.epoch(), revision, assignments: placement::assignments(state, speaker) }
+            AllocatorMessage::Snapshot { heartbeat, epoch: state.epoch(), revision, assignments: assignment::assignments(state, speaker) }
         }
         Untold::Delta(vips) => {
-            let (mut upserts, mut removals) = (Vec::new(), Vec::new());
-            for vip in vips {
-                match placement::assignment(state, vip, speaker) {
-                    Some(assignment) => upserts.push(assignment),
-                    None => removals.push(vip),
-                }
-            }
+            let (upserts, removals) = assignment::told(state, speaker, vips);
             AllocatorMessage::Delta { revision, upserts, removals }
         }
     }

@@ -6,6 +6,8 @@
 //!  grpc/assignment ┘      └── store/ (sled) ── Durable ─┴─ speakers' streams
 //! ```
 //!
+//! A second engine, without disk and speakers, is a shadow's: `grpc/shadow` sends it the calls that ask only what would be.
+//!
 //! Every decision is in [`core`], as functions over plain data; `engine` owns the state and is the only one to change it; nothing leaves
 //! it before `store` has it on disk.
 
@@ -40,12 +42,13 @@ use tracing::info;
 
 use crate::args::Args;
 use crate::core::{State, apply};
-use crate::engine::Owner;
+use crate::engine::{Engine, Owner};
 use crate::grpc::allocator::Allocator;
 use crate::grpc::assignment::Assignments;
 use crate::grpc::inspect::Inspect;
+use crate::grpc::shadow::Shadowed;
 use crate::metrics::Metrics;
-use crate::store::LeaseStore;
+use crate::store::{LeaseStore, Store};
 
 /// How long open calls and streams have to end after a signal.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -71,17 +74,25 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let clock = Clock::start();
     let mut registry = mooring_kit::metrics::registry(env!("CARGO_PKG_VERSION"));
     let (metrics, grpc_metrics) = (Metrics::new(&mut registry), GrpcMetrics::new(&mut registry, clock));
-    let (engine, owner) = Owner::new(state, store, clock, metrics);
+    let (engine, owner) = Owner::new(state, Store::Disk(store), clock, metrics);
+    let (shadow, shadow_owner) = Owner::new(State::shadow(args.settings()), Store::Nowhere, clock, Metrics::unseen());
     supervisor.thread("engine", move |stop| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         runtime.block_on(owner.run(next_epoch(last), || loaded.done(), stop.clone()))
     });
+    supervisor.thread("shadow", move |stop| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        runtime.block_on(shadow_owner.run(next_epoch(last), || (), stop.clone()))
+    });
+    let allocator = |engine: &Engine| AllocatorServiceServer::new(Allocator::new(engine.clone()));
+    let inspect = |engine: &Engine| InspectServiceServer::new(Inspect::new(engine.clone(), supervisor.spawner(), clock));
+    let assignments = AssignmentServiceServer::new(Assignments::new(engine.clone(), supervisor.spawner()));
     let api = Api::new(&[FILE_DESCRIPTOR_SET])
-        .with(AllocatorServiceServer::new(Allocator::new(engine.clone())))
-        .with(AssignmentServiceServer::new(Assignments::new(engine.clone(), supervisor.spawner())))
-        .with(InspectServiceServer::new(Inspect::new(engine, supervisor.spawner(), clock)));
+        .with(Shadowed::new(allocator(&engine), Some(allocator(&shadow))))
+        .with(Shadowed::new(assignments, None))
+        .with(Shadowed::new(inspect(&engine), Some(inspect(&shadow))));
     let stop = supervisor.stop();
-    supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common)?, grpc_metrics, readiness.clone(), stop));
+    supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common, &args.listen)?, grpc_metrics, readiness.clone(), stop));
     supervisor.task("admin", admin::serve(args.admin, registry, readiness, supervisor.stop()));
     supervisor.run(DRAIN).await
 }

@@ -12,6 +12,8 @@ pub(crate) const CONFIG_REPLACED: &str = "configReplaced";
 pub(crate) const EPOCH_BEGAN: &str = "epochBegan";
 /// A watcher leads.
 pub(crate) const TERM_BEGAN: &str = "termBegan";
+/// A shadow's session began.
+pub(crate) const SHADOW_BEGAN: &str = "shadowBegan";
 /// A watcher's full view is in.
 pub(crate) const VIEW_RECONCILED: &str = "viewReconciled";
 /// A VIP has a node.

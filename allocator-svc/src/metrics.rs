@@ -92,6 +92,11 @@ impl Metrics {
         metrics
     }
 
+    /// Counts what nobody asks for.
+    pub(crate) fn unseen() -> Self {
+        Self::new(&mut Registry::default())
+    }
+
     pub(crate) fn claim(&self, outcome: Outcome) {
         self.claims.get_or_create(&OutcomeLabels { outcome }).inc();
     }
@@ -112,7 +117,7 @@ impl Metrics {
         self.leases.set(gauge(book.leases().len()));
         self.waiting.set(gauge(book.waiting().len()));
         self.vips.set(gauge(book.holders().len()));
-        self.unannounced.set(gauge(network.placements().values().filter(|placed| placed.is_err()).count()));
+        self.unannounced.set(gauge(network.unannounced()));
         self.assigned.clear();
         self.available.clear();
         for (name, pool) in book.pools() {

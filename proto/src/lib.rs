@@ -1,13 +1,15 @@
 //! The contract between Mooring's services.
 //!
 //! [`pb`] is the generated code, [`types`] what the services' cores speak, [`convert`] the only way from one to the other, [`manifest`]
-//! the way from Kubernetes objects, [`reason`] and [`status`] how a refusal crosses the wire. Nothing here does any work of its own.
+//! the way from Kubernetes objects, [`reason`] and [`status`] how a refusal crosses the wire, [`shadow`] the mark of calls that ask what
+//! would be. Nothing here does any work of its own.
 
 #![forbid(unsafe_code)]
 
 pub mod convert;
 pub mod manifest;
 pub mod reason;
+pub mod shadow;
 pub mod status;
 pub mod types;
 

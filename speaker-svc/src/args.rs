@@ -87,8 +87,8 @@ impl Args {
     /// Checks the flags; ends the process with exit code 2 if they are wrong.
     #[must_use]
     pub fn into_config(self) -> Config {
-        self.common.check_exposure::<Self>("listen", &self.listen, self.listen.stays_here());
-        self.common.check_exposure::<Self>("allocator", &self.allocator, self.allocator.stays_here());
+        self.common.check_listen::<Self>(&self.listen);
+        self.common.check_allocator::<Self>(&self.allocator);
         let metallb = std::env::var(METALLB_NODE_NAME).ok();
         self.checked(metallb.as_deref()).unwrap_or_else(|message| bad_flag::<Self>(&message))
     }

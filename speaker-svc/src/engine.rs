@@ -2,9 +2,10 @@
 //!
 //! It takes what waits in its mailboxes, has the core decide, carries the events out, publishes the reply table once for all of them,
 //! and only then tells the allocator what is in force. Gratuitous frames are sent from here, on sockets of their own and without ever
-//! waiting: answering is the responder threads', which share nothing with this task but the published table.
+//! waiting: answering is the responder threads', which share nothing with this task but the published table. What became of each Service
+//! is logged when all of that is done, a few at a time, as a takeover of thousands must not wait for the words about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use tokio::select;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
+use crate::core::announce::Phase;
 use crate::core::interfaces::{Link, LinkIndex, Port};
 use crate::core::reply::ReplyTable;
 use crate::core::state::{Settings, State};
@@ -31,7 +33,7 @@ use crate::logs;
 use crate::metrics::Metrics;
 use crate::net::responder::{Claim, Responder, Shared};
 use crate::net::socket::{Transmitter, is_interface_gone};
-use crate::wire::arp::{EMPTY_FRAME, Operation, emit, gratuitous};
+use crate::wire::arp::{EMPTY_FRAME, Operation, emit, gratuitous, probe};
 
 /// Inputs that may wait; policy: wait. More than a batch, so that the session reads on while one is worked off.
 pub const INBOX: usize = 512;
@@ -41,6 +43,12 @@ pub const CLAIMS: usize = 256;
 
 /// Inputs worked off before the table is published; bounds how long a new VIP waits for the first answer.
 const BATCH: usize = 256;
+
+/// Services of which is logged before more urgent things are looked for: about half a millisecond.
+const TOLD_AT_ONCE: usize = 32;
+
+/// Services of which nothing is logged yet at most: beyond it logging goes first, as it must not fall behind for ever.
+const TOLD_LATER: usize = 65_536;
 
 /// News from outside.
 #[derive(Debug)]
@@ -93,6 +101,15 @@ struct Open {
     transmitter: Transmitter,
 }
 
+/// What became of a Service's address, for the log.
+#[derive(Debug)]
+struct Update {
+    vip: Vip,
+    service: ServiceKey,
+    pool: PoolName,
+    change: Change,
+}
+
 /// What the allocator is to be told once the table is published.
 #[derive(Debug, Default)]
 struct Due {
@@ -103,6 +120,17 @@ struct Due {
     conflicts: Vec<SpeakerMessage>,
 }
 
+/// What readiness waits for.
+#[derive(Debug)]
+pub struct Ready {
+    /// The links are known.
+    pub links: ReadinessHandle,
+    /// An interface answers; if none does any more, it is waited for again.
+    pub sockets: ReadinessHandle,
+    /// The allocator has been there.
+    pub session: ReadinessHandle,
+}
+
 /// Owns the state.
 #[derive(Debug)]
 pub struct Engine {
@@ -111,9 +139,7 @@ pub struct Engine {
     metrics: Metrics,
     clock: Clock,
     spawner: Spawner,
-    /// Done when the first links are known and open.
-    ready: Option<ReadinessHandle>,
-    joined: Option<ReadinessHandle>,
+    ready: Ready,
     /// Whether the allocator was there by the last news of it.
     live: bool,
     /// The older leadership that was refused last.
@@ -121,38 +147,34 @@ pub struct Engine {
     open: BTreeMap<LinkIndex, Open>,
     outbox: Option<Address<SpeakerMessage>>,
     due: Due,
+    /// What is still to be logged.
+    updates: VecDeque<Update>,
     table_changed: bool,
     links_changed: bool,
-    drained: bool,
+    /// The drain is over, and so many VIPs were left.
+    drained: Option<usize>,
 }
 
 impl Engine {
     /// An engine that was told nothing yet.
     #[must_use]
-    pub fn new(
-        settings: Settings,
-        shared: Shared,
-        metrics: Metrics,
-        clock: Clock,
-        spawner: Spawner,
-        ready: (ReadinessHandle, ReadinessHandle),
-    ) -> Self {
+    pub fn new(settings: Settings, shared: Shared, metrics: Metrics, clock: Clock, spawner: Spawner, ready: Ready) -> Self {
         Self {
             state: State::new(settings),
             shared,
             metrics,
             clock,
             spawner,
-            ready: Some(ready.0),
-            joined: Some(ready.1),
+            ready,
             live: false,
             refused: None,
             open: BTreeMap::new(),
             outbox: None,
             due: Due::default(),
+            updates: VecDeque::new(),
             table_changed: false,
             links_changed: false,
-            drained: false,
+            drained: None,
         }
     }
 
@@ -163,7 +185,7 @@ impl Engine {
     pub async fn run(mut self, mut mailboxes: Mailboxes, stop: Stop) -> Result<(), EngineFault> {
         let ended = Arc::clone(&self.shared.ended);
         let clock = self.clock;
-        while !self.drained {
+        while self.drained.is_none() {
             let deadline = next_deadline(&self.state);
             // Each branch is cancel-safe: a letter stays in its mailbox, a notification with its sender.
             select! {
@@ -184,6 +206,8 @@ impl Engine {
                     }
                 }
                 () = clock.wait_until(deadline.unwrap_or_default()), if deadline.is_some() => {}
+                // Last of all: there is nothing else to do.
+                () = std::future::ready(()), if !self.updates.is_empty() => self.log_updates(TOLD_AT_ONCE),
             }
             self.finish_batch().await?;
             // In the same round, so that a first announcement waits for nothing but its table.
@@ -191,7 +215,10 @@ impl Engine {
                 self.take(Command::Tick);
                 self.finish_batch().await?;
             }
+            self.log_updates(self.updates.len().saturating_sub(TOLD_LATER));
         }
+        self.log_updates(usize::MAX);
+        info!(event = logs::DRAINED, left = self.drained, "ending");
         Ok(())
     }
 
@@ -229,10 +256,9 @@ impl Engine {
         }
         if std::mem::take(&mut self.links_changed) {
             self.open_missing().await?;
-            if let Some(ready) = self.ready.take() {
-                ready.done();
-            }
+            self.ready.links.set(true);
         }
+        self.ready.sockets.set(!self.open.is_empty());
         self.metrics.observe(&self.state);
         self.tell();
         Ok(())
@@ -247,8 +273,8 @@ impl Engine {
                 } else {
                     info!(event = logs::SESSION_CHANGED, state = session.as_str(), "session to the allocator");
                 }
-                if let Some(joined) = self.joined.take_if(|_| session.is_live()) {
-                    joined.done();
+                if session.is_live() {
+                    self.ready.session.set(true);
                 }
             }
             Event::HelloDue => self.due.hello = true,
@@ -263,14 +289,20 @@ impl Engine {
             Event::RevisionReached { epoch, revision } => debug!(%epoch, %revision, "assignments in force"),
             Event::AppliedDue => self.due.applied = true,
             Event::AssignmentStored(_) | Event::AssignmentRemoved(_) | Event::StandingChanged { .. } => self.table_changed = true,
-            Event::ServiceUpdated { vip, service, pool, change } => log_update(vip, &service, &pool, change),
+            Event::ServiceUpdated { vip, service, pool, change } => self.updates.push_back(Update { vip, service, pool, change }),
             Event::AssignmentFailed { vip, silence } => {
                 warn!(event = logs::ANNOUNCE_FAILED, ip = %vip, reason = silence.failure(), "address cannot be announced");
             }
             Event::LinksReplaced(_) | Event::PortOpened(_) => self.links_changed = true,
             Event::PortClosed(port) => self.close(port.index),
             Event::InterfacesDue => self.due.interfaces = true,
-            Event::AnnouncementDue { vip, link, phase: _ } => self.announce(vip, link),
+            Event::AnnouncementDue { vip, link, phase: Phase::Probe } => self.probe(vip, link),
+            Event::AnnouncementDue { vip, link, phase: Phase::First | Phase::Repeat | Phase::Refresh | Phase::Defense } => {
+                self.announce(vip, link);
+            }
+            Event::PeerContradicted { vip, mac, link: _ } => {
+                debug!(ip = %vip, peer = %mac, "a peer announces what is ours; announcing it again");
+            }
             Event::ConflictSeen { vip, mac, interface, defend } => {
                 self.metrics.conflict();
                 if defend {
@@ -283,10 +315,7 @@ impl Engine {
                 info!(event = logs::DRAIN_STARTED, announced = self.state.announced(), "giving all addresses away");
                 self.due.draining = true;
             }
-            Event::Drained { left } => {
-                info!(event = logs::DRAINED, left, "ending");
-                self.drained = true;
-            }
+            Event::Drained { left } => self.drained = Some(left),
         }
     }
 
@@ -301,6 +330,17 @@ impl Engine {
                 Ok(_) => held.assigned.counters.note_gratuitous(),
                 Err(_) => self.metrics.drops.unsent(),
             }
+        }
+    }
+
+    /// Asks whether somebody else answers for a VIP, so that nobody who hears it learns anything (RFC 5227 §2.1.1).
+    fn probe(&self, vip: Vip, link: LinkIndex) {
+        let (Some(open), Some(address)) = (self.open.get(&link), vip.v4()) else { return };
+        let mut frame = EMPTY_FRAME;
+        let (header, arp) = probe(address, open.port.mac);
+        emit(header, &arp, &mut frame);
+        if open.transmitter.send(&frame).is_err() {
+            self.metrics.drops.unsent();
         }
     }
 
@@ -363,20 +403,33 @@ impl Engine {
             self.outbox = None;
         }
     }
+
+    /// Logs of so many Services.
+    fn log_updates(&mut self, count: usize) {
+        for update in self.updates.drain(..count.min(self.updates.len())) {
+            update.log();
+        }
+    }
 }
 
-/// A look at one Service's address, as MetalLB logs it.
-fn log_update(ip: Vip, service: &ServiceKey, pool: &PoolName, change: Change) {
-    info!(event = logs::START_UPDATE, %service, "start of service update");
-    match change {
-        Change::Announced => {
-            info!(event = logs::SERVICE_ANNOUNCED, %service, %ip, %pool, protocol = "layer2", "service has IP, announcing");
+impl Update {
+    /// A look at one Service's address, as MetalLB logs it.
+    fn log(&self) {
+        let Self { vip: ip, service, pool, change } = self;
+        info!(event = logs::START_UPDATE, %service, "start of service update");
+        match change {
+            Change::Announced => {
+                info!(event = logs::SERVICE_ANNOUNCED, %service, %ip, %pool, protocol = "layer2", "service has IP, announcing");
+            }
+            Change::Withdrawn(reason) => {
+                let reason = reason.as_str();
+                info!(event = logs::SERVICE_WITHDRAWN, %service, %ip, %pool, protocol = "layer2", reason, "withdrawing service announcement");
+            }
+            Change::Noted => {}
         }
-        Change::Withdrawn(reason) => {
-            let reason = reason.as_str();
-            info!(event = logs::SERVICE_WITHDRAWN, %service, %ip, %pool, protocol = "layer2", reason, "withdrawing service announcement");
-        }
-        Change::Noted => {}
+        info!(event = logs::END_UPDATE, %service, "end of service update");
     }
-    info!(event = logs::END_UPDATE, %service, "end of service update");
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ use tracing::{info, warn};
 use crate::args::Config;
 use crate::core::reply::ReplyTable;
 use crate::core::{DRAIN_PATIENCE, Settings};
-use crate::engine::{CLAIMS, Engine, EngineFault, INBOX, Input, Mailboxes};
+use crate::engine::{CLAIMS, Engine, EngineFault, INBOX, Input, Mailboxes, Ready};
 use crate::grpc::announcement::Announcements;
 use crate::metrics::Metrics;
 use crate::net::links::{Links, LinksError};
@@ -87,14 +87,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (claims_address, claims) = mailbox(CLAIMS);
     let shared = Shared { table, claims: claims_address, ended: Arc::default(), drops: metrics.drops.clone() };
     let settings = Settings { speaker, boot_id: uuid::Uuid::new_v4().to_string(), refresh, seed: rand::random() };
-    let engine = Engine::new(
-        settings,
-        shared,
-        metrics,
-        clock,
-        service.spawner(),
-        (readiness.handle(INTERFACES), readiness.handle("assignments received")),
-    );
+    let ready =
+        Ready { links: readiness.handle(LINKS), sockets: readiness.handle(SOCKETS), session: readiness.handle("assignments received") };
+    let engine = Engine::new(settings, shared, metrics, clock, service.spawner(), ready);
 
     let connect = {
         let common = common.clone();
@@ -102,21 +97,25 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     drop(connect().context("--allocator cannot be used")?);
     let listener = Listener::bind(&listen).await?;
-    let api =
-        Api::new(&[mooring_proto::FILE_DESCRIPTOR_SET]).with(AnnouncementServiceServer::new(Announcements::new(engine_address.clone())));
+    let announcements = AnnouncementServiceServer::new(Announcements::new(engine_address.clone()));
+    // It tells what is announced, allocator or not.
+    let api = Api::new(&[mooring_proto::FILE_DESCRIPTOR_SET]).with_needs(announcements, &[SOCKETS, DRAIN]);
     let (links, netlink) = Links::open(filter)?;
 
     service.task("engine", run_engine(engine, Mailboxes { inputs, claims }, stop.clone(), ending.clone()));
     service.task("netlink", run_netlink(netlink, ending.clone()));
     service.task("links", follow(links, engine_address.clone(), ending.clone()));
-    service.task("session", run_session(connect, engine_address, readiness.clone(), ending));
-    service.task("grpc", server::serve(listener, api, tls::server(&common)?, calls, readiness.clone(), stop.clone()));
-    service.task("admin", admin::serve(admin, registry, readiness, stop));
+    service.task("session", run_session(connect, engine_address, readiness.clone(), ending.clone()));
+    service.task("drain", not_ready_while_draining(readiness.clone(), stop, ending.clone()));
+    service.task("grpc", server::serve(listener, api, tls::server(&common, &listen)?, calls, readiness.clone(), ending.clone()));
+    service.task("admin", admin::serve(admin, registry, readiness, ending));
     service.run(END).await
 }
 
-/// What readiness waits for first.
-const INTERFACES: &str = "interfaces open";
+/// What readiness waits for: the interfaces are known, one of them answers, and the process is not about to end.
+const LINKS: &str = "interfaces known";
+const SOCKETS: &str = "sockets open";
+const DRAIN: &str = "drain";
 
 /// The engine is asked to end by `stop`; when it has, the tasks that serve it end by `ending`.
 async fn run_engine(engine: Engine, mailboxes: Mailboxes, stop: Stop, ending: Stop) -> anyhow::Result<()> {
@@ -133,6 +132,14 @@ async fn run_netlink(connection: impl Future<Output = ()>, ending: Stop) -> anyh
     }
 }
 
+/// While it gives its addresses away the speaker still tells what it announces, and that nobody should count on it.
+async fn not_ready_while_draining(readiness: Readiness, stop: Stop, ending: Stop) -> anyhow::Result<()> {
+    stop.cancelled().await;
+    let _never_done = readiness.handle(DRAIN);
+    ending.cancelled().await;
+    Ok(())
+}
+
 /// The first `Hello` tells the interfaces, so it waits until they are known: without any a speaker would be given nothing.
 async fn run_session(
     connect: impl Fn() -> anyhow::Result<Channel> + Send,
@@ -141,7 +148,7 @@ async fn run_session(
     ending: Stop,
 ) -> anyhow::Result<()> {
     let mut awaited = readiness.subscribe();
-    let ready = async { awaited.wait_for(|waiting| !waiting.contains(&INTERFACES)).await.map(drop) };
+    let ready = async { awaited.wait_for(|waiting| !waiting.contains(&LINKS)).await.map(drop) };
     select! {
         biased;
         () = ending.cancelled() => return Ok(()),

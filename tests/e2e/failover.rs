@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result, ensure};
-use mooring_tests::lab::capture::Capture;
+use mooring_proto::types::node::MacAddress;
+use mooring_tests::lab::capture::{Arp, Capture, Operation, build_arp};
 use mooring_tests::lab::host::PingReport;
 use mooring_tests::lab::until::{millis, secs, until};
 use mooring_tests::lab::workloads::{Mooring, speaker};
@@ -23,6 +24,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ),
     ("failover::a_second_speaker_of_the_node_answers_with_the_same_mac", a_second_speaker_of_the_node_answers_with_the_same_mac),
     ("failover::a_speaker_started_twice_takes_turns_and_no_ping_is_lost", a_speaker_started_twice_takes_turns_and_no_ping_is_lost),
+    ("failover::a_cable_that_comes_back_announces_nothing_that_has_moved", a_cable_that_comes_back_announces_nothing_that_has_moved),
+    (
+        "failover::a_cable_that_comes_back_without_an_allocator_announces_what_nobody_answers_for",
+        a_cable_that_comes_back_without_an_allocator_announces_what_nobody_answers_for,
+    ),
+    ("failover::a_node_that_announces_what_it_lost_is_contradicted_at_once", a_node_that_announces_what_it_lost_is_contradicted_at_once),
     ("failover::a_node_that_returns_takes_nothing_back", a_node_that_returns_takes_nothing_back),
 ];
 
@@ -188,6 +195,107 @@ fn a_speaker_started_twice_takes_turns_and_no_ping_is_lost() -> Result<()> {
         ensure!(process.events("serviceWithdrawn").is_empty() && process.events("addressConflict").is_empty());
     }
     Ok(())
+}
+
+fn a_cable_that_comes_back_announces_nothing_that_has_moved() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let mut lost = String::new();
+    let Loss { after, .. } = lose(&lab, &mut mooring, |_, node| {
+        node.clone_into(&mut lost);
+        lab.host(node).port_down()
+    })?;
+    let (client, host, holder) = (lab.host("client"), lab.host(&lost), lab.host(&after));
+    let mut capture = Capture::begin(client)?;
+    let pings = client.ping_every(millis(5), VIP)?;
+    let is_back = |mooring: &mut Mooring, state: &str| {
+        mooring.speaker(&lost)?.wait_for(&json!({"event": "serviceWithdrawn", "ip": "172.17.200.100"}))?;
+        until(secs(10), &format!("{lost} is back {state}"), || {
+            let nodes = mooring.nodes()?;
+            let found = nodes.iter().find(|found| found.name == lost).context("no such node")?;
+            let live = |speaker: &mooring_proto::pb::SpeakerState| speaker.liveness() == mooring_proto::pb::SpeakerLiveness::Live;
+            ensure!(found.speakers.iter().any(|speaker| live(speaker) && speaker.interfaces.len() == 1), "{found:?}");
+            Ok(())
+        })
+    };
+    host.port_up()?;
+    is_back(&mut mooring, "once")?;
+    only(client, holder)?;
+    for _ in 0..2 {
+        host.port_down()?;
+        host.port_up()?;
+    }
+    is_back(&mut mooring, "after two quick flaps")?;
+    only(client, holder)?;
+    ensure!(client.neighbor(VIP)? == holder.mac(), "the client sends to {}", client.neighbor(VIP)?);
+    let frames = capture.arps();
+    let announced = frames.iter().filter(|arp| arp.sha == host.mac() && arp.spa == VIP && arp.is_gratuitous()).count();
+    ensure!(announced == 0, "{lost} has announced what it had lost: {announced} frames");
+    ensure!(frames.iter().any(|arp| arp.sha == host.mac() && arp.spa.is_unspecified() && arp.tpa == VIP), "{lost} has asked nobody");
+    let report = pings.finish()?;
+    ensure!(report.lost == 0, "{report:?}");
+    no_conflict(&mut mooring)
+}
+
+/// Nobody takes another node of the cluster for a stranger.
+fn no_conflict(mooring: &mut Mooring) -> Result<()> {
+    let told = mooring.allocator.events("addressConflict");
+    ensure!(told.is_empty(), "{told:?}");
+    for speaker in mooring.speakers.values_mut() {
+        let seen = speaker.events("addressConflict");
+        ensure!(seen.is_empty(), "{seen:?}");
+    }
+    Ok(())
+}
+
+fn a_cable_that_comes_back_without_an_allocator_announces_what_nobody_answers_for() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let node = one_service(&lab, &mooring)?;
+    let (client, host) = (lab.host("client"), lab.host(&node));
+    mooring.allocator.kill_9()?;
+    mooring.speaker(&node)?.wait_for(&json!({"event": "sessionChanged", "state": "away"}))?;
+    host.port_down()?;
+    mooring.speaker(&node)?.wait_for(&json!({"event": "deleteARPResponder", "interface": "eth0"}))?;
+    let mut capture = Capture::begin(client)?;
+    host.port_up()?;
+    let own = |arp: &Arp| arp.sha == host.mac() && arp.tpa == VIP;
+    let (asked, announced) = until(secs(5), "the node announces again", || {
+        let frames = capture.timed_arps();
+        let first = |gratuitous: bool| frames.iter().find(|(_, arp)| own(arp) && arp.is_gratuitous() == gratuitous).map(|(at, _)| *at);
+        first(false).zip(first(true)).with_context(|| format!("{frames:?}"))
+    })?;
+    ensure!(announced.duration_since(asked) > millis(900), "announced {:?} after its first question", announced.duration_since(asked));
+    only(client, host)?;
+    ensure!(mooring.speaker(&node)?.events("serviceWithdrawn").is_empty());
+    no_conflict(&mut mooring)
+}
+
+fn a_node_that_announces_what_it_lost_is_contradicted_at_once() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let mut lost = String::new();
+    let Loss { after, .. } = lose(&lab, &mut mooring, |mooring, node| {
+        node.clone_into(&mut lost);
+        mooring.speaker(node)?.kill_9()
+    })?;
+    let (client, host, holder) = (lab.host("client"), lab.host(&lost), lab.host(&after));
+    let mut capture = Capture::begin(client)?;
+    let claim = Arp { operation: Operation::Request, sha: host.mac(), spa: VIP, tha: MacAddress([0; 6]), tpa: VIP };
+    // More than once, as the holder's ordinary rounds may happen to follow one.
+    for round in 0..5 {
+        host.send_frames(vec![build_arp(MacAddress::BROADCAST, &claim)])?;
+        let answer = until(secs(5), "the holder announces again", || {
+            let frames = capture.timed_arps();
+            let mut claims = frames.iter().enumerate().filter(|(_, (_, arp))| arp.sha == host.mac() && arp.spa == VIP);
+            let (index, (at, _)) = claims.nth(round).context("no claim was seen")?;
+            let answer = frames.iter().skip(index).find(|(_, arp)| arp.sha == holder.mac() && arp.spa == VIP && arp.is_gratuitous());
+            answer.map(|(answered, _)| answered.duration_since(*at)).context("not yet")
+        })?;
+        ensure!(answer < millis(500), "answered after {answer:?}");
+        ensure!(client.neighbor(VIP)? == holder.mac(), "the client sends to {}", client.neighbor(VIP)?);
+    }
+    no_conflict(&mut mooring)
 }
 
 fn a_node_that_returns_takes_nothing_back() -> Result<()> {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use mooring_tests::lab::cluster::Cluster;
 use mooring_tests::lab::until::{secs, until};
 use mooring_tests::lab::workloads::Mooring;
-use mooring_tests::lab::{Lab, Program};
+use mooring_tests::lab::{Host, Lab, Process, Program};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Value, json};
 
@@ -17,6 +17,7 @@ use crate::{Scenario, refused};
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("inspection::grpcurl_lists_describes_and_calls_everything", grpcurl_lists_describes_and_calls_everything),
     ("inspection::health_is_honest", health_is_honest),
+    ("inspection::whoever_watches_health_is_told_of_the_end", whoever_watches_health_is_told_of_the_end),
     ("inspection::probes_and_metrics_are_served", probes_and_metrics_are_served),
     ("inspection::the_log_lines_of_metallb", the_log_lines_of_metallb),
     ("inspection::a_dual_stack_service_logs_one_line_an_address", a_dual_stack_service_logs_one_line_an_address),
@@ -25,6 +26,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 
 const ALLOCATOR: &str = "172.17.0.2:7470";
 const INSPECT: &str = "mooring.v1.InspectService";
+const ANNOUNCE: &str = "mooring.v1.AnnouncementService";
 
 pub(crate) fn call(host: &str, data: &Value, method: &str) -> Result<Value> {
     let answer = Cluster::grpcurl(&["-d", &data.to_string(), host, method])?;
@@ -36,22 +38,29 @@ fn grpcurl_lists_describes_and_calls_everything() -> Result<()> {
     let mooring = Mooring::on_directory(&lab)?;
     let node = one_service(&lab, &mooring)?;
     announcer(&mooring)?;
-    let listed = Cluster::grpcurl(&[ALLOCATOR, "list"])?;
-    for service in [
-        "mooring.v1.AllocatorService",
-        "mooring.v1.AssignmentService",
-        INSPECT,
-        "grpc.health.v1.Health",
-        "grpc.reflection.v1.ServerReflection",
-        "grpc.reflection.v1alpha.ServerReflection",
-    ] {
-        ensure!(listed.lines().any(|line| line == service), "{listed}");
-    }
-    ensure!(!listed.contains("AnnouncementService"), "{listed}");
-    let described = Cluster::grpcurl(&[ALLOCATOR, "describe", INSPECT])?;
-    ensure!(Cluster::grpcurl(&[ALLOCATOR, "describe"])?.contains("grpc.reflection.v1alpha.ServerReflection is a service"));
-    for method in ["GetLease", "ListLeases", "WatchLeases", "ListPools", "ListNodes", "ListAssignments", "Explain", "PlanPools"] {
-        ensure!(described.contains(&format!("rpc {method} (")), "{described}");
+    let grpcurl = Cluster::grpcurl_path()?;
+    let ask = |host: &str, arguments: &[&str]| lab.host(host).netns().output(&grpcurl, &[&["-plaintext"], arguments].concat());
+    let always = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
+    let methods = ["GetLease", "ListLeases", "WatchLeases", "ListPools", "ListNodes", "ListAssignments", "Explain", "PlanPools"];
+    let workloads = [
+        (
+            "control",
+            ALLOCATOR,
+            &["mooring.v1.AllocatorService", "mooring.v1.AssignmentService", INSPECT][..],
+            Some((INSPECT, &methods[..])),
+        ),
+        ("control", "172.17.0.2:7475", &[], None),
+        (&node, "127.0.0.1:7471", &[ANNOUNCE], Some((ANNOUNCE, &["ListAnnouncements"]))),
+    ];
+    for (host, at, services, described) in workloads {
+        let listed = ask(host, &[at, "list"])?;
+        ensure!(listed.lines().eq(always.iter().chain(services).copied()), "{at}: {listed}");
+        let all = ask(host, &[at, "describe"])?;
+        ensure!(always.iter().chain(services).all(|service| all.contains(&format!("{service} is a service:"))), "{at}: {all}");
+        if let Some((service, methods)) = described {
+            let one = ask(host, &[at, "describe", service])?;
+            ensure!(methods.iter().all(|method| one.contains(&format!("rpc {method} ("))), "{at}: {one}");
+        }
     }
     let service = json!({"namespace": "default", "name": "nginx-lb"});
     let state = call(ALLOCATOR, &service, "mooring.v1.InspectService/GetLease")?;
@@ -72,11 +81,11 @@ fn grpcurl_lists_describes_and_calls_everything() -> Result<()> {
     );
     // A stream that does not end: the snapshot comes at once, then grpcurl's own deadline.
     let watched = refused(Cluster::grpcurl(&["-max-time", "1", "-d", "{}", ALLOCATOR, "mooring.v1.InspectService/WatchLeases"]))?;
+    let snapshot = watched.find("{\n").and_then(|at| watched.get(at..)).context("no snapshot")?;
+    let snapshot: Value = serde_json::Deserializer::from_str(snapshot).into_iter().next().context("no snapshot")??;
+    ensure!(snapshot["snapshot"]["complete"] == true && snapshot["snapshot"]["services"] == json!([state["state"]]), "{watched}");
     ensure!(watched.contains("DeadlineExceeded"), "{watched}");
-    let answer = lab
-        .host(&node)
-        .netns()
-        .output(&Cluster::grpcurl_path()?, &["-plaintext", "127.0.0.1:7471", "mooring.v1.AnnouncementService/ListAnnouncements"])?;
+    let answer = ask(&node, &["127.0.0.1:7471", "mooring.v1.AnnouncementService/ListAnnouncements"])?;
     let announcements: Value = serde_json::from_str(&answer)?;
     ensure!(announcements["vips"][0]["vip"] == "172.17.200.100" && announcements["vips"][0]["role"] == "ROLE_ACTIVE", "{announcements}");
     let missing = refused(call(ALLOCATOR, &json!({"namespace": "default", "name": "none"}), "mooring.v1.InspectService/GetLease"))?;
@@ -84,43 +93,126 @@ fn grpcurl_lists_describes_and_calls_everything() -> Result<()> {
     Ok(())
 }
 
+/// Health as one of a host's workloads tells it.
+fn health(host: &Host, at: &str, service: &str) -> Result<String> {
+    let asked = json!({"service": service}).to_string();
+    let answer = host.netns().output(&Cluster::grpcurl_path()?, &["-plaintext", "-d", &asked, at, "grpc.health.v1.Health/Check"])?;
+    let answer: Value = serde_json::from_str(&answer)?;
+    answer["status"].as_str().map(str::to_owned).with_context(|| format!("no status: {answer}"))
+}
+
+/// Waits until health is just this.
+fn wait_health(host: &Host, at: &str, service: &str, wanted: &str) -> Result<()> {
+    until(secs(5), &format!("{at} {service:?} is {wanted}"), || {
+        let status = health(host, at, service)?;
+        ensure!(status == wanted, "{status}");
+        Ok(())
+    })
+}
+
 fn health_is_honest() -> Result<()> {
     let lab = Lab::of_three_nodes()?;
     let mut mooring = Mooring::on_directory(&lab)?;
     let node = one_service(&lab, &mooring)?;
-    let grpcurl = Cluster::grpcurl_path()?;
-    let check = |host: &str, at: &str, service: &str| -> Result<Value> {
-        let asked = json!({"service": service}).to_string();
-        let answer = lab.host(host).netns().output(&grpcurl, &["-plaintext", "-d", &asked, at, "grpc.health.v1.Health/Check"])?;
-        Ok(serde_json::from_str(&answer)?)
-    };
+    let (control, on_node, speaker) = (lab.host("control"), lab.host(&node), "127.0.0.1:7471");
     let all = [
-        ("control", ALLOCATOR, "mooring.v1.AllocatorService"),
-        ("control", ALLOCATOR, "mooring.v1.AssignmentService"),
-        ("control", ALLOCATOR, INSPECT),
-        ("control", ALLOCATOR, ""),
-        ("control", "172.17.0.2:7475", ""),
-        (&node, "127.0.0.1:7471", "mooring.v1.AnnouncementService"),
-        (&node, "127.0.0.1:7471", ""),
+        (control, ALLOCATOR, "mooring.v1.AllocatorService"),
+        (control, ALLOCATOR, "mooring.v1.AssignmentService"),
+        (control, ALLOCATOR, INSPECT),
+        (control, ALLOCATOR, ""),
+        (control, "172.17.0.2:7475", ""),
+        (on_node, speaker, ANNOUNCE),
+        (on_node, speaker, ""),
     ];
     for (host, at, service) in all {
-        until(secs(5), "the service is healthy", || {
-            let answer = check(host, at, service)?;
-            ensure!(answer["status"] == "SERVING", "{at} {service}: {answer}");
+        wait_health(host, at, service, "SERVING")?;
+    }
+    let unknown = refused(health(control, ALLOCATOR, "mooring.v1.NoSuchService"))?;
+    ensure!(unknown.contains("NotFound"), "{unknown}");
+    // Without an interface nothing is announced; with it, all is as before.
+    on_node.netns().run("ip", &["link", "set", "eth0", "down"])?;
+    for service in [ANNOUNCE, ""] {
+        wait_health(on_node, speaker, service, "NOT_SERVING")?;
+    }
+    ensure!(refused(on_node.curl("http://127.0.0.1:7474/readyz"))?.contains("503"));
+    on_node.netns().run("ip", &["link", "set", "eth0", "up"])?;
+    for service in [ANNOUNCE, ""] {
+        wait_health(on_node, speaker, service, "SERVING")?;
+    }
+    // A speaker that has never reached an allocator is not ready, but can tell what it announces: nothing.
+    mooring.allocator.kill_9()?;
+    let process = mooring.speaker(&node)?;
+    process.kill_9()?;
+    process.restart()?;
+    process.wait_for(&json!({"event": "createARPResponder"}))?;
+    wait_health(on_node, speaker, ANNOUNCE, "SERVING")?;
+    ensure!(health(on_node, speaker, "")? == "NOT_SERVING");
+    // A watcher that has never reached its API server is not ready.
+    let config = lab.folder().join("nobody.kubeconfig");
+    let nobody = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "nobody",
+        "clusters": [{"name": "nobody", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "nobody", "user": {}}], "contexts": [{"name": "nobody", "context": {"cluster": "nobody", "user": "nobody"}}],
+    });
+    std::fs::write(&config, nobody.to_string())?;
+    let watcher = Program::own("watcher-svc")?.args(["--source", "kube", "--listen", "127.0.0.1:7480", "--admin", "127.0.0.1:7481"]);
+    let mut watcher = watcher.env("KUBECONFIG", &config).start(control)?;
+    watcher.wait_for(&json!({"event": "apiServerAway"}))?;
+    ensure!(health(control, "127.0.0.1:7480", "")? == "NOT_SERVING");
+    ensure!(refused(control.curl("http://127.0.0.1:7481/readyz"))?.contains("503"));
+    ensure!(watcher.terminate()?.code() == Some(0));
+    Ok(())
+}
+
+fn whoever_watches_health_is_told_of_the_end() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let node = one_service(&lab, &mooring)?;
+    announcer(&mooring)?;
+    let watch = |host: &str, at: &str, service: &str| -> Result<Process> {
+        let asked = json!({"service": service}).to_string();
+        let grpcurl = Program::new(Cluster::grpcurl_path()?).args(["-plaintext", "-d", &asked, at, "grpc.health.v1.Health/Watch"]);
+        let mut watch = grpcurl.start(lab.host(host))?;
+        until(secs(5), "health is told", || {
+            let told = statuses(&mut watch);
+            ensure!(told == ["SERVING"], "{told:?}");
             Ok(())
         })?;
+        Ok(watch)
+    };
+    // The allocator stands still, so that nobody takes the speaker's addresses from it while it drains.
+    let (speaker, host) = ("127.0.0.1:7471", lab.host(&node));
+    let mut watches = vec![watch(&node, speaker, "")?, watch(&node, speaker, ANNOUNCE)?];
+    mooring.allocator.freeze(true)?;
+    mooring.speaker(&node)?.ask_to_end()?;
+    mooring.speaker(&node)?.wait_for(&json!({"event": "drainStarted"}))?;
+    for service in ["", ANNOUNCE] {
+        wait_health(host, speaker, service, "NOT_SERVING")?;
     }
-    let unknown = refused(check("control", ALLOCATOR, "mooring.v1.NoSuchService"))?;
-    ensure!(unknown.contains("NotFound"), "{unknown}");
-    // A speaker that has never reached an allocator announces nothing, and says that it is not ready.
-    mooring.allocator.kill_9()?;
-    let speaker = mooring.speaker(&node)?;
-    speaker.kill_9()?;
-    speaker.restart()?;
-    speaker.wait_for(&json!({"event": "listening", "server": "grpc"}))?;
-    let answer = check(&node, "127.0.0.1:7471", "")?;
-    ensure!(answer["status"] == "NOT_SERVING", "{answer}");
+    ensure!(refused(host.curl("http://127.0.0.1:7474/readyz"))?.contains("503"));
+    let answer =
+        host.netns().output(&Cluster::grpcurl_path()?, &["-plaintext", speaker, "mooring.v1.AnnouncementService/ListAnnouncements"])?;
+    ensure!(answer.contains("172.17.200.100"), "{answer}");
+    ensure!(mooring.speaker(&node)?.is_running()?, "the speaker has not waited for anybody");
+    mooring.allocator.freeze(false)?;
+    ensure!(mooring.speaker(&node)?.wait_end()?.code() == Some(0));
+    watches.extend([watch("control", ALLOCATOR, INSPECT)?, watch("control", ALLOCATOR, "")?, watch("control", "172.17.0.2:7475", "")?]);
+    for process in [&mut mooring.watcher, &mut mooring.allocator] {
+        ensure!(process.terminate()?.code() == Some(0));
+    }
+    for watch in &mut watches {
+        // The stream ended in order: nobody has broken it off.
+        let end = watch.wait_end()?;
+        let told = statuses(watch);
+        ensure!(end.success() && told == ["SERVING", "NOT_SERVING"], "{end}: {told:?} {}", watch.said());
+    }
     Ok(())
+}
+
+/// What a watch of health has told so far.
+fn statuses(watch: &mut Process) -> Vec<String> {
+    let told = watch.written().iter().filter_map(|line| line.trim().strip_prefix("\"status\": \""));
+    told.map(|status| status.trim_end_matches('"').to_owned()).collect()
 }
 
 fn probes_and_metrics_are_served() -> Result<()> {
@@ -271,6 +363,13 @@ fn flags_by_environment_port_zero_unix_sockets_and_exit_codes() -> Result<()> {
         ("allocator-svc", &["--listen", "0.0.0.0:7470"], "--insecure"),
         ("watcher-svc", &["--source", "nowhere"], "--source"),
         ("watcher-svc", &[], "--source"),
+        ("watcher-svc", &["--source", "kube", "--allocator", "http://192.0.2.1:7470"], "plain text beyond this machine"),
+        (
+            "watcher-svc",
+            &["--source", "kube", "--allocator", "http://192.0.2.1:7470", "--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a"],
+            "give https://",
+        ),
+        ("watcher-svc", &["--source", "kube", "--allocator", "https://192.0.2.1:7470"], "needs a certificate"),
         ("speaker-svc", &[], "--node-name"),
         ("speaker-svc", &["--node-name", "/x"], "--node-name: \"/x\" is no such name"),
         ("speaker-svc", &["--node-name", "a", "--interfaces", "("], "--interfaces"),

@@ -14,7 +14,9 @@ mod inspection;
 mod lab;
 mod load;
 mod mishaps;
+mod readme;
 mod rights;
+mod shadow;
 mod story;
 
 /// A name, and what is done under it.
@@ -45,6 +47,8 @@ fn main() -> anyhow::Result<()> {
         inspection::SCENARIOS,
         explain::SCENARIOS,
         input::SCENARIOS,
+        shadow::SCENARIOS,
+        readme::SCENARIOS,
     ];
     let trials = scenarios
         .concat()

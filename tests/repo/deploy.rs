@@ -34,6 +34,56 @@ fn own_flags(service: &str) -> BTreeSet<String> {
     own
 }
 
+/// A flag as code declares it.
+#[derive(Debug, Default)]
+struct Flag {
+    name: String,
+    help: String,
+    attribute: String,
+}
+
+/// The flags that a file of `Args` declares.
+fn declared(path: &str) -> Vec<Flag> {
+    let mut flags = Vec::new();
+    let mut flag = Flag::default();
+    for line in text(path).lines().map(str::trim) {
+        if let Some(help) = line.strip_prefix("///") {
+            flag.help = format!("{} {}", flag.help, help.trim()).trim().to_owned();
+        } else if line.starts_with("#[arg(") || (!flag.attribute.is_empty() && !flag.attribute.ends_with(")]")) {
+            flag.attribute += line;
+        } else {
+            let field = line.strip_prefix("pub ").and_then(|field| field.split_once(':'));
+            if let Some((field, _)) = field.filter(|_| flag.attribute.starts_with("#[arg(long")) {
+                flags.push(Flag { name: field.replace('_', "-"), ..std::mem::take(&mut flag) });
+            }
+            flag = Flag::default();
+        }
+    }
+    flags
+}
+
+#[test]
+fn each_flag_has_its_variable_and_a_help_in_sentences() {
+    let common = declared("proto/kit/src/args.rs");
+    let mut wrong = Vec::new();
+    for service in SERVICES {
+        let flags: Vec<Flag> = declared(&format!("{service}/src/args.rs"));
+        let names: BTreeSet<String> = flags.iter().chain(&common).map(|flag| flag.name.clone()).collect();
+        assert_eq!(names, own_flags(service), "{service}");
+        for flag in flags.iter().chain(&common) {
+            let variable = format!("env = \"MOORING_{}\"", flag.name.replace('-', "_").to_uppercase());
+            if !flag.attribute.contains(&variable) {
+                wrong.push(format!("{service} --{}: no {variable}", flag.name));
+            }
+            let sentence = flag.help.starts_with(char::is_uppercase) && flag.help.ends_with('.') && flag.help.split(' ').count() > 4;
+            if !sentence {
+                wrong.push(format!("{service} --{}: no sentence: {:?}", flag.name, flag.help));
+            }
+        }
+    }
+    none("flags", &wrong);
+}
+
 /// The part of OPERATIONS.md about one binary, and that about all.
 fn chapter(name: &str) -> String {
     let text = text("deploy/OPERATIONS.md");
@@ -63,8 +113,11 @@ fn flags_in_manifests_exist() {
     let mut wrong = Vec::new();
     for path in files("deploy/kustomize", "yaml") {
         let text = text(&path);
-        for service in SERVICES.iter().filter(|service| text.contains(&format!("image: mooring/{service}"))) {
-            let args: String = text.lines().map(str::trim).filter(|line| line.starts_with("- --")).collect::<Vec<_>>().join("\n");
+        // A pod may have several containers; each one's arguments stand after its image.
+        for container in text.split("image: mooring/").skip(1) {
+            let service = container.split(':').next().unwrap_or_default();
+            assert!(SERVICES.contains(&service), "{path}: image mooring/{service}");
+            let args: String = container.lines().map(str::trim).filter(|line| line.starts_with("- --")).collect::<Vec<_>>().join("\n");
             wrong.extend(flags(&args).difference(&own_flags(service)).map(|flag| format!("{path}: --{flag}")));
         }
     }

@@ -10,6 +10,7 @@
 )]
 
 mod deploy;
+mod documents;
 mod files;
 mod invariants;
 mod proto;

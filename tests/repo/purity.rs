@@ -116,7 +116,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tracing_subscriber::", &["proto/kit/src/telemetry.rs"]),
     ("axum::", &["proto/kit/src/admin.rs", "proto/kit/src/server.rs"]),
     ("rand::", &["proto/kit/src/backoff.rs", "speaker-svc/src/lib.rs"]),
-    ("range_set_blaze::", &["allocator-svc/src/core/free.rs"]),
+    ("range_set_blaze::", &["allocator-svc/src/core/free.rs", "allocator-svc/src/core/shared.rs"]),
 ];
 
 #[test]

@@ -12,6 +12,7 @@ use mooring_proto::pb::allocator_service_client::AllocatorServiceClient;
 use mooring_proto::pb::inspect_service_client::InspectServiceClient;
 use mooring_proto::pb::watch_leases_response::Message;
 use mooring_proto::reason::Reason;
+use mooring_proto::shadow;
 use mooring_proto::status::WireRefusal;
 use mooring_proto::types::backends::Backends;
 use mooring_proto::types::claim::Claim;
@@ -20,6 +21,9 @@ use mooring_proto::types::node::{InterfaceName, NodeName, NodeSpec};
 use mooring_proto::types::pool::Configuration;
 use mooring_proto::types::service::ServiceKey;
 use tokio::sync::mpsc;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
@@ -35,11 +39,44 @@ const LONG_DEADLINE: Duration = Duration::from_secs(60);
 /// How many claims or backends a message has at most, so that it stays well under 4 MiB.
 const PART: usize = 500;
 
+/// Which of the allocator's engines is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// The one whose leases Services hold.
+    Serving,
+    /// The one that shows what would be.
+    Shadow,
+}
+
+impl Engine {
+    /// Whether an answer is of this engine: an allocator without a shadow would take the calls of one for those of a watcher that serves.
+    fn check(self, answer: &MetadataMap) -> Result<(), Status> {
+        let is_shadow = answer.get(shadow::KEY).is_some_and(|value| value == shadow::YES);
+        match self {
+            Self::Shadow if !is_shadow => Err(Status::unimplemented("this allocator has no shadow: it is of another build")),
+            Self::Shadow | Self::Serving => Ok(()),
+        }
+    }
+}
+
+impl Interceptor for Engine {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if *self == Self::Shadow {
+            request.metadata_mut().insert(shadow::KEY, MetadataValue::from_static(shadow::YES));
+        }
+        Ok(request)
+    }
+}
+
+/// A channel on which each call says which engine is meant.
+type Line = InterceptedService<Channel, Engine>;
+
 /// The allocator.
 #[derive(Clone, Debug)]
 pub(crate) struct Allocator {
-    leases: AllocatorServiceClient<Channel>,
-    inspect: InspectServiceClient<Channel>,
+    leases: AllocatorServiceClient<Line>,
+    inspect: InspectServiceClient<Line>,
+    engine: Engine,
 }
 
 /// A pool's counters.
@@ -81,8 +118,9 @@ fn failed(status: &Status) -> Done {
 }
 
 impl Allocator {
-    pub(crate) fn new(channel: Channel) -> Self {
-        Self { leases: AllocatorServiceClient::new(channel.clone()), inspect: InspectServiceClient::new(channel) }
+    pub(crate) fn new(channel: Channel, engine: Engine) -> Self {
+        let line = InterceptedService::new(channel, engine);
+        Self { leases: AllocatorServiceClient::new(line.clone()), inspect: InspectServiceClient::new(line), engine }
     }
 
     pub(crate) async fn replace_pools(&self, term: Term, begin_term: bool, configuration: &Configuration) -> Done {
@@ -169,7 +207,10 @@ impl Allocator {
     /// The feed from a revision; 0 = with a snapshot first.
     pub(crate) async fn watch(&self, from_revision: u64) -> Result<Streaming<pb::WatchLeasesResponse>, Status> {
         let request = Request::new(pb::WatchLeasesRequest { from_revision });
-        Ok(self.inspect.clone().watch_leases(request).await?.into_inner())
+        let feed = self.inspect.clone().watch_leases(request).await?;
+        // A session begins with this answer.
+        self.engine.check(feed.metadata())?;
+        Ok(feed.into_inner())
     }
 }
 
@@ -217,9 +258,11 @@ fn fed(state: pb::ServiceState) -> Option<(ServiceKey, Fed)> {
         };
         Some((announcement.vip.parse().ok()?, announced))
     };
+    let refused = |refusal: pb::Refusal| Refused { reason: refusal.reason, message: refusal.message };
     let fed = Fed {
         lease: state.lease.and_then(|lease| Lease::try_from(lease).ok()),
-        refusal: state.refusal.map(|refusal| Refused { reason: refusal.reason, message: refusal.message }),
+        refusal: state.refusal.map(refused),
+        untenable: state.untenable.map(refused),
         announcements: state.announcements.into_iter().filter_map(announcement).collect(),
     };
     Some((service, fed))
@@ -283,6 +326,26 @@ pub(crate) async fn follow(allocator: Allocator, engine: mpsc::Sender<Feed>, sto
         tokio::select! {
             () = backoff.pause() => {}
             () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shadows_calls_are_marked_and_an_answer_without_the_mark_is_not_believed() {
+        let mark = |engine: Engine| Interceptor::call(&mut { engine }, Request::new(())).unwrap().metadata().clone();
+        assert_eq!(mark(Engine::Shadow).get(shadow::KEY).map(|value| value.to_str().unwrap().to_owned()), Some("true".to_owned()));
+        assert!(mark(Engine::Serving).is_empty());
+        let of = |value: Option<&'static str>| {
+            let mut answer = MetadataMap::new();
+            value.map(|value| answer.insert(shadow::KEY, MetadataValue::from_static(value)));
+            answer
+        };
+        for (answer, believed) in [(of(Some("true")), true), (of(Some("false")), false), (of(None), false)] {
+            assert_eq!((Engine::Shadow.check(&answer).is_ok(), Engine::Serving.check(&answer).is_ok()), (believed, true), "{answer:?}");
         }
     }
 }

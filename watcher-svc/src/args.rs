@@ -17,6 +17,11 @@ pub struct Args {
     /// The folder that gets what a cluster would hold of the results; only with a directory as source.
     #[arg(long, env = "MOORING_STATUS_DIR", default_value = "./status")]
     pub status_dir: PathBuf,
+    /// Write nothing anywhere and claim nothing that others could miss: log where what Mooring would do differs from what is there.
+    ///
+    /// The allocator decides in memory, beside what it serves. Statuses are only read, also those in --status-dir.
+    #[arg(long, env = "MOORING_SHADOW")]
+    pub shadow: bool,
     /// Where the allocator is: http://HOST:PORT, https://HOST:PORT or unix:PATH.
     #[arg(long, env = "MOORING_ALLOCATOR", default_value = "http://127.0.0.1:7470")]
     pub allocator: Endpoint,
@@ -43,7 +48,8 @@ pub struct Args {
 const EXAMPLES: &str = "Examples:
   watcher-svc --source dir:./manifests --status-dir ./status
   watcher-svc --source kube --allocator http://mooring-allocator:7470 --insecure
-  watcher-svc --source kube --lb-class mooring.io/layer2";
+  watcher-svc --source kube --lb-class mooring.io/layer2
+  watcher-svc --source kube --shadow --log-format text";
 
 /// Where objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +75,7 @@ impl FromStr for Source {
 impl Args {
     /// Ends the process with exit code 2 if the flags contradict each other.
     pub fn check(&self) {
-        self.common.check_exposure::<Self>("listen", &self.listen, self.listen.stays_here());
-        self.common.check_exposure::<Self>("allocator", &self.allocator, self.allocator.stays_here());
+        self.common.check_listen::<Self>(&self.listen);
+        self.common.check_allocator::<Self>(&self.allocator);
     }
 }

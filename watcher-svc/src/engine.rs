@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::allocator::{Allocator, Feed, News, PoolCount};
+use crate::args::{Args, Source};
 use crate::core::pools::{Merged, Part};
 use crate::core::report::Draft;
 use crate::core::service::Settings;
@@ -28,6 +29,7 @@ use crate::k8s::crd::{self, PoolStatus};
 use crate::k8s::{ObjectRef, Parsed, configmap, endpoints, namespace, node, pool, service};
 use crate::logs;
 use crate::metrics::Metrics;
+use crate::shadow;
 use crate::source::event::{EventRecord, EventType, Reporter};
 use crate::source::{Change, Kind, Sink, WriteError};
 
@@ -83,6 +85,9 @@ impl Engine {
         loop {
             let (jobs, told) = self.state.jobs(self.clock.now());
             self.tell(told);
+            if let Some(differ) = self.state.differ() {
+                self.metrics.shadow_differs(differ);
+            }
             for job in jobs {
                 running.push(self.begin(job));
             }
@@ -126,7 +131,7 @@ impl Engine {
                         counts_due |= matches!(change, Change::Listed { .. });
                         self.see(change);
                     },
-                    None => return Ok(()),
+                    None => break,
                 },
                 leadership = next_leadership(&mut inputs.leadership) => self.lead(leadership),
                 () = self.clock.wait_until(deadline) => {}
@@ -136,6 +141,7 @@ impl Engine {
         while let Some((job, done)) = running.next().await {
             self.finished(&job, done);
         }
+        self.tell(Vec::from_iter(self.state.end()));
         Ok(())
     }
 
@@ -232,9 +238,11 @@ impl Engine {
                 Told::Allocated { service, ip, pool } => {
                     info!(event = logs::IP_ALLOCATED, %service, %ip, %pool, "IP address assigned by controller");
                 }
+                Told::Synced if self.state.is_shadow() => {}
                 Told::Synced => info!(event = logs::STATE_SYNCED, "controller synced, can allocate IPs now"),
                 // A bad one that is mended to what it was before is nothing new to the allocator.
                 Told::Config(Merged::Good(configuration)) if self.state.in_force() == Some(&configuration) => self.loaded(&configuration),
+                Told::Found(news) => shadow::tell(&news),
                 Told::Config(Merged::Good(_)) => {}
                 Told::Config(Merged::Missing) => {
                     self.metrics.config_stale();
@@ -335,6 +343,8 @@ impl Engine {
             });
         }
         match (job, &done) {
+            // What would be is no Service's news; what of it differs is told when it is compared.
+            (Job::Service(..), _) if self.state.is_shadow() => {}
             (Job::Pools { configuration, .. }, Done::Led(_)) => self.loaded(configuration),
             (Job::Pools { .. }, Done::Refused(refused)) => {
                 self.metrics.config_stale();
@@ -450,6 +460,10 @@ fn read(kind: Kind, object: &serde_json::Value) -> Seen {
 }
 
 /// What the flags say about Services.
-pub(crate) fn settings(lb_class: Option<String>, is_cluster: bool) -> Settings {
-    Settings { lb_class: lb_class.filter(|class| !class.is_empty()), is_cluster }
+pub(crate) fn settings(args: &Args) -> Settings {
+    Settings {
+        lb_class: args.lb_class.clone().filter(|class| !class.is_empty()),
+        is_cluster: matches!(args.source, Source::Kube),
+        is_shadow: args.shadow,
+    }
 }

@@ -6,7 +6,8 @@
 //!  allocator.rs: the lease feed ──►┘        └─ source::Sink: status, Events, counters
 //! ```
 //!
-//! Every decision is in [`core`]; `engine` owns the state and carries out the jobs that it names, one a Service at a time.
+//! Every decision is in [`core`]; `engine` owns the state and carries out the jobs that it names, one a Service at a time. With `--shadow`
+//! the allocator's shadow is asked, nothing is written, and `shadow` logs where what would be differs from what is there.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ mod engine;
 pub mod k8s;
 mod logs;
 mod metrics;
+mod shadow;
 pub mod source;
 
 use std::collections::BTreeMap;
@@ -40,6 +42,7 @@ use crate::args::{Args, Source};
 use crate::core::state::State;
 use crate::engine::{CHANGES, Engine, Inputs};
 use crate::metrics::Metrics;
+use crate::source::dir::{Before, Writer};
 use crate::source::kube::{Cluster, LEASE};
 use crate::source::status_dir::StatusDir;
 use crate::source::{Sink, dir, kube};
@@ -69,12 +72,22 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (outdated, beyond) = watch::channel(Term::default());
     let (sink, leadership) = match &args.source {
         Source::Dir(root) => {
-            let status = StatusDir::open(&args.status_dir, &args.namespace)?;
+            let (status, writer) = if args.shadow {
+                (StatusDir::look(&args.status_dir, &args.namespace), Writer::Other)
+            } else {
+                (StatusDir::open(&args.status_dir, &args.namespace)?, Writer::Own)
+            };
             let config = dir::DirConfig { namespace: args.namespace.clone(), config_map: args.config.clone() };
-            let before = dir::Before { statuses: status.statuses()?, copies: status.copies(), services: status.services_folder() };
+            let (statuses, copies, services) = (status.statuses()?, status.copies(), status.services_folder());
+            let before = Before { statuses, copies, services, writer };
             let follow = dir::follow(root.clone(), config, before, changes, clock, supervisor.stop());
             supervisor.task("manifests", follow);
-            (Sink::Folder(status), None)
+            (if args.shadow { Sink::Shadow } else { Sink::Folder(status) }, None)
+        }
+        Source::Kube if args.shadow => {
+            let cluster = Cluster::find(&args.namespace, &args.config, None).await?;
+            supervisor.task("watches", kube::watch::watch(cluster, changes, supervisor.stop()));
+            (Sink::Shadow, None)
         }
         Source::Kube => {
             let cluster = Cluster::find(&args.namespace, &args.config, std::env::var("POD_NAMESPACE").ok()).await?;
@@ -91,17 +104,17 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             (Sink::Cluster(cluster), Some(leadership))
         }
     };
-    let allocator = Allocator::new(tls::channel(&args.allocator, &args.common)?);
+    let engine = if args.shadow { allocator::Engine::Shadow } else { allocator::Engine::Serving };
+    let allocator = Allocator::new(tls::channel(&args.allocator, &args.common)?, engine);
     let (news, feed) = allocator::feed_channel();
     supervisor.task("lease feed", allocator::follow(allocator.clone(), news, supervisor.stop()));
-    let settings = engine::settings(args.lb_class.clone(), matches!(args.source, Source::Kube));
-    let state = State::new(settings, leadership.is_some());
+    let state = State::new(engine::settings(&args), leadership.is_some());
     let engine = Engine { state, allocator, sink: Arc::new(sink), clock, metrics, uids: BTreeMap::new(), outdated };
     let inputs = Inputs { changes: incoming, feed, leadership };
     supervisor.task("engine", engine.run(inputs, || listed.done(), supervisor.stop()));
     let api = Api::new(&[FILE_DESCRIPTOR_SET]);
     let stop = supervisor.stop();
-    supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common)?, grpc_metrics, readiness.clone(), stop));
+    supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common, &args.listen)?, grpc_metrics, readiness.clone(), stop));
     supervisor.task("admin", admin::serve(args.admin, registry, readiness, supervisor.stop()));
     supervisor.run(DRAIN).await
 }

@@ -44,3 +44,11 @@ pub(crate) const DIRECTORY_AWAY: &str = "directoryAway";
 pub(crate) const DIRECTORY_BACK: &str = "directoryBack";
 /// A status file of before the start cannot be read.
 pub(crate) const STATUS_UNREADABLE: &str = "statusUnreadable";
+/// A Service would have other addresses than it has.
+pub(crate) const SHADOW_DIFFERS: &str = "shadowDiffers";
+/// A Service would have what it has, as it would not before.
+pub(crate) const SHADOW_AGREES: &str = "shadowAgrees";
+/// All Services were compared.
+pub(crate) const SHADOW_SUMMARY: &str = "shadowSummary";
+/// A shadow finds no status files.
+pub(crate) const STATUS_ABSENT: &str = "statusAbsent";

@@ -30,6 +30,7 @@ pub(crate) struct Metrics {
     errors: Counter,
     loaded: Gauge,
     stale: Gauge,
+    shadow_differs: Gauge,
 }
 
 impl Metrics {
@@ -46,6 +47,7 @@ impl Metrics {
             errors: Counter::default(),
             loaded: Gauge::default(),
             stale: Gauge::default(),
+            shadow_differs: Gauge::default(),
         };
         registry.register("metallb_allocator_addresses_total", "Number of usable IP addresses per pool", metrics.addresses.clone());
         registry.register("metallb_allocator_addresses_in_use_total", "Number of IP addresses in use per pool", metrics.in_use.clone());
@@ -71,6 +73,8 @@ impl Metrics {
             metrics.loaded.clone(),
         );
         registry.register("metallb_k8s_client_config_stale_bool", "1 if running on a stale configuration", metrics.stale.clone());
+        let differs = "Services that would have other addresses than they have, with --shadow";
+        registry.register("mooring_watcher_shadow_differs", differs, metrics.shadow_differs.clone());
         metrics
     }
 
@@ -89,6 +93,10 @@ impl Metrics {
 
     pub(crate) fn config_stale(&self) {
         self.stale.set(1);
+    }
+
+    pub(crate) fn shadow_differs(&self, services: usize) {
+        self.shadow_differs.set(i64::try_from(services).unwrap_or(i64::MAX));
     }
 
     /// Shows the pools as they are; those that are gone have no series.

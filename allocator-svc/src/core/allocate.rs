@@ -26,8 +26,11 @@ pub(super) fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     if waits_for_its_pool(book, claim) {
         return vec![Event::ClaimMet(claim.service.clone())];
     }
+    if book.is_adopting(&claim.service) {
+        return adopt(state, claim, now);
+    }
     let unkept = match keep(state, claim) {
-        Ok(grant) => return vec![granted(state, claim, grant, now)],
+        Ok(grant) => return vec![granted(state, claim, extended(book, claim, grant), now)],
         Err(unkept) => unkept,
     };
     match rules::judge(book, claim) {
@@ -42,17 +45,27 @@ pub(super) fn waits_for_its_pool(book: &Book, claim: &Claim) -> bool {
     book.is_in_grace(&claim.service) && !asks_for_others(claim, book.lease(&claim.service))
 }
 
-/// Moves a Service whose addresses are in no pool any more and whose grace is over; where it can have no others, it has none.
-pub(super) fn evict(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
-    let mut events = match rules::judge(&state.book, claim) {
-        Ok(grant) => vec![granted(state, claim, grant, now)],
-        Err(refusal) => {
-            let service = claim.service.clone();
-            vec![Event::LeaseReleased(service.clone()), Event::ClaimRefused { service, refusal }]
+/// Keeps what a status holds. Whoever cannot, or may have more, waits until all others have done so: what is free now may be in the
+/// status of one of them.
+fn adopt(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
+    let deferred = || Event::ClaimDeferred(claim.service.clone());
+    match keep(state, claim) {
+        Ok(grant) => {
+            let is_extensible = is_extensible(claim, &grant.addresses);
+            std::iter::once(granted(state, claim, grant, now)).chain(is_extensible.then(deferred)).collect()
         }
+        Err(_unkept) => vec![deferred()],
+    }
+}
+
+/// Moves a Service whose addresses are in no pool any more and whose grace is over; where it can have no others, it has none, and its
+/// claim is due again.
+pub(super) fn evict(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
+    let end = match rules::judge(&state.book, claim) {
+        Ok(grant) => granted(state, claim, grant, now),
+        Err(_refusal) => Event::LeaseReleased(claim.service.clone()),
     };
-    events.extend(keep(state, claim).err().and_then(|unkept| untenable(claim, unkept)));
-    events
+    std::iter::once(end).chain(keep(state, claim).err().and_then(|unkept| untenable(claim, unkept))).collect()
 }
 
 /// Why a Service does not keep the addresses that it has.
@@ -88,9 +101,8 @@ fn untenable(claim: &Claim, unkept: Unkept) -> Option<Event> {
     }
 }
 
-/// The addresses that the Service has, or that its status holds, if it may and wants to keep them; with PreferDualStack the second one
-/// is added from the same pool as soon as there is one, unless just the first is asked for. Whether it may is asked before whether it
-/// wants to (MetalLB behaviour 3.4.7).
+/// The addresses that the Service has, or that its status holds, if it may and wants to keep them. Whether it may is asked before whether
+/// it wants to (MetalLB behaviour 3.4.7).
 pub(super) fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
     let book = &state.book;
     let lease = book.lease(&claim.service);
@@ -108,14 +120,23 @@ pub(super) fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
     if claim.requested_pool.as_ref().is_some_and(|wanted| *wanted != pool.spec().name) {
         return Err(Unkept::OtherPool(pool.spec().name.clone()));
     }
-    let mut addresses = addresses.clone();
-    if let (Need::Prefer { .. }, [one], []) = (Need::of(claim), addresses.as_slice(), &claim.requested_addresses[..])
+    Ok(Grant { addresses: addresses.clone(), pool: pool.spec().name.clone() })
+}
+
+/// With PreferDualStack a second address is added from the same pool as soon as there is one, unless just the first is asked for.
+pub(super) fn extended(book: &Book, claim: &Claim, mut kept: Grant) -> Grant {
+    if is_extensible(claim, &kept.addresses)
+        && let (Some(pool), [one]) = (book.pools().get(&kept.pool), kept.addresses.as_slice())
         && let Some(other) = candidate(book, claim, pool, one.family().other())
     {
-        addresses.push(other);
-        addresses.sort();
+        kept.addresses.push(other);
+        kept.addresses.sort();
     }
-    Ok(Grant { addresses, pool: pool.spec().name.clone() })
+    kept
+}
+
+fn is_extensible(claim: &Claim, addresses: &[Vip]) -> bool {
+    claim.requested_addresses.is_empty() && matches!((Need::of(claim), addresses), (Need::Prefer { .. }, [_]))
 }
 
 /// Whether addresses are asked for and these are not they.

@@ -65,6 +65,53 @@ impl Need {
     }
 }
 
+/// What must be free in a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Room {
+    /// An address of this family.
+    One(Family),
+    /// An address of each.
+    Both,
+    /// An address of any.
+    Either,
+}
+
+impl Room {
+    /// What of a pool a claim lacks that cannot be served from it now; `None` if nothing free there would help.
+    pub(crate) fn lacking(book: &Book, claim: &Claim, pool: &Pool) -> Option<Self> {
+        let lacks = |family| own_or_shared(book, claim, pool, family).is_none();
+        match Need::of(claim) {
+            Need::One(family) => Some(Self::One(family)),
+            Need::Prefer { .. } => Some(Self::Either),
+            Need::Both => match (lacks(Family::V4), lacks(Family::V6)) {
+                (true, true) => Some(Self::Both),
+                (true, false) => Some(Self::One(Family::V4)),
+                (false, true) => Some(Self::One(Family::V6)),
+                (false, false) => None,
+            },
+            Need::BothAsked => None,
+        }
+    }
+
+    /// The families of which an address helps.
+    pub(crate) fn families(self) -> &'static [Family] {
+        match self {
+            Self::One(Family::V4) => &[Family::V4],
+            Self::One(Family::V6) => &[Family::V6],
+            Self::Both | Self::Either => &[Family::V4, Family::V6],
+        }
+    }
+
+    /// Whether a pool has it.
+    pub(crate) fn is_in(self, pool: &Pool) -> bool {
+        let mut free = self.families().iter().map(|family| pool.lowest(*family).is_some());
+        match self {
+            Self::One(_) | Self::Both => free.all(|is_free| is_free),
+            Self::Either => free.any(|is_free| is_free),
+        }
+    }
+}
+
 /// Addresses that a claim can have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
@@ -105,7 +152,12 @@ pub(crate) fn fit<'a>(
 
 /// The address of a pool that a claim would get in a family: the one that the Service has, one that it may share, or the lowest free.
 pub(crate) fn candidate(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Option<Vip> {
-    held(book, claim, pool, family).or_else(|| sharing::attracting(book, claim, pool, family)).or_else(|| pool.lowest(family))
+    own_or_shared(book, claim, pool, family).or_else(|| pool.lowest(family))
+}
+
+/// The one of them that need not be free.
+fn own_or_shared(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Option<Vip> {
+    held(book, claim, pool, family).or_else(|| sharing::attracting(book, claim, pool, family))
 }
 
 /// What the Service has of this pool and family and may keep: a change of its claim moves no more than it must.

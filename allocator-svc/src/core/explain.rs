@@ -169,7 +169,7 @@ fn keep(state: &State, claim: &Claim) -> Said {
         let grant = Grant { addresses: lease.addresses.clone(), pool: lease.pool.clone() };
         return Said::Grants(grant, format!("pool {} is gone; until its grace is over it may come back", lease.pool));
     }
-    match allocate::keep(state, claim) {
+    match allocate::keep(state, claim).map(|kept| allocate::extended(&state.book, claim, kept)) {
         Ok(grant) if lease.is_some_and(|lease| lease.addresses == grant.addresses) => {
             Said::Grants(grant, "it has them and may have them: nothing moves that can stay".to_owned())
         }
@@ -244,7 +244,7 @@ fn origin(book: &Book, claim: &Claim, pool: &Pool, vip: Vip) -> String {
     if book.lease(&claim.service).is_some_and(|lease| lease.addresses.contains(&vip)) {
         return format!("{vip} is its own already");
     }
-    if let Some(other) = book.others(vip, &claim.service).next() {
+    if let Some(other) = book.others(vip, Some(&claim.service)).next() {
         return format!("{vip} is held by {} and can be shared", other.service);
     }
     let lowest = pool.lowest(vip.family()) == Some(vip);

@@ -67,9 +67,11 @@ impl Feed {
             Event::VipPlaced { vip, .. } | Event::VipDropped(vip) | Event::Speaker(SpeakerEvent::ConflictSeen { vip, .. }) => {
                 self.pending.extend(before.holders().get(vip).into_iter().flatten().cloned());
             }
+            Event::ShadowBegan => self.pending.extend(before.leases().keys().chain(before.claims().keys()).cloned()),
             Event::TermBegan(_)
             | Event::ConfigurationReplaced { .. }
             | Event::ClaimMade(_)
+            | Event::ClaimDeferred(_)
             | Event::ClaimRetried(_)
             | Event::ViewReconciled
             | Event::NodesReplaced(_)

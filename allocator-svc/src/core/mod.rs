@@ -16,17 +16,21 @@ use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::{Mono, UnixMillis};
 
 pub mod allocate;
+pub mod assignment;
 pub mod dual_stack;
 pub mod explain;
 pub mod feed;
 pub mod free;
 pub mod nodes;
+mod parts;
 pub mod placement;
 pub mod plan;
 pub mod pools;
 pub mod reconcile;
 pub mod refusal;
+mod remedies;
 pub mod rules;
+mod shared;
 pub mod state;
 
 pub use placement::{Placement, Unannounced};
@@ -118,6 +122,21 @@ pub enum Command {
     Tick,
 }
 
+impl Command {
+    /// Whether a leadership begins with it that nobody else has given.
+    fn begins_leadership(&self) -> bool {
+        match self {
+            Self::Allocate { leadership, .. }
+            | Self::Release { leadership, .. }
+            | Self::Reconcile { leadership, .. }
+            | Self::ReplacePools { leadership, .. }
+            | Self::ReplaceNodes { leadership, .. }
+            | Self::ReportBackends { leadership, .. } => *leadership == Leadership::Next,
+            Self::SpeakerSaid { .. } | Self::SessionEnded { .. } | Self::Tick => false,
+        }
+    }
+}
+
 /// A fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -125,6 +144,8 @@ pub enum Event {
     EpochBegan(Epoch),
     /// A watcher's leadership began.
     TermBegan(Term),
+    /// A shadow's session began: what the one before led to is forgotten.
+    ShadowBegan,
     /// The configuration is now this.
     ConfigurationReplaced {
         /// The configuration.
@@ -134,6 +155,8 @@ pub enum Event {
     },
     /// A Service's claim is now this; it is due to be met.
     ClaimMade(Box<Claim>),
+    /// A claim cannot keep what its status holds, or wants more than that: it is due after all that only keep.
+    ClaimDeferred(ServiceKey),
     /// A Service claims nothing any more.
     ClaimForgotten(ServiceKey),
     /// A Service holds this lease now, new or changed; its claim is met unless `ClaimRefused` follows.
@@ -197,6 +220,14 @@ pub enum Event {
 /// # Errors
 /// The call belongs to a leadership that is over. A claim that cannot be met is no error here: it is a fact, [`Event::ClaimRefused`].
 pub fn decide(state: &State, command: Command, now: Now) -> Result<Vec<Event>, Refusal> {
+    if state.is_shadow() && command.begins_leadership() {
+        let decided = decide_over(&state.forgotten(), command, now)?;
+        return Ok(std::iter::once(Event::ShadowBegan).chain(decided).collect());
+    }
+    decide_over(state, command, now)
+}
+
+fn decide_over(state: &State, command: Command, now: Now) -> Result<Vec<Event>, Refusal> {
     match command {
         Command::Allocate { leadership, claim } => reconcile::claim(state, leadership, claim),
         Command::Release { leadership, service } => reconcile::release(state, leadership, &service),
@@ -224,6 +255,12 @@ pub fn next_deadline(state: &State) -> Option<Mono> {
     [state.book.next_stranded(), state.network.next_deadline(&state.settings)].into_iter().flatten().min()
 }
 
+/// Whether a claim is due to be met, so that the next [`Command::Tick`] does nothing else.
+#[must_use]
+pub fn has_claims_due(state: &State) -> bool {
+    state.book.has_due()
+}
+
 /// Checks the invariants. Tests call it after every step.
 ///
 /// # Errors
@@ -242,7 +279,7 @@ fn tick(state: &State, now: Now) -> Vec<Event> {
         return events;
     }
     if state.network.has_dirty() {
-        return placement::place_next(state, now);
+        return placement::place_next(state);
     }
     placement::rebalance_next(state, now)
 }

@@ -15,6 +15,7 @@ use mooring_proto::types::node::{EXCLUDE_LABEL, Interface, InterfaceName, MacAdd
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
 
+use super::parts::Parts;
 use super::placement::{Placement, Unannounced};
 use super::refusal::Refusal;
 use super::state::{Book, Settings, State, Violation};
@@ -120,10 +121,14 @@ pub struct Speaker {
     needs_snapshot: bool,
     /// VIPs whose assignment changed since it was last told.
     untold: BTreeSet<Vip>,
+    /// Others came, went or changed since it was last told: it is told of all VIPs that it has a part in.
+    peers_untold: bool,
     /// VIPs that it was told of and has not yet said are in force.
     unapplied: BTreeMap<Revision, BTreeSet<Vip>>,
     /// VIPs that it cannot put in force, until its interfaces change.
     unable: BTreeSet<Vip>,
+    /// Its entry in the network's deadlines.
+    deadline: Option<Mono>,
 }
 
 impl Speaker {
@@ -137,8 +142,10 @@ impl Speaker {
             session: None,
             needs_snapshot: false,
             untold: BTreeSet::new(),
+            peers_untold: false,
             unapplied: BTreeMap::new(),
             unable: BTreeSet::new(),
+            deadline: None,
         }
     }
 
@@ -222,10 +229,13 @@ pub struct Network {
     placements: BTreeMap<Vip, Result<Placement, Unannounced>>,
     announced: BTreeSet<Vip>,
     conflicts: BTreeMap<Vip, Conflict>,
-    active_on: BTreeMap<NodeName, usize>,
-    standby_on: BTreeMap<NodeName, usize>,
+    parts: Parts,
+    /// When each speaker is lost unless it is heard.
+    deadlines: BTreeSet<(Mono, SpeakerId)>,
     dirty: BTreeSet<Vip>,
     recovery: Recovery,
+    /// The start found placements on the disk.
+    restored: bool,
     /// When the spread of VIPs over the nodes was last looked at.
     rebalanced: Mono,
 }
@@ -270,13 +280,42 @@ impl Network {
     /// How many VIPs a node announces.
     #[must_use]
     pub fn active_on(&self, node: &NodeName) -> usize {
-        self.active_on.get(node).copied().unwrap_or_default()
+        self.parts.active_on(node)
     }
 
     /// For how many VIPs a node stands by.
     #[must_use]
     pub fn standby_on(&self, node: &NodeName) -> usize {
-        self.standby_on.get(node).copied().unwrap_or_default()
+        self.parts.standby_on(node)
+    }
+
+    /// How many VIPs are in use and announced by nobody.
+    #[must_use]
+    pub fn unannounced(&self) -> usize {
+        self.parts.unannounced()
+    }
+
+    /// The VIPs in which a speaker has a part.
+    pub(super) fn parts_of(&self, speaker: &SpeakerId) -> impl Iterator<Item = Vip> {
+        self.parts.of(speaker)
+    }
+
+    /// The speakers of a speaker's node, itself among them.
+    pub(super) fn on_node_of<'a>(&'a self, id: &'a SpeakerId) -> impl Iterator<Item = (&'a SpeakerId, &'a Speaker)> {
+        let same = move |(other, _): &(&SpeakerId, &Speaker)| other.node == id.node;
+        let mut before: Vec<_> = self.speakers.range(..id).rev().take_while(same).collect();
+        before.reverse();
+        before.into_iter().chain(self.speakers.range(id..).take_while(same))
+    }
+
+    /// Whether speakers that announced something before the start may still come.
+    pub(super) fn is_recovering(&self) -> bool {
+        self.recovery != Recovery::Over
+    }
+
+    /// Whether standbys are chosen only once all speakers are there: the first to come would otherwise have those of all.
+    pub(super) fn holds_standbys_back(&self) -> bool {
+        self.restored && self.is_recovering()
     }
 
     /// Why a node announces nothing whatever its speakers do; `None` = it may.
@@ -295,13 +334,23 @@ impl Network {
 
     /// What a speaker with an open stream is to be told next.
     #[must_use]
-    pub fn untold(&self, speaker: &SpeakerId) -> Option<Untold> {
-        let speaker = self.speakers.get(speaker)?;
-        speaker.session?;
+    pub fn untold(&self, id: &SpeakerId) -> Option<Untold> {
+        if !self.has_untold(id) {
+            return None;
+        }
+        let speaker = self.speakers.get(id)?;
         if speaker.needs_snapshot {
             return Some(Untold::Snapshot);
         }
-        (!speaker.untold.is_empty()).then(|| Untold::Delta(speaker.untold.clone()))
+        let all = self.parts.of(id).filter(|_| speaker.peers_untold);
+        Some(Untold::Delta(speaker.untold.iter().copied().chain(all).collect()))
+    }
+
+    /// Whether there is anything to tell a speaker with an open stream.
+    #[must_use]
+    pub fn has_untold(&self, id: &SpeakerId) -> bool {
+        let untold = |speaker: &Speaker| speaker.needs_snapshot || !speaker.untold.is_empty() || speaker.peers_untold && self.parts.has(id);
+        self.speakers.get(id).is_some_and(|speaker| speaker.session.is_some() && untold(speaker))
     }
 
     /// From where the Services that hold a VIP can be served; `None` = nobody has said yet.
@@ -331,28 +380,29 @@ impl Network {
         !self.dirty.is_empty()
     }
 
-    pub(super) fn first_dirty(&self) -> Option<Vip> {
-        self.dirty.first().copied()
+    /// The VIPs that are to be looked at.
+    pub(super) fn dirty(&self) -> impl Iterator<Item = Vip> {
+        self.dirty.iter().copied()
     }
 
     /// When the next speaker is lost unless it is heard, or the recovery ends.
     pub(super) fn next_deadline(&self, settings: &Settings) -> Option<Mono> {
-        let deadlines = self.speakers.values().filter_map(|speaker| deadline(speaker, settings));
-        deadlines.chain(self.recovery.end()).chain(self.next_rebalance(settings)).min()
+        let lost = self.deadlines.first().map(|(at, _)| *at);
+        [lost, self.recovery.end(), self.next_rebalance(settings)].into_iter().flatten().min()
     }
 
     /// When the spread of VIPs is next looked at; never while speakers are still coming back after a start.
     pub(super) fn next_rebalance(&self, settings: &Settings) -> Option<Mono> {
         let pause = MINUTE.checked_div(settings.rebalance)?;
-        (self.recovery == Recovery::Over && self.active_on.len() + self.standby_on.len() > 1).then(|| self.rebalanced + pause)
+        (!self.is_recovering() && self.parts.are_on_several_nodes()).then(|| self.rebalanced + pause)
     }
 
     /// Takes a fact in. The book has taken it in already.
     pub(super) fn apply(&mut self, event: &Event, book: &Book, settings: &Settings) {
         match event {
             Event::EpochBegan(_) => {
-                let recovering = !self.placements.is_empty() || !self.leased.is_empty();
-                self.recovery = if recovering { Recovery::Unheard } else { Recovery::Over };
+                self.recovery = Recovery::Unheard;
+                self.restored = !self.placements.is_empty();
             }
             Event::LeaseGranted(lease) => self.leased_now(&lease.service, lease.addresses.clone()),
             Event::LeaseReleased(service) => self.leased_now(service, Vec::new()),
@@ -372,7 +422,11 @@ impl Network {
                     self.service_dirty(service);
                 }
             }
-            Event::RecoveryEnded => self.recovery = Recovery::Over,
+            Event::RecoveryEnded => {
+                self.recovery = Recovery::Over;
+                // Only now is it known among whom the standbys are spread, and who announces nothing.
+                self.dirty.extend(self.parts.alone().iter().chain(self.parts.awaited()));
+            }
             Event::Rebalanced(at) => self.rebalanced = *at,
             Event::VipPlaced { vip, placement } => self.place(*vip, Some(placement.clone())),
             Event::VipDropped(vip) => self.place(*vip, None),
@@ -380,8 +434,10 @@ impl Network {
                 self.dirty.remove(vip);
             }
             Event::VipAnnounced { vip, .. } => self.announced_now(*vip),
-            Event::Speaker(event) => self.apply_speaker(event, book, settings),
+            Event::Speaker(event) => self.apply_speaker(event, settings),
             Event::TermBegan(_)
+            | Event::ShadowBegan
+            | Event::ClaimDeferred(_)
             | Event::ClaimRefused { .. }
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)
@@ -390,12 +446,13 @@ impl Network {
         }
     }
 
-    fn apply_speaker(&mut self, event: &SpeakerEvent, book: &Book, settings: &Settings) {
+    fn apply_speaker(&mut self, event: &SpeakerEvent, settings: &Settings) {
         match event {
             SpeakerEvent::Joined { session, hello, at } => {
                 if self.recovery == Recovery::Unheard {
                     self.recovery = Recovery::Until(*at + settings.recovery_window);
                 }
+                let macs = self.macs(&hello.speaker);
                 let speaker = self.speakers.entry(hello.speaker.clone()).or_insert_with(Speaker::awaited);
                 let old = speaker.session.replace(*session).filter(|old| old != session);
                 speaker.liveness = Liveness::Live;
@@ -408,29 +465,34 @@ impl Network {
                 speaker.unable.clear();
                 old.map(|old| self.sessions.remove(&old));
                 self.sessions.insert(*session, hello.speaker.clone());
-                self.peers_changed(&hello.speaker);
-                self.all_dirty(book);
+                self.deadline_changed(&hello.speaker, settings);
+                self.peers_changed(&hello.speaker, &macs);
+                self.concerned_dirty(&hello.speaker);
             }
             SpeakerEvent::Heard { session, applied, at } => {
-                let Some(speaker) = self.sessions.get(session).and_then(|id| self.speakers.get_mut(id)) else { return };
+                let Some(id) = self.sessions.get(session).cloned() else { return };
+                let Some(speaker) = self.speakers.get_mut(&id) else { return };
                 speaker.heard = *at;
                 if let Some(applied) = applied {
                     speaker.applied = speaker.applied.max(*applied);
                     speaker.unapplied = speaker.unapplied.split_off(&applied.next());
                 }
+                self.deadline_changed(&id, settings);
             }
             SpeakerEvent::Returned(id) => {
-                self.set_liveness(id, Liveness::Live);
-                self.peers_changed(id);
-                self.all_dirty(book);
+                let macs = self.macs(id);
+                self.set_liveness(id, Liveness::Live, settings);
+                self.peers_changed(id, &macs);
+                self.concerned_dirty(id);
             }
             SpeakerEvent::InterfacesChanged(id, interfaces) => {
+                let macs = self.macs(id);
                 if let Some(speaker) = self.speakers.get_mut(id) {
                     speaker.interfaces.clone_from(interfaces);
                     speaker.unable.clear();
                 }
-                self.peers_changed(id);
-                self.all_dirty(book);
+                self.peers_changed(id, &macs);
+                self.concerned_dirty(id);
             }
             SpeakerEvent::Failed(id, failures) => {
                 if let Some(speaker) = self.speakers.get_mut(id) {
@@ -442,31 +504,44 @@ impl Network {
                 self.conflicts.insert(*vip, conflict.clone());
             }
             SpeakerEvent::DrainBegan(id) => {
-                self.set_liveness(id, Liveness::Draining);
+                self.set_liveness(id, Liveness::Draining, settings);
                 self.part_dirty(id);
             }
             SpeakerEvent::GraceBegan(id, until) => {
                 self.close(id);
-                self.set_liveness(id, Liveness::Grace(*until));
+                self.set_liveness(id, Liveness::Grace(*until), settings);
                 self.part_dirty(id);
             }
             SpeakerEvent::Lost(id) => {
-                self.set_liveness(id, Liveness::Lost);
+                self.set_liveness(id, Liveness::Lost, settings);
                 self.part_dirty(id);
-                self.peers_changed(id);
+                self.tell_peers(id);
             }
             SpeakerEvent::Told { session, revision, vips } => {
                 let Some(speaker) = self.sessions.get(session).and_then(|id| self.speakers.get_mut(id)) else { return };
                 speaker.needs_snapshot = false;
                 speaker.untold.clear();
+                speaker.peers_untold = false;
                 speaker.unapplied.insert(*revision, vips.clone());
             }
         }
     }
 
-    fn set_liveness(&mut self, id: &SpeakerId, liveness: Liveness) {
+    fn set_liveness(&mut self, id: &SpeakerId, liveness: Liveness, settings: &Settings) {
         if let Some(speaker) = self.speakers.get_mut(id) {
             speaker.liveness = liveness;
+        }
+        self.deadline_changed(id, settings);
+    }
+
+    /// Brings a speaker's entry in the deadlines up to date.
+    fn deadline_changed(&mut self, id: &SpeakerId, settings: &Settings) {
+        let Some(speaker) = self.speakers.get_mut(id) else { return };
+        let next = deadline(speaker, settings);
+        let before = std::mem::replace(&mut speaker.deadline, next);
+        if before != next {
+            before.map(|at| self.deadlines.remove(&(at, id.clone())));
+            next.map(|at| self.deadlines.insert((at, id.clone())));
         }
     }
 
@@ -497,18 +572,39 @@ impl Network {
 
     /// The VIPs in which a speaker has a part are looked at again.
     fn part_dirty(&mut self, id: &SpeakerId) {
-        let part = |placement: &Placement| placement.speakers().any(|speaker| speaker == id);
-        self.dirty.extend(self.placements.iter().filter(|(_, placed)| placed.as_ref().is_ok_and(part)).map(|(vip, _)| *vip));
+        self.dirty.extend(self.parts.of(id));
     }
 
-    /// All others are told anew who a speaker is, or that it is gone.
-    fn peers_changed(&mut self, id: &SpeakerId) {
-        for (vip, placed) in &self.placements {
-            for part in placed.iter().flat_map(Placement::speakers).filter(|part| *part != id) {
-                if let Some(speaker) = self.speakers.get_mut(part) {
-                    speaker.untold.insert(*vip);
-                }
-            }
+    /// The VIPs for which a speaker can do more or less than before are looked at again: those of its node, and those for which somebody
+    /// is missing. All others stay where they are.
+    fn concerned_dirty(&mut self, id: &SpeakerId) {
+        self.dirty.extend(self.parts.of_node(&id.node).chain(self.parts.nodeless().iter().copied()));
+        if self.holds_standbys_back() {
+            // Standbys come when all are there; but a speaker that is about to end waits for somebody to follow it.
+            let draining = self.speakers.iter().filter(|(_, speaker)| speaker.is_draining());
+            self.dirty.extend(draining.flat_map(|(id, _)| self.parts.of(id)));
+        } else {
+            self.dirty.extend(self.parts.alone());
+        }
+    }
+
+    /// The hardware addresses from which a speaker's node may announce.
+    fn macs(&self, id: &SpeakerId) -> BTreeSet<MacAddress> {
+        let announcing = self.on_node_of(id).filter(|(_, speaker)| speaker.may_announce());
+        announcing.flat_map(|(_, speaker)| &speaker.interfaces).map(|interface| interface.mac).collect()
+    }
+
+    /// All others are told anew who a speaker is, if its node announces from other hardware addresses than before.
+    fn peers_changed(&mut self, id: &SpeakerId, before: &BTreeSet<MacAddress>) {
+        if self.macs(id) != *before {
+            self.tell_peers(id);
+        }
+    }
+
+    /// The speakers of all other nodes are told anew of all VIPs that they have a part in.
+    fn tell_peers(&mut self, id: &SpeakerId) {
+        for (_, other) in self.speakers.iter_mut().filter(|(other, _)| other.node != id.node) {
+            other.peers_untold = true;
         }
     }
 
@@ -527,17 +623,14 @@ impl Network {
     fn place(&mut self, vip: Vip, placement: Option<Result<Placement, Unannounced>>) {
         self.dirty.remove(&vip);
         self.assignment_changed(vip);
-        let before = self.placements.remove(&vip).and_then(Result::ok);
-        if let Some(before) = &before {
-            count(&mut self.active_on, &before.active.node, false);
-            before.standby.iter().for_each(|standby| count(&mut self.standby_on, &standby.node, false));
-        }
+        let before = self.placements.remove(&vip);
+        before.iter().for_each(|before| self.parts.remove(vip, before));
+        placement.iter().for_each(|placement| self.parts.add(vip, placement));
+        let before = before.and_then(Result::ok);
         let after = placement.as_ref().and_then(|placed| placed.as_ref().ok());
-        if let Some(after) = after {
-            count(&mut self.active_on, &after.active.node, true);
-            after.standby.iter().for_each(|standby| count(&mut self.standby_on, &standby.node, true));
-            for speaker in after.speakers() {
-                self.speakers.entry(speaker.clone()).or_insert_with(Speaker::awaited);
+        for speaker in after.into_iter().flat_map(Placement::speakers) {
+            if !self.speakers.contains_key(speaker) {
+                self.speakers.insert(speaker.clone(), Speaker::awaited());
             }
         }
         if before.as_ref().map(|before| &before.active) != after.map(|after| &after.active) {
@@ -554,8 +647,10 @@ impl Network {
     fn announced_now(&mut self, vip: Vip) {
         self.announced.insert(vip);
         self.assignment_changed(vip);
-        if let Some(Ok(placement)) = self.placements.get_mut(&vip) {
-            placement.outgoing = None;
+        if let Some(placed) = self.placements.get_mut(&vip) {
+            self.parts.remove(vip, placed);
+            placed.iter_mut().for_each(|placement| placement.outgoing = None);
+            self.parts.add(vip, placed);
         }
         self.assignment_changed(vip);
         self.dirty.insert(vip);
@@ -566,12 +661,10 @@ impl Network {
     /// # Errors
     /// The first that does not hold.
     pub(super) fn audit(&self, book: &Book) -> Result<(), Violation> {
-        let mut active: BTreeMap<NodeName, usize> = BTreeMap::new();
-        let mut standby: BTreeMap<NodeName, usize> = BTreeMap::new();
+        let mut parts = Parts::default();
         for (vip, placed) in &self.placements {
+            parts.add(*vip, placed);
             let Ok(placement) = placed else { continue };
-            count(&mut active, &placement.active.node, true);
-            placement.standby.iter().for_each(|speaker| count(&mut standby, &speaker.node, true));
             let settled = !self.dirty.contains(vip);
             let lost = self.speakers.get(&placement.active).is_none_or(|speaker| speaker.liveness == Liveness::Lost);
             if settled && lost {
@@ -584,18 +677,14 @@ impl Network {
                 return Err(Violation(format!("{vip} is placed and leased to nobody")));
             }
         }
-        if active != self.active_on || standby != self.standby_on {
-            return Err(Violation("the counts by node differ from the placements".to_owned()));
+        let deadlines = self.speakers.iter().filter_map(|(id, speaker)| Some((speaker.deadline?, id.clone())));
+        if deadlines.collect::<BTreeSet<_>>() != self.deadlines {
+            return Err(Violation("the deadlines differ from the speakers".to_owned()));
+        }
+        if parts != self.parts {
+            return Err(Violation("the indexes by speaker and node differ from the placements".to_owned()));
         }
         Ok(())
-    }
-}
-
-fn count(counts: &mut BTreeMap<NodeName, usize>, node: &NodeName, more: bool) {
-    let entry = counts.entry(node.clone()).or_default();
-    *entry = if more { entry.saturating_add(1) } else { entry.saturating_sub(1) };
-    if *entry == 0 {
-        counts.remove(node);
     }
 }
 
@@ -696,8 +785,8 @@ fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Even
     };
     let adopt = |vip: Vip| Event::VipPlaced { vip, placement: Ok(Placement::on(hello.speaker.clone())) };
     let adopted: Vec<Event> = held.into_iter().filter(|vip| ours(vip) && nobodys(vip)).map(adopt).collect();
-    // A VIP is not given to one that is lost; and joining comes last, as it has all VIPs looked at, also those adopted: a speaker may hold
-    // what it must not announce any more.
+    // A VIP is not given to one that is lost; and joining comes last, as it has the speaker's VIPs looked at, also those adopted: it may
+    // hold what it must not announce any more.
     let returned = lost.then(|| Event::Speaker(SpeakerEvent::Returned(hello.speaker.clone())));
     let joined = Event::Speaker(SpeakerEvent::Joined { session, hello, at: now.mono });
     returned.into_iter().chain(adopted).chain([joined]).collect()
@@ -718,8 +807,7 @@ pub(super) fn session_ended(state: &State, session: SessionId, now: Now) -> Vec<
 /// The first speaker whose time is up is lost; then the recovery ends. `None` if no time is up.
 pub(super) fn expire_next(state: &State, now: Now) -> Option<Vec<Event>> {
     let network = &state.network;
-    let overdue = |(_, speaker): &(&SpeakerId, &Speaker)| deadline(speaker, &state.settings).is_some_and(|at| at <= now.mono);
-    if let Some((id, _)) = network.speakers.iter().find(overdue) {
+    if let Some((_, id)) = network.deadlines.first().filter(|(at, _)| *at <= now.mono) {
         return Some(vec![Event::Speaker(SpeakerEvent::Lost(id.clone()))]);
     }
     network.recovery.end().filter(|end| *end <= now.mono)?;

@@ -4,22 +4,29 @@
 //! hash. Speakers on one node are one node: another one there takes over first. A VIP that must move from a node that still answers is
 //! moved make-before-break: the old one goes on until the new one has said that it announces.
 
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use mooring_proto::types::address::Vip;
-use mooring_proto::types::assignment::{Assignment, Role};
 use mooring_proto::types::backends::Reach;
 use mooring_proto::types::labels::Labels;
 use mooring_proto::types::lease::Lease;
-use mooring_proto::types::node::{InterfaceName, MacAddress, NodeName, SpeakerId};
+use mooring_proto::types::node::{InterfaceName, NodeName, SpeakerId};
 use mooring_proto::types::pool::{AdvertisementSpec, PoolName};
-use mooring_proto::types::service::ServiceKey;
 use sha2::{Digest as _, Sha256};
 
 use super::nodes::{Liveness, Speaker};
 use super::state::State;
 use super::{Event, Now};
+
+mod demand;
+mod worth;
+
+use demand::{Demand, advertisements, demand};
+pub(crate) use worth::Worth;
+pub(super) use worth::{is_advertised, worth};
 
 /// Who announces a VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,10 +61,22 @@ pub enum Unannounced {
     NoEndpoint,
     /// Nobody has said yet where its Services can be served.
     BackendsUnknown,
+    /// A status holds it, and after a start without records of it whoever announces it is still awaited.
+    HolderAwaited,
     /// No advertisement is about its pool and Services.
     NotAdvertised(PoolName),
     /// No node may announce it: the reason of each node that has a speaker.
-    NoEligibleNode(BTreeMap<NodeName, &'static str>),
+    NoEligibleNode(Arc<BTreeMap<NodeName, &'static str>>),
+}
+
+impl Unannounced {
+    /// Whether a speaker that can do more than before may change it.
+    pub(super) fn is_for_want_of_a_node(&self) -> bool {
+        match self {
+            Self::NoEligibleNode(_) => true,
+            Self::NoEndpoint | Self::BackendsUnknown | Self::HolderAwaited | Self::NotAdvertised(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for Unannounced {
@@ -65,6 +84,7 @@ impl fmt::Display for Unannounced {
         match self {
             Self::NoEndpoint => f.write_str("no endpoint can serve"),
             Self::BackendsUnknown => f.write_str("it is not known yet where it can be served"),
+            Self::HolderAwaited => f.write_str("the allocator has just started, and whoever announces it may still say so"),
             Self::NotAdvertised(pool) => write!(f, "no L2Advertisement is about pool {pool} and this Service"),
             Self::NoEligibleNode(nodes) if nodes.is_empty() => f.write_str("no node has a speaker"),
             Self::NoEligibleNode(nodes) => {
@@ -75,16 +95,15 @@ impl fmt::Display for Unannounced {
     }
 }
 
-/// Decides the first VIP that is to be looked at.
-pub(super) fn place_next(state: &State, _now: Now) -> Vec<Event> {
-    let Some(vip) = state.network.first_dirty() else { return Vec::new() };
-    let present = state.network.placements().get(&vip);
-    match decide(state, vip) {
-        None if present.is_none() => vec![Event::VipKept(vip)],
-        None => vec![Event::VipDropped(vip)],
-        Some(placement) if present == Some(&placement) => vec![Event::VipKept(vip)],
-        Some(placement) => vec![Event::VipPlaced { vip, placement }],
-    }
+/// Why a speaker that may announce everything else may not announce a VIP.
+const UNABLE: &str = "its speaker could not announce the address";
+
+/// How many VIPs are decided at once: those that ask for the same share one judgment of each speaker.
+const AT_ONCE: usize = 256;
+
+/// Decides the first VIPs that are to be looked at.
+pub(super) fn place_next(state: &State) -> Vec<Event> {
+    Round::new(state).place_next()
 }
 
 /// Moves one VIP from a node that announces at least two more than another one that may announce it as well, make-before-break; once in
@@ -93,9 +112,10 @@ pub(super) fn rebalance_next(state: &State, now: Now) -> Vec<Event> {
     if state.network.next_rebalance(&state.settings).is_none_or(|due| due > now.mono) {
         return Vec::new();
     }
+    let mut round = Round::new(state);
     let relief = state.network.placements().iter().filter_map(|(vip, placed)| {
         let placement = placed.as_ref().ok().filter(|placement| placement.outgoing.is_none())?;
-        relieve(state, *vip, placement).map(|(gain, relieved)| (gain, *vip, relieved))
+        round.relieve(*vip, placement).map(|(gain, relieved)| (gain, *vip, relieved))
     });
     // The first of those that gain the most.
     let best = relief.reduce(|best, next| if next.0 > best.0 { next } else { best });
@@ -103,23 +123,8 @@ pub(super) fn rebalance_next(state: &State, now: Now) -> Vec<Event> {
     std::iter::once(Event::Rebalanced(now.mono)).chain(moved).collect()
 }
 
-/// A VIP's placement on the least loaded node that may have it, if that one announces at least two fewer; and how many fewer.
-fn relieve(state: &State, vip: Vip, present: &Placement) -> Option<(usize, Placement)> {
-    let holders = state.book.holders().get(&vip)?;
-    let leases: Vec<&Lease> = holders.iter().filter_map(|holder| state.book.lease(holder)).collect();
-    let demand = Demand { vip, advertisements: advertisements(state, &leases), reach: state.network.reach(holders.iter())? };
-    let candidates: Vec<Candidate<'_>> =
-        state.network.speakers().iter().filter_map(|(id, speaker)| fit(state, &demand, id, speaker).ok()).collect();
-    let here = candidates.iter().find(|candidate| *candidate.id == present.active)?;
-    let others = candidates.iter().filter(|candidate| candidate.speaker.is_live() && candidate.score >= here.score);
-    let best = others.min_by_key(|candidate| rank(state, vip, candidate, false))?;
-    let load = |candidate: &Candidate<'_>| state.network.active_on(&candidate.id.node);
-    let gain = load(here).checked_sub(load(best)).filter(|gain| *gain > 1)?;
-    let old = Some(present.active.clone());
-    Some((gain, Placement { active: best.id.clone(), standby: None, outgoing: old, interfaces: best.interfaces.clone() }))
-}
-
-/// A node that may announce a VIP.
+/// A speaker that may announce what is asked for.
+#[derive(Clone)]
 struct Candidate<'a> {
     id: &'a SpeakerId,
     speaker: &'a Speaker,
@@ -127,48 +132,253 @@ struct Candidate<'a> {
     interfaces: BTreeSet<InterfaceName>,
 }
 
-/// What a VIP's Services ask of its node.
-struct Demand<'a> {
-    vip: Vip,
-    advertisements: Vec<&'a AdvertisementSpec>,
-    reach: Reach,
+/// What each speaker is good for by one demand, as far as somebody has asked.
+#[derive(Default)]
+struct Judgment<'a> {
+    fits: BTreeMap<&'a SpeakerId, Result<Candidate<'a>, &'static str>>,
+    /// All live ones that fit; `None` = nobody has asked for all.
+    live: Option<Vec<Candidate<'a>>>,
+    /// Why the others do not fit; `None` = nobody has asked.
+    reasons: Option<Arc<BTreeMap<NodeName, &'static str>>>,
 }
 
-/// Where a VIP is to be announced; `None` = nobody holds it.
-fn decide(state: &State, vip: Vip) -> Option<Result<Placement, Unannounced>> {
-    let (book, network) = (&state.book, &state.network);
-    let present = network.placements().get(&vip).and_then(|placed| placed.as_ref().ok());
-    let Some(holders) = book.holders().get(&vip) else {
-        // A speaker answers for it, and no full view has said yet whether it still should.
-        let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(state, placement));
-        return provisional.map(Ok);
-    };
-    match demand(state, vip, holders, present) {
-        Ok(demand) => Some(choose(state, &demand, present)),
-        // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
-        Err(Unannounced::NotAdvertised(pool)) => {
-            let in_grace = present.filter(|_| !book.pools().contains_key(&pool)).and_then(|placement| survive(state, placement));
-            Some(in_grace.ok_or(Unannounced::NotAdvertised(pool)))
+/// How many VIPs a node has.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    active: usize,
+    standby: usize,
+}
+
+/// Decisions made together: each over what those before it leave, so that they come to the same as one after the other.
+struct Round<'a> {
+    state: &'a State,
+    judgments: BTreeMap<Demand, Judgment<'a>>,
+    loads: BTreeMap<&'a NodeName, Load>,
+    /// How often a speaker was judged.
+    fits: usize,
+}
+
+impl<'a> Round<'a> {
+    fn new(state: &'a State) -> Self {
+        Self { state, judgments: BTreeMap::new(), loads: BTreeMap::new(), fits: 0 }
+    }
+
+    fn place_next(&mut self) -> Vec<Event> {
+        self.state.network.dirty().take(AT_ONCE).map(|vip| self.place(vip)).collect()
+    }
+
+    /// Decides one VIP.
+    fn place(&mut self, vip: Vip) -> Event {
+        let present = self.state.network.placements().get(&vip);
+        match self.decide(vip) {
+            None if present.is_none() => Event::VipKept(vip),
+            None => Event::VipDropped(vip),
+            Some(placement) if present == Some(&placement) => Event::VipKept(vip),
+            Some(placement) => {
+                self.loaded(present, &placement);
+                Event::VipPlaced { vip, placement }
+            }
         }
-        Err(reason) => Some(Err(reason)),
     }
-}
 
-/// What the Services that hold a VIP ask of its node, or why no node will do.
-fn demand<'a>(state: &'a State, vip: Vip, holders: &BTreeSet<ServiceKey>, present: Option<&Placement>) -> Result<Demand<'a>, Unannounced> {
-    let leases: Vec<&Lease> = holders.iter().filter_map(|holder| state.book.lease(holder)).collect();
-    let reach = match (state.network.reach(holders.iter()), present) {
-        (Some(reach), _) => reach,
-        (None, Some(_)) => Reach::Anywhere,
-        (None, None) => return Err(Unannounced::BackendsUnknown),
-    };
-    if reach == Reach::Nowhere {
-        return Err(Unannounced::NoEndpoint);
+    /// Where a VIP is to be announced; `None` = nobody holds it.
+    fn decide(&mut self, vip: Vip) -> Option<Result<Placement, Unannounced>> {
+        let (book, network) = (&self.state.book, &self.state.network);
+        let present = network.placements().get(&vip).and_then(|placed| placed.as_ref().ok());
+        let Some(holders) = book.holders().get(&vip) else {
+            // A speaker answers for it, and no full view has said yet whether it still should.
+            let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(self.state, placement));
+            return provisional.map(Ok);
+        };
+        match demand(self.state, vip, holders, present) {
+            Ok(demand) => Some(self.with_judgment(demand, |round, demand, judgment| round.choose(vip, demand, judgment, present))),
+            // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
+            Err(Unannounced::NotAdvertised(pool)) => {
+                let in_grace = present.filter(|_| !book.pools().contains_key(&pool)).and_then(|placement| survive(self.state, placement));
+                Some(in_grace.ok_or(Unannounced::NotAdvertised(pool)))
+            }
+            Err(reason) => Some(Err(reason)),
+        }
     }
-    let advertisements = advertisements(state, &leases);
-    match leases.first() {
-        Some(lease) if advertisements.is_empty() => Err(Unannounced::NotAdvertised(lease.pool.clone())),
-        _ => Ok(Demand { vip, advertisements, reach }),
+
+    /// Does something with what is known of the speakers by a demand, and keeps what is learned.
+    fn with_judgment<T>(&mut self, demand: Demand, work: impl FnOnce(&mut Self, &Demand, &mut Judgment<'a>) -> T) -> T {
+        let mut judgment = self.judgments.remove(&demand).unwrap_or_default();
+        let done = work(self, &demand, &mut judgment);
+        self.judgments.insert(demand, judgment);
+        done
+    }
+
+    /// The best placement, with the present one kept where it may be.
+    fn choose(
+        &mut self,
+        vip: Vip,
+        demand: &Demand,
+        judgment: &mut Judgment<'a>,
+        present: Option<&'a Placement>,
+    ) -> Result<Placement, Unannounced> {
+        let network = &self.state.network;
+        let active = match present {
+            Some(present) if self.may(vip, demand, judgment, &present.active).is_some() => {
+                let broken = network.speakers().get(&present.active).is_some_and(Speaker::is_broken_off);
+                // Another speaker on the same node takes over without waiting: nobody on the LAN can tell.
+                let twin = if broken { self.twin(vip, demand, judgment, &present.active) } else { None };
+                Some(twin.unwrap_or(&present.active))
+            }
+            Some(present) => {
+                let twin = self.twin(vip, demand, judgment, &present.active);
+                let promoted = |round: &mut Self, judgment: &mut Judgment<'a>| {
+                    present.standby.as_ref().filter(|standby| round.may_now(vip, demand, judgment, standby))
+                };
+                twin.or_else(|| promoted(self, judgment)).or_else(|| self.best_active(vip, demand, judgment))
+            }
+            None => self.best_active(vip, demand, judgment),
+        };
+        let Some(active) = active else {
+            // Nobody else can: a speaker that is about to end goes on as long as it lives.
+            let last = present.filter(|present| network.speakers().get(&present.active).is_some_and(Speaker::is_draining));
+            let last = last.map(|last| Placement { standby: None, outgoing: None, ..last.clone() });
+            return last.ok_or_else(|| Unannounced::NoEligibleNode(self.reasons(vip, demand, judgment)));
+        };
+        let twin = self.twin(vip, demand, judgment, active);
+        let kept = present.and_then(|present| present.standby.as_ref()).filter(|kept| *kept != active);
+        let kept = kept.filter(|kept| twin.is_none() && self.may_now(vip, demand, judgment, kept));
+        // After a start standbys wait until all speakers are there.
+        let next = if twin.or(kept).is_some() || network.holds_standbys_back() {
+            None
+        } else {
+            self.best(vip, demand, judgment, |candidate| candidate.id != active, |load| load.standby)
+        };
+        let interfaces = self.may(vip, demand, judgment, active).map(|candidate| candidate.interfaces.clone());
+        Ok(Placement {
+            standby: twin.or(kept).or(next).cloned(),
+            outgoing: outgoing(self.state, present, active),
+            interfaces: interfaces.unwrap_or_default(),
+            active: active.clone(),
+        })
+    }
+
+    /// A VIP's placement on the least loaded node that may have it, if that one announces at least two fewer; and how many fewer.
+    fn relieve(&mut self, vip: Vip, present: &'a Placement) -> Option<(usize, Placement)> {
+        let state = self.state;
+        let holders = state.book.holders().get(&vip)?;
+        let leases: Vec<&Lease> = holders.iter().filter_map(|holder| state.book.lease(holder)).collect();
+        let demand = Demand { advertisements: advertisements(state, &leases), reach: state.network.reach(holders.iter())? };
+        self.with_judgment(demand, |round, demand, judgment| {
+            let score = round.may(vip, demand, judgment, &present.active)?.score;
+            let best = round.best(vip, demand, judgment, |candidate| candidate.score >= score, |load| load.active)?;
+            let (here, there) = (round.load(&present.active.node).active, round.load(&best.node).active);
+            let gain = here.checked_sub(there).filter(|gain| *gain > 1)?;
+            let interfaces = round.may(vip, demand, judgment, best)?.interfaces.clone();
+            Some((gain, Placement { active: best.clone(), standby: None, outgoing: Some(present.active.clone()), interfaces }))
+        })
+    }
+
+    /// What a speaker is good for, judged once for all VIPs of the demand.
+    fn fit<'b>(
+        &mut self,
+        demand: &Demand,
+        judgment: &'b mut Judgment<'a>,
+        id: &SpeakerId,
+    ) -> Option<&'b Result<Candidate<'a>, &'static str>> {
+        let (id, speaker) = self.state.network.speakers().get_key_value(id)?;
+        let fits = &mut self.fits;
+        let judge = || {
+            *fits = fits.saturating_add(1);
+            fit(self.state, demand, id, speaker)
+        };
+        Some(judgment.fits.entry(id).or_insert_with(judge))
+    }
+
+    /// A speaker that may announce a VIP.
+    fn may<'b>(&mut self, vip: Vip, demand: &Demand, judgment: &'b mut Judgment<'a>, id: &SpeakerId) -> Option<&'b Candidate<'a>> {
+        let candidate = self.fit(demand, judgment, id)?.as_ref().ok()?;
+        (!candidate.speaker.is_unable(vip)).then_some(candidate)
+    }
+
+    /// Whether a speaker may announce a VIP and can be given it.
+    fn may_now(&mut self, vip: Vip, demand: &Demand, judgment: &mut Judgment<'a>, id: &SpeakerId) -> bool {
+        self.may(vip, demand, judgment, id).is_some_and(|candidate| candidate.speaker.is_live())
+    }
+
+    /// Another speaker of the same node that can be given a VIP.
+    fn twin(&mut self, vip: Vip, demand: &Demand, judgment: &mut Judgment<'a>, of: &'a SpeakerId) -> Option<&'a SpeakerId> {
+        let mut others = self.state.network.on_node_of(of).map(|(id, _)| id).filter(|id| *id != of);
+        others.find(|id| self.may_now(vip, demand, judgment, id))
+    }
+
+    fn best_active(&mut self, vip: Vip, demand: &Demand, judgment: &mut Judgment<'a>) -> Option<&'a SpeakerId> {
+        self.best(vip, demand, judgment, |_| true, |load| load.active)
+    }
+
+    /// The best of the live speakers that may announce a VIP: more preference, then fewer VIPs, then MetalLB's hash of node and address.
+    fn best(
+        &mut self,
+        vip: Vip,
+        demand: &Demand,
+        judgment: &mut Judgment<'a>,
+        among: impl Fn(&Candidate<'a>) -> bool,
+        load: impl Fn(Load) -> usize,
+    ) -> Option<&'a SpeakerId> {
+        if judgment.live.is_none() {
+            let mut live = Vec::new();
+            for (id, _) in self.state.network.speakers().iter().filter(|(_, speaker)| speaker.is_live()) {
+                live.extend(self.fit(demand, judgment, id).and_then(|fit| fit.as_ref().ok()).cloned());
+            }
+            judgment.live = Some(live);
+        }
+        let live = judgment.live.iter().flatten().filter(|candidate| among(candidate) && !candidate.speaker.is_unable(vip));
+        let mut best: Option<(&Candidate<'a>, usize)> = None;
+        for candidate in live {
+            let load = load(self.load(&candidate.id.node));
+            let place = |candidate: &Candidate<'_>, load| (Reverse(candidate.score), load);
+            let order = best.map_or(Ordering::Less, |(best, least)| place(candidate, load).cmp(&place(best, least)));
+            // The hash is only worked out where nothing else decides.
+            if order.then_with(|| best.map_or(Ordering::Less, |(best, _)| rank(vip, candidate.id).cmp(&rank(vip, best.id)))).is_lt() {
+                best = Some((candidate, load));
+            }
+        }
+        best.map(|(candidate, _)| candidate.id)
+    }
+
+    /// Why no node may announce a VIP: the reason of each that has a speaker.
+    fn reasons(&mut self, vip: Vip, demand: &Demand, judgment: &mut Judgment<'a>) -> Arc<BTreeMap<NodeName, &'static str>> {
+        let speakers = self.state.network.speakers();
+        if judgment.reasons.is_none() {
+            let reason = |id: &'a SpeakerId| Some((id.node.clone(), *self.fit(demand, judgment, id)?.as_ref().err()?));
+            let reasons: BTreeMap<NodeName, &'static str> = speakers.keys().filter_map(reason).collect();
+            judgment.reasons = Some(Arc::new(reasons));
+        }
+        let mut reasons = judgment.reasons.clone().unwrap_or_default();
+        for (id, _) in speakers.iter().filter(|(_, speaker)| speaker.is_unable(vip)) {
+            if self.fit(demand, judgment, id).is_some_and(Result::is_ok) {
+                Arc::make_mut(&mut reasons).insert(id.node.clone(), UNABLE);
+            }
+        }
+        reasons
+    }
+
+    fn load(&self, node: &NodeName) -> Load {
+        let network = &self.state.network;
+        let before = || Load { active: network.active_on(node), standby: network.standby_on(node) };
+        self.loads.get(node).copied().unwrap_or_else(before)
+    }
+
+    /// Those that are decided next see what this decision leaves.
+    fn loaded(&mut self, before: Option<&'a Result<Placement, Unannounced>>, after: &Result<Placement, Unannounced>) {
+        let mut change = |placement: &Placement, more: bool| {
+            let by_one = |count: usize| if more { count.saturating_add(1) } else { count.saturating_sub(1) };
+            let parts = [(Some(&placement.active), true), (placement.standby.as_ref(), false)];
+            for (id, is_active) in parts.into_iter().filter_map(|(id, is_active)| Some((id?, is_active))) {
+                let Some((id, _)) = self.state.network.speakers().get_key_value(id) else { continue };
+                let mut load = self.load(&id.node);
+                let count = if is_active { &mut load.active } else { &mut load.standby };
+                *count = by_one(*count);
+                self.loads.insert(&id.node, load);
+            }
+        };
+        before.into_iter().flatten().for_each(|before| change(before, false));
+        after.iter().for_each(|after| change(after, true));
     }
 }
 
@@ -182,59 +392,6 @@ fn survive(state: &State, present: &Placement) -> Option<Placement> {
     Some(Placement { active: standby, standby: None, outgoing: None, interfaces: present.interfaces.clone() })
 }
 
-/// The advertisements about a VIP's pool and any of its Services. Labels that are not known yet match no selector.
-fn advertisements<'a>(state: &'a State, leases: &[&Lease]) -> Vec<&'a AdvertisementSpec> {
-    let none = Labels::new();
-    let about = |ad: &&AdvertisementSpec| {
-        leases.iter().any(|lease| {
-            let labels = state.book.claim(&lease.service).map_or(&none, |claim| &claim.labels);
-            let pool = state.book.pools().get(&lease.pool);
-            pool.is_some_and(|pool| ad.covers_pool(&lease.pool, &pool.spec().labels)) && ad.covers_service(labels)
-        })
-    };
-    state.book.configuration().advertisements().iter().filter(about).collect()
-}
-
-/// The best placement, with the present one kept where it may be.
-fn choose(state: &State, demand: &Demand<'_>, present: Option<&Placement>) -> Result<Placement, Unannounced> {
-    let network = &state.network;
-    let fits: Vec<(&SpeakerId, Result<Candidate<'_>, &'static str>)> =
-        network.speakers().iter().map(|(id, speaker)| (id, fit(state, demand, id, speaker))).collect();
-    let all: Vec<&Candidate<'_>> = fits.iter().filter_map(|(_, fit)| fit.as_ref().ok()).collect();
-    let live: Vec<&Candidate<'_>> = all.iter().copied().filter(|candidate| candidate.speaker.is_live()).collect();
-    let find = |list: &[&Candidate<'_>], id: &SpeakerId| list.iter().any(|candidate| candidate.id == id);
-
-    let stays = present.filter(|present| find(&all, &present.active)).and_then(|present| {
-        let broken = network.speakers().get(&present.active).is_some_and(Speaker::is_broken_off);
-        // Another speaker on the same node takes over without waiting: nobody on the LAN can tell.
-        let twin = live.iter().find(|other| broken && other.id.node == present.active.node);
-        Some(twin.map_or(&present.active, |twin| twin.id)).cloned()
-    });
-    let promoted = || present.and_then(|present| present.standby.clone()).filter(|standby| find(&live, standby));
-    let best = || live.iter().min_by_key(|candidate| rank(state, demand.vip, candidate, false)).map(|candidate| candidate.id.clone());
-    let twin_first = || {
-        let node = present.map(|present| &present.active.node);
-        live.iter().find(|candidate| Some(&candidate.id.node) == node).map(|candidate| candidate.id.clone())
-    };
-    let Some(active) = stays.or_else(twin_first).or_else(promoted).or_else(best) else {
-        // Nobody else can: a speaker that is about to end goes on as long as it lives.
-        let last = present.filter(|present| network.speakers().get(&present.active).is_some_and(Speaker::is_draining));
-        let reasons = fits.iter().filter_map(|(id, fit)| Some((id.node.clone(), *fit.as_ref().err()?))).collect();
-        return last.map(|last| Placement { standby: None, outgoing: None, ..last.clone() }).ok_or(Unannounced::NoEligibleNode(reasons));
-    };
-    let rest = || live.iter().filter(|candidate| *candidate.id != active);
-    let twin = rest().find(|candidate| candidate.id.node == active.node);
-    let kept = rest().find(|candidate| present.and_then(|present| present.standby.as_ref()) == Some(candidate.id));
-    let next = rest().min_by_key(|candidate| rank(state, demand.vip, candidate, true));
-    let interfaces = all.iter().find(|candidate| *candidate.id == active).map(|candidate| candidate.interfaces.clone());
-    Ok(Placement {
-        standby: twin.or(kept).or(next).map(|candidate| candidate.id.clone()),
-        outgoing: outgoing(state, present, &active),
-        interfaces: interfaces.unwrap_or_default(),
-        active,
-    })
-}
-
 /// Who goes on answering until the new one does: who already does so for a move that is not over, else the one that was active.
 fn outgoing(state: &State, present: Option<&Placement>, active: &SpeakerId) -> Option<SpeakerId> {
     let present = present?;
@@ -243,8 +400,8 @@ fn outgoing(state: &State, present: Option<&Placement>, active: &SpeakerId) -> O
     (before != active).then(|| before.clone())
 }
 
-/// Whether a speaker may announce a VIP, or why not.
-fn fit<'a>(state: &State, demand: &Demand<'_>, id: &'a SpeakerId, speaker: &'a Speaker) -> Result<Candidate<'a>, &'static str> {
+/// Whether a speaker may announce what is asked for, or why not.
+fn fit<'a>(state: &State, demand: &Demand, id: &'a SpeakerId, speaker: &'a Speaker) -> Result<Candidate<'a>, &'static str> {
     let network = &state.network;
     if !speaker.may_announce() {
         return Err(if speaker.is_draining() { "its speaker is about to end" } else { "its speaker is lost" });
@@ -255,12 +412,11 @@ fn fit<'a>(state: &State, demand: &Demand<'_>, id: &'a SpeakerId, speaker: &'a S
     if matches!(&demand.reach, Reach::Nodes(nodes) if !nodes.contains(&id.node)) {
         return Err("no endpoint there can serve, and externalTrafficPolicy is Local");
     }
-    if speaker.is_unable(demand.vip) {
-        return Err("its speaker could not announce the address");
-    }
     let none = Labels::new();
     let labels = network.nodes().get(&id.node).map_or(&none, |node| &node.labels);
-    let covering: Vec<&&AdvertisementSpec> = demand.advertisements.iter().filter(|ad| ad.covers_node(labels)).collect();
+    let all = state.book.configuration().advertisements();
+    let asked = demand.advertisements.iter().filter_map(|place| all.get(*place));
+    let covering: Vec<&AdvertisementSpec> = asked.filter(|ad| ad.covers_node(labels)).collect();
     if covering.is_empty() {
         return Err("no L2Advertisement selects it");
     }
@@ -278,85 +434,9 @@ fn fit<'a>(state: &State, demand: &Demand<'_>, id: &'a SpeakerId, speaker: &'a S
     Ok(Candidate { id, speaker, score, interfaces })
 }
 
-/// The smaller, the better: more preference, then fewer VIPs, then MetalLB's hash of node and address.
-fn rank(state: &State, vip: Vip, candidate: &Candidate<'_>, standby: bool) -> (u32, usize, [u8; 32], SpeakerId) {
-    let node = &candidate.id.node;
-    let load = if standby { state.network.standby_on(node) } else { state.network.active_on(node) };
-    let hash = Sha256::digest(format!("{node}#{vip}")).into();
-    (u32::MAX.saturating_sub(candidate.score), load, hash, candidate.id.clone())
-}
-
-/// What a speaker is worth for a VIP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Worth {
-    /// By how much the advertisements prefer its node.
-    pub(crate) score: u32,
-    /// The interfaces that it would announce on; empty = all.
-    pub(crate) interfaces: BTreeSet<InterfaceName>,
-    /// Its place, from 1, among those that could be given the VIP if it were placed anew; `None` = it could not.
-    pub(crate) place: Option<usize>,
-}
-
-/// Every speaker with what it is worth for a VIP, or why it may not announce it.
-pub(super) type Worths<'a> = Vec<(&'a SpeakerId, Result<Worth, &'static str>)>;
-
-/// The advertisements about a VIP and what each speaker is worth for it, or why nobody may announce it.
-pub(super) fn worth(state: &State, vip: Vip) -> Result<(Vec<&str>, Worths<'_>), Unannounced> {
-    let nobody = BTreeSet::new();
-    let holders = state.book.holders().get(&vip).unwrap_or(&nobody);
-    let present = state.network.placements().get(&vip).and_then(|placed| placed.as_ref().ok());
-    let demand = demand(state, vip, holders, present)?;
-    let speakers = state.network.speakers().iter();
-    let fits: Vec<(&SpeakerId, Result<Candidate<'_>, &'static str>)> =
-        speakers.map(|(id, speaker)| (id, fit(state, &demand, id, speaker))).collect();
-    let live = fits.iter().filter_map(|(_, fit)| fit.as_ref().ok()).filter(|candidate| candidate.speaker.is_live());
-    let mut order: Vec<_> = live.map(|candidate| (rank(state, vip, candidate, false), candidate.id)).collect();
-    order.sort();
-    let places: BTreeMap<&SpeakerId, usize> = (1..).zip(order).map(|(place, (_, id))| (id, place)).collect();
-    let worth = |fit: Candidate<'_>| Worth { score: fit.score, interfaces: fit.interfaces, place: places.get(fit.id).copied() };
-    let names = demand.advertisements.iter().map(|ad| ad.name.as_str()).collect();
-    Ok((names, fits.into_iter().map(|(id, fit)| (id, fit.map(worth))).collect()))
-}
-
-/// Whether an advertisement is about a VIP that is held.
-pub(super) fn is_advertised(state: &State, vip: Vip) -> bool {
-    let holders = state.book.holders().get(&vip).into_iter().flatten();
-    let leases: Vec<&Lease> = holders.filter_map(|holder| state.book.lease(holder)).collect();
-    !advertisements(state, &leases).is_empty()
-}
-
-/// The part that a speaker plays for a VIP, as it is told; `None` = none.
-#[must_use]
-pub fn assignment(state: &State, vip: Vip, speaker: &SpeakerId) -> Option<Assignment> {
-    let placement = state.network.placements().get(&vip)?.as_ref().ok()?;
-    let (role, rank) = if placement.active == *speaker {
-        (Role::Active, 0)
-    } else if placement.outgoing.as_ref() == Some(speaker) {
-        (Role::Active, 1)
-    } else if placement.standby.as_ref() == Some(speaker) {
-        (Role::Standby, 1)
-    } else {
-        return None;
-    };
-    let holders = state.book.holders().get(&vip).into_iter().flatten();
-    let services = holders.filter_map(|holder| Some((holder.clone(), state.book.lease(holder)?.pool.clone()))).collect();
-    Some(Assignment { vip, role, rank, interfaces: placement.interfaces.clone(), services, peers: peers(state, &speaker.node) })
-}
-
-/// All that a speaker is told, by address.
-#[must_use]
-pub fn assignments(state: &State, speaker: &SpeakerId) -> Vec<Assignment> {
-    state.network.placements().keys().filter_map(|vip| assignment(state, *vip, speaker)).collect()
-}
-
-/// The other nodes whose speakers may announce, with their hardware addresses.
-fn peers(state: &State, own: &NodeName) -> BTreeMap<NodeName, BTreeSet<MacAddress>> {
-    let mut peers: BTreeMap<NodeName, BTreeSet<MacAddress>> = BTreeMap::new();
-    let others = state.network.speakers().iter().filter(|(id, speaker)| id.node != *own && speaker.may_announce());
-    for (id, speaker) in others {
-        peers.entry(id.node.clone()).or_default().extend(speaker.interfaces.iter().map(|interface| interface.mac));
-    }
-    peers
+/// The order among equals: the smaller, the better.
+fn rank(vip: Vip, id: &SpeakerId) -> ([u8; 32], &SpeakerId) {
+    (Sha256::digest(format!("{}#{vip}", id.node)).into(), id)
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ impl Rehearsal {
             leases: book.leases().iter().map(|(service, lease)| (service.clone(), lease.into())).collect(),
             waiting: book.waiting().clone(),
             advertised: BTreeSet::new(),
-            state: State { book, ..State::new(settings) },
+            state: State::over(book, settings),
             now,
         };
         rehearsal.advertised = rehearsal.leases.keys().filter(|service| rehearsal.advertises(service)).cloned().collect();

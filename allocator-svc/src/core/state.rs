@@ -17,6 +17,8 @@ use super::feed::Feed;
 use super::free::Pool;
 use super::nodes::Network;
 use super::refusal::Refusal;
+use super::remedies::{Remedies, Remedy};
+use super::shared::Shared;
 use super::{Event, Leadership};
 
 mod copy;
@@ -38,9 +40,19 @@ pub struct Settings {
     pub rebalance: u32,
 }
 
+/// What a state is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Services hold what it says.
+    Serve,
+    /// It says what Services would hold, and begins with nothing in each session of a watcher.
+    Shadow,
+}
+
 /// All that the allocator knows.
 #[derive(Clone, Debug)]
 pub struct State {
+    purpose: Purpose,
     /// What the flags say.
     pub(crate) settings: Settings,
     /// This allocator's leadership.
@@ -65,6 +77,7 @@ impl State {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
+            purpose: Purpose::Serve,
             settings,
             epoch: Epoch::default(),
             term: Term::default(),
@@ -74,9 +87,35 @@ impl State {
         }
     }
 
+    /// Nothing known but this book.
+    pub(super) fn over(book: Book, settings: Settings) -> Self {
+        Self { book, ..Self::new(settings) }
+    }
+
+    /// Nothing known yet, and nobody holds what will be: what is decided shows what would be.
+    #[must_use]
+    pub fn shadow(settings: Settings) -> Self {
+        Self { purpose: Purpose::Shadow, ..Self::new(settings) }
+    }
+
+    /// Whether it only shows what would be.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.purpose == Purpose::Shadow
+    }
+
+    /// The same with nothing known but how far leaderships and the feed have come.
+    pub(super) fn forgotten(&self) -> Self {
+        let book = Book { edition: self.book.edition.saturating_add(1), ..Book::default() };
+        Self { purpose: self.purpose, epoch: self.epoch, term: self.term, book, feed: self.feed.clone(), ..Self::new(self.settings) }
+    }
+
     /// Takes a fact in.
     pub(super) fn apply(&mut self, event: &Event) {
         self.feed.note(event, &self.book);
+        if *event == Event::ShadowBegan {
+            *self = self.forgotten();
+        }
         if let Event::EpochBegan(epoch) = event {
             self.epoch = *epoch;
         }
@@ -131,14 +170,31 @@ impl State {
     }
 }
 
-/// The place of a claim among those that are due: who holds addresses first (more first), then explicit requests, then age, then name
-/// (MetalLB behaviour 3.9, made total).
+/// When a claim that is due has its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// Its status holds what no lease holds yet: it keeps that if it can, and takes nothing else, which may be in another one's status.
+    Adopt,
+    /// It may have whatever is free.
+    Settle,
+}
+
+/// The place of a claim among those that are due: who keeps what a status holds, then who holds addresses (more first), then explicit
+/// requests, then age, then name (MetalLB behaviour 3.9, made total).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Order {
+    turn: Turn,
     holds_less: usize,
     automatic: bool,
     created: UnixMillis,
     service: ServiceKey,
+}
+
+impl Order {
+    /// Whose place it is.
+    pub(super) fn service(&self) -> &ServiceKey {
+        &self.service
+    }
 }
 
 /// Who holds which address.
@@ -152,14 +208,18 @@ pub struct Book {
     /// Why what Services had before could not stay, until they have others by their own wish.
     untenable: BTreeMap<ServiceKey, Refusal>,
     holders: BTreeMap<Vip, BTreeSet<ServiceKey>>,
-    by_sharing: BTreeMap<(SharingKey, BackendKey), BTreeMap<Vip, usize>>,
+    by_sharing: BTreeMap<SharingKey, BTreeMap<BackendKey, Shared>>,
     by_pool: BTreeMap<PoolName, BTreeSet<ServiceKey>>,
     /// First address of each segment of each pool, with the last one; segments are disjoint.
     segments: BTreeMap<Vip, (Vip, PoolName)>,
     due: BTreeSet<Order>,
     due_as: BTreeMap<ServiceKey, Order>,
+    /// What could help the claims that wait and are not due.
+    remedies: Remedies,
     /// Leases in no pool any more, each with the end of its time.
     stranded: BTreeMap<ServiceKey, Mono>,
+    /// The ends of those that have a claim, in order.
+    ends: BTreeSet<(Mono, ServiceKey)>,
     reconciled: bool,
     /// How often it was changed.
     edition: u64,
@@ -239,20 +299,20 @@ impl Book {
         self.reconciled
     }
 
-    /// The Services that hold an address besides this one.
-    pub(super) fn others(&self, vip: Vip, service: &ServiceKey) -> impl Iterator<Item = &Lease> {
-        self.holders.get(&vip).into_iter().flatten().filter(move |holder| *holder != service).filter_map(|holder| self.leases.get(holder))
+    /// The Services that hold an address, without this one.
+    pub(super) fn others<'a>(&'a self, vip: Vip, but: Option<&ServiceKey>) -> impl Iterator<Item = &'a Lease> {
+        let holders = self.holders.get(&vip).into_iter().flatten().filter(move |holder| Some(*holder) != but);
+        holders.filter_map(|holder| self.leases.get(holder))
     }
 
-    /// The addresses held under a sharing key and a backend key, ascending.
-    pub(super) fn shared(&self, key: &SharingKey, backend: &BackendKey) -> impl Iterator<Item = Vip> {
-        self.by_sharing.get(&(key.clone(), backend.clone())).into_iter().flat_map(|vips| vips.keys().copied())
+    /// The addresses held under a sharing key and a backend key.
+    pub(super) fn shared(&self, key: &SharingKey, backend: &BackendKey) -> Option<&Shared> {
+        self.by_sharing.get(key)?.get(backend)
     }
 
     /// The addresses held under a sharing key, whatever the backend key.
-    pub(super) fn under_key<'a>(&'a self, key: &'a SharingKey) -> impl Iterator<Item = Vip> + 'a {
-        let from = (key.clone(), BackendKey::default());
-        self.by_sharing.range(from..).take_while(move |((other, _), _)| other == key).flat_map(|(_, vips)| vips.keys().copied())
+    pub(super) fn under_key(&self, key: &SharingKey) -> impl Iterator<Item = Vip> {
+        self.by_sharing.get(key).into_iter().flat_map(BTreeMap::values).flat_map(Shared::held)
     }
 
     /// Whether a lease waits for its pool to come back. One whose pool is there without its addresses moves as soon as it can.
@@ -262,22 +322,35 @@ impl Book {
 
     /// When the next lease that is in no pool any more comes to its end. Without a claim it stays: nobody has said what is wanted.
     pub(super) fn next_stranded(&self) -> Option<Mono> {
-        self.stranded.iter().filter(|(service, _)| self.claims.contains_key(*service)).map(|(_, until)| *until).min()
+        self.ends.first().map(|(until, _)| *until)
     }
 
     /// A claim whose lease is in no pool any more and has come to its end.
     pub(super) fn first_overdue(&self, now: Mono) -> Option<&Claim> {
-        self.stranded.iter().filter(|(_, until)| **until <= now).find_map(|(service, _)| self.claims.get(service))
+        let (_, service) = self.ends.first().filter(|(until, _)| *until <= now)?;
+        self.claims.get(service)
     }
 
     /// Whether a claim is due to be met.
-    pub(super) fn has_due(&self) -> bool {
-        !self.due.is_empty()
+    #[must_use]
+    pub fn has_due(&self) -> bool {
+        !self.due.is_empty() || self.remedies.has_any()
     }
 
-    /// The claim to meet next.
+    /// The claim to meet next: of those that changed or lost something, and those that wait and can be helped.
     pub(super) fn first_due(&self) -> Option<&Claim> {
-        self.due.first().and_then(|order| self.claims.get(&order.service))
+        let order = self.due.first().into_iter().chain(self.remedies.first()).min()?;
+        self.claims.get(&order.service)
+    }
+
+    /// The Services whose claims are due whatever could help them.
+    pub(super) fn due(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.due_as.keys()
+    }
+
+    /// Whether a claim that is due is to keep what its status holds, and no more.
+    pub(super) fn is_adopting(&self, service: &ServiceKey) -> bool {
+        self.due_as.get(service).is_some_and(|order| order.turn == Turn::Adopt)
     }
 
     /// Takes a fact in.
@@ -285,30 +358,33 @@ impl Book {
         match event {
             Event::ConfigurationReplaced { configuration, stranded_until } => self.replace_pools(configuration, *stranded_until),
             Event::ClaimMade(claim) => {
-                self.not_due(&claim.service);
                 self.claims.insert(claim.service.clone(), (**claim).clone());
+                self.ends.extend(self.stranded.get(&claim.service).map(|until| (*until, claim.service.clone())));
                 self.make_due(&claim.service);
             }
+            Event::ClaimDeferred(service) => self.make_due_in(service, Turn::Settle),
             Event::ClaimForgotten(service) => {
                 self.not_due(service);
                 self.claims.remove(service);
                 self.waiting.remove(service);
+                self.stranded.get(service).map(|until| self.ends.remove(&(*until, service.clone())));
                 self.untenable.remove(service);
             }
             Event::LeaseGranted(lease) => self.grant(lease),
             Event::LeaseReleased(service) => {
-                if self.withdraw(service) {
-                    self.all_waiting_due();
+                if let Some(lease) = self.withdraw(service) {
+                    self.changed(&lease);
+                    self.make_due(service);
                 }
             }
             Event::ClaimRefused { service, refusal } => {
-                self.not_due(service);
                 self.waiting.insert(service.clone(), refusal.clone());
+                self.wait(service);
             }
             Event::LeaseUntenable { service, refusal } => {
                 self.untenable.insert(service.clone(), refusal.clone());
             }
-            Event::ClaimRetried(service) => self.not_due(service),
+            Event::ClaimRetried(service) => self.wait(service),
             Event::ClaimMet(service) => {
                 self.not_due(service);
                 self.waiting.remove(service);
@@ -316,6 +392,7 @@ impl Book {
             Event::ViewReconciled => self.reconciled = true,
             Event::EpochBegan(_)
             | Event::TermBegan(_)
+            | Event::ShadowBegan
             | Event::NodesReplaced(_)
             | Event::BackendsReported(_)
             | Event::Speaker(_)
@@ -333,17 +410,10 @@ impl Book {
     fn grant(&mut self, lease: &Lease) {
         self.not_due(&lease.service);
         self.waiting.remove(&lease.service);
-        self.stranded.remove(&lease.service);
         if self.leases.get(&lease.service).map(|before| &before.addresses) != Some(&lease.addresses) {
             self.untenable.remove(&lease.service);
         }
-        let frees = self.leases.get(&lease.service).is_some_and(|before| {
-            before.addresses != lease.addresses
-                || before.ports != lease.ports
-                || before.sharing_key != lease.sharing_key
-                || before.backend_key != lease.backend_key
-        });
-        self.withdraw(&lease.service);
+        let before = self.withdraw(&lease.service);
         for vip in &lease.addresses {
             let holders = self.holders.entry(*vip).or_default();
             if holders.is_empty() {
@@ -351,22 +421,21 @@ impl Book {
             }
             holders.insert(lease.service.clone());
             if let Some(key) = &lease.sharing_key {
-                *self.by_sharing.entry((key.clone(), lease.backend_key.clone())).or_default().entry(*vip).or_default() += 1;
+                let shared = self.by_sharing.entry(key.clone()).or_default().entry(lease.backend_key.clone()).or_default();
+                shared.hold(*vip, &lease.ports);
             }
         }
         self.by_pool.entry(lease.pool.clone()).or_default().insert(lease.service.clone());
         self.leases.insert(lease.service.clone(), lease.clone());
-        if frees {
-            self.all_waiting_due();
-        } else if let Some(key) = &lease.sharing_key {
-            self.waiting_due(|claim| claim.sharing_key.as_ref() == Some(key));
+        for lease in before.iter().chain([lease]) {
+            self.changed(lease);
         }
     }
 
-    /// Takes a Service's lease out of every index; false if it had none.
-    fn withdraw(&mut self, service: &ServiceKey) -> bool {
-        let Some(lease) = self.leases.remove(service) else { return false };
-        self.stranded.remove(service);
+    /// Takes a Service's lease out of every index; `None` if it had none.
+    fn withdraw(&mut self, service: &ServiceKey) -> Option<Lease> {
+        let lease = self.leases.remove(service)?;
+        self.unstrand(service);
         if let Some(services) = self.by_pool.get_mut(&lease.pool) {
             services.remove(service);
             if services.is_empty() {
@@ -381,23 +450,37 @@ impl Book {
                     take(&self.segments, &mut self.pools, *vip, Pool::give_back);
                 }
             }
-            if let Some(key) = &lease.sharing_key {
-                self.unshare(&(key.clone(), lease.backend_key.clone()), *vip);
-            }
+            self.unshare(*vip, &lease);
         }
-        true
+        Some(lease)
     }
 
-    fn unshare(&mut self, keys: &(SharingKey, BackendKey), vip: Vip) {
-        let Some(vips) = self.by_sharing.get_mut(keys) else { return };
-        if let Some(count) = vips.get_mut(&vip) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                vips.remove(&vip);
+    fn unshare(&mut self, vip: Vip, lease: &Lease) {
+        let Some(key) = &lease.sharing_key else { return };
+        let Some(by_backend) = self.by_sharing.get_mut(key) else { return };
+        if let Some(shared) = by_backend.get_mut(&lease.backend_key) {
+            shared.give_up(vip, &lease.ports, self.holders.contains_key(&vip));
+            if shared.is_empty() {
+                by_backend.remove(&lease.backend_key);
             }
         }
-        if vips.is_empty() {
-            self.by_sharing.remove(keys);
+        if by_backend.is_empty() {
+            self.by_sharing.remove(key);
+        }
+    }
+
+    /// A lease began, ended or is another one than before: whoever waits for something that it stands in the way of, or offers, can be
+    /// helped now, or no more.
+    fn changed(&mut self, lease: &Lease) {
+        if self.remedies.is_empty() {
+            return;
+        }
+        for vip in &lease.addresses {
+            let pool = self.pool_of(*vip).map(|pool| &pool.spec().name);
+            for remedy in self.remedies.about(*vip, pool, lease) {
+                let is_at_hand = remedy.is_at_hand(self);
+                self.remedies.set(remedy, is_at_hand);
+            }
         }
     }
 
@@ -427,26 +510,36 @@ impl Book {
         let homeless = self.by_pool.iter().filter(|(name, _)| changed.contains(*name) || !self.pools.contains_key(*name));
         let mut affected: Vec<ServiceKey> = homeless.flat_map(|(_, services)| services).cloned().collect();
         affected.extend(self.stranded.keys().cloned());
+        affected.extend(self.waiting.keys().cloned());
         for service in affected {
             self.strand_or_not(&service, stranded_until);
             self.make_due(&service);
         }
-        self.all_waiting_due();
     }
 
     /// Gives a lease that is in no pool any more its grace, once; one that is in a pool again needs none.
     fn strand_or_not(&mut self, service: &ServiceKey, until: Mono) {
         let Some(lease) = self.leases.get(service) else { return };
         if lease.addresses.iter().all(|vip| self.pool_of(*vip).is_some()) {
-            self.stranded.remove(service);
+            self.unstrand(service);
         } else {
-            self.stranded.entry(service.clone()).or_insert(until);
+            let until = *self.stranded.entry(service.clone()).or_insert(until);
+            if self.claims.contains_key(service) {
+                self.ends.insert((until, service.clone()));
+            }
         }
     }
 
-    fn order(&self, claim: &Claim) -> Order {
+    fn unstrand(&mut self, service: &ServiceKey) {
+        if let Some(until) = self.stranded.remove(service) {
+            self.ends.remove(&(until, service.clone()));
+        }
+    }
+
+    fn order(&self, claim: &Claim, turn: Turn) -> Order {
         let held = self.leases.get(&claim.service).map_or(claim.adopt.len(), |lease| lease.addresses.len());
         Order {
+            turn,
             holds_less: usize::MAX.saturating_sub(held),
             automatic: claim.requested_addresses.is_empty(),
             created: claim.created.unwrap_or_default(),
@@ -455,8 +548,13 @@ impl Book {
     }
 
     fn make_due(&mut self, service: &ServiceKey) {
-        let Some(order) = self.claims.get(service).map(|claim| self.order(claim)) else { return };
+        let adopts = self.claims.get(service).is_some_and(|claim| !claim.adopt.is_empty()) && !self.leases.contains_key(service);
+        self.make_due_in(service, if adopts { Turn::Adopt } else { Turn::Settle });
+    }
+
+    fn make_due_in(&mut self, service: &ServiceKey, turn: Turn) {
         self.not_due(service);
+        let Some(order) = self.claims.get(service).map(|claim| self.order(claim, turn)) else { return };
         self.due_as.insert(service.clone(), order.clone());
         self.due.insert(order);
     }
@@ -465,19 +563,15 @@ impl Book {
         if let Some(order) = self.due_as.remove(service) {
             self.due.remove(&order);
         }
+        self.remedies.forget(service);
     }
 
-    /// Something became free or compatible: every claim that waits gets another try, in order.
-    fn all_waiting_due(&mut self) {
-        self.waiting_due(|_| true);
-    }
-
-    fn waiting_due(&mut self, helped: impl Fn(&Claim) -> bool) {
-        let helped = |service: &&ServiceKey| self.claims.get(*service).is_some_and(&helped);
-        let services: Vec<ServiceKey> = self.waiting.keys().filter(helped).cloned().collect();
-        for service in services {
-            self.make_due(&service);
-        }
+    /// A claim is not met: it waits for what could help it.
+    fn wait(&mut self, service: &ServiceKey) {
+        self.not_due(service);
+        let Some(claim) = self.claims.get(service) else { return };
+        let (order, remedies) = (self.order(claim, Turn::Settle), Remedy::of(self, claim));
+        self.remedies.wait(order, remedies);
     }
 
     /// Checks the invariants: indexes are as the leases say, and no address is held twice against the rules of sharing.
@@ -501,10 +595,18 @@ impl Book {
                 agree(&format!("counts of pool {name}"), other.map(facts) == Some(facts(pool)))?;
             }
         }
-        for lease in self.leases.values() {
-            audit_sharing(self, lease)?;
-        }
-        Ok(())
+        let ends = self.stranded.iter().filter(|(service, _)| self.claims.contains_key(*service));
+        agree("the ends of stranded leases", ends.map(|(service, until)| (*until, service.clone())).collect::<BTreeSet<_>>() == self.ends)?;
+        self.remedies.audit(self)?;
+        self.audit_sharing()
+    }
+
+    /// Checks that no address is held twice against the rules of sharing. Cheap enough for a start with very many leases.
+    ///
+    /// # Errors
+    /// The first address that is.
+    pub(super) fn audit_sharing(&self) -> Result<(), Violation> {
+        self.leases.values().try_for_each(|lease| audit_sharing(self, lease))
     }
 }
 
@@ -518,7 +620,7 @@ fn take(segments: &BTreeMap<Vip, (Vip, PoolName)>, pools: &mut BTreeMap<PoolName
 
 fn audit_sharing(book: &Book, lease: &Lease) -> Result<(), Violation> {
     for vip in &lease.addresses {
-        for other in book.others(*vip, &lease.service) {
+        for other in book.others(*vip, Some(&lease.service)) {
             let same = lease.sharing_key.is_some() && lease.sharing_key == other.sharing_key && lease.backend_key == other.backend_key;
             if !same || !lease.ports.is_disjoint(&other.ports) {
                 return Err(Violation(format!("{vip} is held by {} and {} against the rules of sharing", lease.service, other.service)));

@@ -18,6 +18,8 @@ pub(crate) struct Rig {
     pub(crate) now: Now,
     /// All facts so far, for replay.
     pub(crate) events: Vec<Event>,
+    /// The invariants are checked after every fact.
+    pub(crate) is_audited: bool,
 }
 
 pub(crate) const SETTINGS: Settings = Settings {
@@ -31,7 +33,15 @@ pub(crate) const SETTINGS: Settings = Settings {
 impl Rig {
     pub(crate) fn new() -> Self {
         let now = Now { mono: Mono::ZERO, wall: UnixMillis(1_000) };
-        let mut rig = Self { state: State::new(SETTINGS), now, events: Vec::new() };
+        let mut rig = Self { state: State::new(SETTINGS), now, events: Vec::new(), is_audited: true };
+        rig.take(Event::EpochBegan(Epoch(1)));
+        rig
+    }
+
+    /// A rig whose state only shows what would be.
+    pub(crate) fn shadow() -> Self {
+        let mut rig = Self { state: State::shadow(SETTINGS), ..Self::new() };
+        rig.events.clear();
         rig.take(Event::EpochBegan(Epoch(1)));
         rig
     }
@@ -43,9 +53,18 @@ impl Rig {
         rig
     }
 
+    /// A rig for thousands of Services: the invariants are checked where the test says so.
+    pub(crate) fn large(pools: Vec<PoolSpec>) -> Self {
+        let mut rig = Self { is_audited: false, ..Self::new() };
+        rig.pools(pools);
+        rig
+    }
+
     pub(crate) fn take(&mut self, event: Event) {
         apply(&mut self.state, &event);
-        audit(&self.state).unwrap_or_else(|violation| panic!("after {event:?}: {violation}"));
+        if self.is_audited {
+            audit(&self.state).unwrap_or_else(|violation| panic!("after {event:?}: {violation}"));
+        }
         self.events.push(event);
     }
 
@@ -356,5 +375,8 @@ pub(crate) fn pinned(spec: PoolSpec, priority: u32, namespaces: &[&str]) -> Pool
     PoolSpec { allocation: Some(allocation), ..spec }
 }
 
+mod adoption;
 pub(crate) mod lan;
 pub(crate) mod model;
+mod shadow;
+mod waiting;

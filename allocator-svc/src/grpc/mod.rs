@@ -5,6 +5,7 @@ pub(crate) mod assignment;
 mod explain;
 pub(crate) mod inspect;
 mod plan;
+pub(crate) mod shadow;
 
 use mooring_kit::mailbox::Closed;
 use mooring_proto::convert;

@@ -196,7 +196,9 @@ fn change(event: &Event) -> Change {
         Event::LeaseReleased(service) => Change::Remove(codec::lease_key(service)),
         Event::VipPlaced { vip, placement: Ok(placement) } => Change::Write(Record::Place(*vip, placement.active.clone())),
         Event::VipPlaced { vip, placement: Err(_) } | Event::VipDropped(vip) => Change::Remove(codec::place_key(*vip)),
-        Event::ClaimMade(_)
+        Event::ShadowBegan
+        | Event::ClaimMade(_)
+        | Event::ClaimDeferred(_)
         | Event::ClaimForgotten(_)
         | Event::ClaimRefused { .. }
         | Event::LeaseUntenable { .. }

@@ -65,7 +65,20 @@ pub struct ReadinessHandle {
 impl ReadinessHandle {
     /// It is done.
     pub fn done(self) {
-        self.readiness.awaited.send_modify(|awaited| awaited.retain(|what| *what != self.what));
+        self.set(true);
+    }
+
+    /// It is done, or has to be done again.
+    pub fn set(&self, done: bool) {
+        self.readiness.awaited.send_if_modified(|awaited| {
+            let waits = awaited.contains(&self.what);
+            match (waits, done) {
+                (true, true) => awaited.retain(|what| *what != self.what),
+                (false, false) => awaited.push(self.what),
+                (true, false) | (false, true) => return false,
+            }
+            true
+        });
     }
 }
 
@@ -140,6 +153,12 @@ mod tests {
         store.done();
         assert_eq!(get(&shared, "/readyz").await, waiting("sockets open"));
         assert_eq!(get(&shared, "/healthz").await, (StatusCode::OK, "ok\n".to_owned()));
+        sockets.set(true);
+        assert_eq!(get(&shared, "/readyz").await, (StatusCode::OK, "ok\n".to_owned()));
+        for _again in 0..2 {
+            sockets.set(false);
+            assert_eq!(get(&shared, "/readyz").await, waiting("sockets open"));
+        }
         sockets.done();
         assert_eq!(get(&shared, "/readyz").await, (StatusCode::OK, "ok\n".to_owned()));
         let (status, text) = get(&shared, "/metrics").await;

@@ -63,12 +63,25 @@ pub struct CommonArgs {
 }
 
 impl CommonArgs {
-    /// Ends the process with exit code 2 if gRPC would be spoken in plain text beyond this machine without `--insecure`.
-    pub fn check_exposure<C: CommandFactory>(&self, flag: &str, what: &impl fmt::Display, stays_here: bool) {
-        if !stays_here && !self.insecure && self.tls_cert.is_none() {
+    /// Ends the process with exit code 2 if gRPC would be served in plain text beyond this machine without `--insecure`.
+    pub fn check_listen<C: CommandFactory>(&self, listen: &ListenAddress) {
+        if !listen.stays_here() && !self.insecure && self.tls_cert.is_none() {
             bad_flag::<C>(&format!(
-                "--{flag} {what} would carry gRPC in plain text beyond this machine: give --tls-cert, --tls-key and --tls-ca, or --insecure"
+                "--listen {listen} would carry gRPC in plain text beyond this machine: give --tls-cert, --tls-key and --tls-ca, or --insecure"
             ));
+        }
+    }
+
+    /// Ends the process with exit code 2 if the allocator would be spoken to in plain text beyond this machine without `--insecure`, or by
+    /// TLS without a certificate.
+    pub fn check_allocator<C: CommandFactory>(&self, allocator: &Endpoint) {
+        if allocator.is_plain() && !allocator.stays_here() && !self.insecure {
+            bad_flag::<C>(&format!(
+                "--allocator {allocator} would carry gRPC in plain text beyond this machine: give https:// with --tls-cert, --tls-key and --tls-ca, or --insecure"
+            ));
+        }
+        if !allocator.is_plain() && self.tls_cert.is_none() {
+            bad_flag::<C>(&format!("--allocator {allocator} needs a certificate: give --tls-cert, --tls-key and --tls-ca"));
         }
     }
 }
@@ -139,6 +152,15 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Whether it is spoken to in plain text; a Unix socket always is.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Uri(uri) => uri.scheme_str() != Some("https"),
+        }
+    }
+
     /// Whether what is said to it stays on this machine.
     #[must_use]
     pub fn stays_here(&self) -> bool {

@@ -62,9 +62,12 @@ pub async fn elect(
     let mut candidate = Candidate { api, settings, seconds, clock: Clock::start(), seen: None, held: None };
     loop {
         let beyond = *outdated.borrow_and_update();
-        match candidate.attempt(beyond).await {
-            Ok(()) => {}
-            Err(error) => debug!(error = %crate::telemetry::chain(&error), "could not read or write the Lease"),
+        // An API server that takes requests and never answers must not keep a leader in office.
+        let renew = candidate.settings.renew;
+        match tokio::time::timeout(renew, candidate.attempt(beyond)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(error = %crate::telemetry::chain(&error), "could not read or write the Lease"),
+            Err(_elapsed) => debug!("no answer about the Lease in time"),
         }
         let now = candidate.current();
         leadership.send_if_modified(|before| {
@@ -101,9 +104,9 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// The leadership, as long as its Lease cannot have run out.
+    /// The leadership, as long as its Lease cannot run out before this is asked again: after a pause and an attempt in vain.
     fn current(&self) -> Leadership {
-        let margin = self.settings.renew;
+        let margin = self.settings.renew.saturating_mul(2);
         let alive = |renewed: Mono| self.clock.now().saturating_since(renewed) + margin < self.settings.duration;
         match self.held {
             Some((term, renewed)) if alive(renewed) => Leadership::Leader { term },

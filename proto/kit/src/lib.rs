@@ -53,10 +53,11 @@ pub fn run_question<F>(common: &CommonArgs, fault: u8, question: impl FnOnce() -
 where
     F: Future<Output = anyhow::Result<ExitCode>>,
 {
-    block_on(common, telemetry::Output::Error, question).unwrap_or_else(|error| {
-        if writeln!(io::stderr(), "error: {}", telemetry::chain(error.as_ref())).is_err() {
-            tracing::debug!("nobody reads standard error");
-        }
+    let answer = block_on(common, telemetry::Output::Error, question);
+    telemetry::flush();
+    answer.unwrap_or_else(|error| {
+        // If nobody reads it, the exit code says that there was a fault.
+        drop(writeln!(io::stderr(), "error: {}", telemetry::chain(error.as_ref())));
         ExitCode::from(fault)
     })
 }
@@ -65,20 +66,20 @@ fn run_with<F>(common: &CommonArgs, logs: telemetry::Output, service: impl FnOnc
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    match block_on(common, logs, service) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            tracing::error!(event = "fault", error = %telemetry::chain(fault.as_ref()), "the process ends on a fault");
-            ExitCode::FAILURE
-        }
+    let result = block_on(common, logs, service);
+    if let Err(fault) = &result {
+        tracing::error!(event = "fault", error = %telemetry::chain(fault.as_ref()), "the process ends on a fault");
     }
+    telemetry::flush();
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// If not even logs can be set up there is no way left for a service to say so.
 fn block_on<F, T>(common: &CommonArgs, logs: telemetry::Output, work: impl FnOnce() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<T>>,
 {
-    telemetry::init(common.log_format, common.log_level, logs);
+    telemetry::init(common.log_format, common.log_level, logs)?;
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider is installed already");
     }

@@ -87,6 +87,13 @@ impl<T> Mailbox<T> {
         letters
     }
 
+    /// The same for a thread outside the runtime.
+    pub fn take_blocking(&mut self, limit: usize) -> Vec<T> {
+        let mut letters = Vec::new();
+        self.receiver.blocking_recv_many(&mut letters, limit);
+        letters
+    }
+
     /// Takes what waits, at most `limit`, without waiting.
     pub fn take_now(&mut self, limit: usize) -> Vec<T> {
         let mut letters = Vec::new();

@@ -19,6 +19,7 @@ use tonic::Code;
 use tower::{Layer, Service};
 
 use crate::clock::Clock;
+use crate::telemetry;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
@@ -38,13 +39,16 @@ pub fn registry(version: &str) -> Registry {
     registry
 }
 
-/// The `process_*` metrics that every dashboard expects, read from /proc when asked for.
+/// The `process_*` metrics that every dashboard expects, read from /proc when asked for, and what the process could not log.
 #[derive(Debug)]
 struct ProcessCollector;
 
 impl Collector for ProcessCollector {
     #[expect(clippy::cast_precision_loss, reason = "metrics are floating point numbers")]
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let dropped = ConstCounter::new(telemetry::dropped());
+        let help = "Log lines dropped, as standard output did not take them in time";
+        dropped.encode(encoder.encode_descriptor("mooring_log_lines_dropped", help, None, dropped.metric_type())?)?;
         let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
         if let Ok(stat) = process.stat() {
             let seconds = stat.utime.saturating_add(stat.stime) as f64 / procfs::ticks_per_second() as f64;

@@ -1,21 +1,40 @@
 //! Logs: one line an event, with MetalLB's keys; on standard output, unless that is taken by a result.
+//!
+//! Whoever reads standard output may stop to read, and a write to it then blocks. So lines go to a thread of their own by a bounded
+//! mailbox (policy: shed), and nobody who decides or answers ever waits for it: what finds no room is dropped and counted.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, SyncSender};
+use std::time::Duration;
 
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::args::{LogFormat, LogLevel};
 use crate::clock;
+use crate::mailbox::{Address, Mailbox, mailbox};
+
+/// Lines that may wait: a takeover of thousands of VIPs logs three for each Service, at some 300 bytes.
+const DEPTH: usize = 16_384;
+
+/// Lines that are written at once.
+const BATCH: usize = 256;
+
+/// How long the last lines may take when the process ends.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// How often room is looked for meanwhile.
+const LOOKS: u32 = 100;
 
 /// What the libraries say below `info` is their developers' business.
 const QUIET: &str = "h2=info,hyper=info,hyper_util=info,tower=info,rustls=info,sled=info,kube_client=info,tonic=info,netlink_proto=info";
@@ -32,8 +51,23 @@ pub enum Output {
     Error,
 }
 
+/// What the thread that writes is sent.
+#[derive(Debug)]
+enum Out {
+    /// A line, its end included.
+    Line(Vec<u8>),
+    /// Says when all lines before it are written.
+    Flush(SyncSender<()>),
+}
+
+/// Where the lines of the process wait.
+static QUEUE: OnceLock<Queue> = OnceLock::new();
+
 /// Sends all log lines of the process where they belong. `RUST_LOG` wins over the level.
-pub fn init(format: LogFormat, level: LogLevel, output: Output) {
+///
+/// # Errors
+/// The thread that writes cannot be started.
+pub fn init(format: LogFormat, level: LogLevel, output: Output) -> io::Result<()> {
     let directive = match level {
         LogLevel::All => format!("trace,{QUIET}"),
         LogLevel::Debug => format!("debug,{QUIET}"),
@@ -43,13 +77,93 @@ pub fn init(format: LogFormat, level: LogLevel, output: Output) {
         LogLevel::None => "off".to_owned(),
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new(directive));
-    let writer = match output {
-        Output::Standard => BoxMakeWriter::new(io::stdout),
-        Output::Error => BoxMakeWriter::new(io::stderr),
-    };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(writer).event_format(Lines { format });
+    let (address, waiting) = mailbox(DEPTH);
+    let queue = QUEUE.get_or_init(|| Queue(address)).clone();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).event_format(Lines { format }).with_writer(queue);
     if lines.try_init().is_err() {
         tracing::debug!("logs are set up already");
+        return Ok(());
+    }
+    // Not supervised: it has to write what the supervisor says last.
+    let out: Box<dyn Write + Send> = match output {
+        Output::Standard => Box::new(io::stdout()),
+        Output::Error => Box::new(io::stderr()),
+    };
+    std::thread::Builder::new().name("log".to_owned()).spawn(move || write_all(waiting, out)).map(drop)
+}
+
+/// Waits until what was logged so far is written, but not for ever.
+pub fn flush() {
+    let Some(Queue(queue)) = QUEUE.get() else { return };
+    let (done, written) = mpsc::sync_channel(1);
+    let mut asked = false;
+    for _ in 0..LOOKS {
+        asked = asked || queue.offer(Out::Flush(done.clone()));
+        if written.recv_timeout(FLUSH / LOOKS).is_ok() {
+            return;
+        }
+    }
+}
+
+/// Lines of the process that were dropped, as standard output did not take them.
+#[must_use]
+pub fn dropped() -> u64 {
+    QUEUE.get().map_or(0, |Queue(queue)| queue.shed())
+}
+
+/// Writes what comes until nobody can send anything any more.
+fn write_all(mut waiting: Mailbox<Out>, mut out: impl Write) {
+    let mut told = 0;
+    loop {
+        let batch = waiting.take_blocking(BATCH);
+        if batch.is_empty() {
+            return;
+        }
+        let (mut text, mut flushed) = (Vec::new(), Vec::new());
+        for each in batch {
+            match each {
+                Out::Line(line) => text.extend(line),
+                Out::Flush(done) => flushed.push(done),
+            }
+        }
+        // A reader that has gone is no reason to end.
+        drop(out.write_all(&text).and_then(|()| out.flush()));
+        for done in flushed {
+            // Whoever asked may have gone.
+            done.try_send(()).unwrap_or_default();
+        }
+        let dropped = dropped();
+        if dropped != told && waiting.is_empty() {
+            tracing::warn!(event = "logLinesDropped", lines = dropped.saturating_sub(told), "standard output did not take them in time");
+            told = dropped;
+        }
+    }
+}
+
+/// The way to the thread that writes.
+#[derive(Clone, Debug)]
+struct Queue(Address<Out>);
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(&self.0)
+    }
+}
+
+/// One line: the formatter writes it whole.
+struct Line<'a>(&'a Address<Out>);
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Without room it is dropped, and counted there.
+        self.0.offer(Out::Line(bytes.to_vec()));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -90,7 +204,7 @@ where
 }
 
 /// RFC 3339 with nanoseconds, UTC.
-fn timestamp(since_epoch: std::time::Duration) -> String {
+fn timestamp(since_epoch: Duration) -> String {
     let seconds = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
     let date = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     format!("{}.{:09}Z", date.strftime("%Y-%m-%dT%H:%M:%S"), since_epoch.subsec_nanos())
@@ -167,14 +281,11 @@ impl Visit for Keys {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-    use std::time::Duration;
-
     use super::*;
 
     struct Sink(mpsc::Sender<String>);
 
-    impl io::Write for Sink {
+    impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.send(String::from_utf8_lossy(bytes).into_owned()).map_err(io::Error::other)?;
             Ok(bytes.len())
@@ -214,6 +325,60 @@ mod tests {
         let line = line_of(LogFormat::Text, || tracing::warn!(event = "configStale", "kept the last good one"));
         let rest = line.split_once(' ').unwrap().1;
         assert!(rest.starts_with("warn  telemetry.rs:") && rest.ends_with("kept the last good one event=\"configStale\"\n"), "{rest}");
+    }
+
+    /// Standard output whose reader takes a write only when the test says so.
+    struct Stuck {
+        allowed: mpsc::Receiver<()>,
+        written: mpsc::Sender<String>,
+    }
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.allowed.recv().map_err(io::Error::other)?;
+            self.written.send(String::from_utf8_lossy(bytes).into_owned()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whoever_logs_never_waits_for_standard_output_and_what_finds_no_room_is_counted() {
+        let (address, waiting) = mailbox(4);
+        let (allow, allowed) = mpsc::channel();
+        let (written, lines) = mpsc::channel();
+        let queue = Queue(address.clone());
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(queue).event_format(Lines { format: LogFormat::Text }).finish();
+        // Nobody reads yet: all of this returns, although there is room for four lines.
+        tracing::subscriber::with_default(subscriber, || (0..10).for_each(|count| tracing::info!(count, "said")));
+        assert_eq!((address.depth(), address.shed()), (4, 6));
+        drop(address);
+        let writer = std::thread::Builder::new().spawn(move || write_all(waiting, Stuck { allowed, written })).unwrap();
+        allow.send(()).unwrap();
+        writer.join().unwrap();
+        let written: Vec<String> = lines.into_iter().collect();
+        let counts: Vec<&str> = written[0].lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
+        assert_eq!((written.len(), counts), (1, vec!["count=0", "count=1", "count=2", "count=3"]));
+    }
+
+    #[test]
+    fn a_flush_waits_for_what_was_said_before() {
+        let (address, waiting) = mailbox(4);
+        let (allow, allowed) = mpsc::channel();
+        let (written, lines) = mpsc::channel();
+        let writer = std::thread::Builder::new().spawn(move || write_all(waiting, Stuck { allowed, written })).unwrap();
+        let (done, flushed) = mpsc::sync_channel(1);
+        assert!(address.offer(Out::Line(b"last words\n".to_vec())) && address.offer(Out::Flush(done)));
+        assert!(flushed.try_recv().is_err());
+        allow.send(()).unwrap();
+        flushed.recv().unwrap();
+        assert_eq!(lines.try_recv().unwrap(), "last words\n");
+        drop(address);
+        writer.join().unwrap();
     }
 
     #[test]

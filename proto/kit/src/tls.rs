@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity, ServerTlsConfig, Uri};
 
-use crate::args::{CommonArgs, Endpoint};
+use crate::args::{CommonArgs, Endpoint, ListenAddress};
 
 /// How long a connection attempt may take; the allocator is on the same LAN.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -28,11 +28,15 @@ fn files(args: &CommonArgs) -> anyhow::Result<Option<Files>> {
     Ok(Some(Files { identity, authority: Certificate::from_pem(read("tls-ca", ca)?) }))
 }
 
-/// What a server needs: its certificate, and the authority that its clients' certificates must come from. `None` = plain text.
+/// What a server needs: its certificate, and the authority that its clients' certificates must come from. `None` = plain text, as on a
+/// Unix socket always.
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn server(args: &CommonArgs) -> anyhow::Result<Option<ServerTlsConfig>> {
+pub fn server(args: &CommonArgs, listen: &ListenAddress) -> anyhow::Result<Option<ServerTlsConfig>> {
+    if let ListenAddress::Unix(_) = listen {
+        return Ok(None);
+    }
     Ok(files(args)?.map(|files| ServerTlsConfig::new().identity(files.identity).client_ca_root(files.authority)))
 }
 
@@ -52,7 +56,7 @@ pub fn channel(endpoint: &Endpoint, args: &CommonArgs) -> anyhow::Result<Channel
         }
         Endpoint::Uri(uri) => {
             let target = tuned(tonic::transport::Endpoint::from(uri.clone()));
-            let target = match files(args)? {
+            let target = match files(args)?.filter(|_| !endpoint.is_plain()) {
                 Some(files) => target.tls_config(ClientTlsConfig::new().identity(files.identity).ca_certificate(files.authority))?,
                 None => target,
             };

@@ -6,7 +6,7 @@ use super::node::NodeName;
 use super::service::ServiceKey;
 
 /// Which nodes can serve a Service (MetalLB behaviour 6, steps 1 and 5e).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
     /// No endpoint can serve: nobody announces.
     Nowhere,

@@ -1,5 +1,9 @@
 //! When gratuitous rounds go out: at once, about each 1.1 s for 5 s, then a refresh now and then.
 //!
+//! That is so where the allocator's word is fresh. Without it a VIP that begins to be announced on an interface may have moved while the
+//! interface was away: its round waits for a snapshot, and meanwhile probes ask whether somebody else answers for it (RFC 5227 §2.1.1).
+//! Whoever does makes us yield (`conflict`); if nobody does for about a second, and no snapshot comes, the VIP is still ours.
+//!
 //! Each VIP has a plan on each interface that answers for it. A takeover of thousands of VIPs is paced: every VIP's first round goes
 //! before anybody's second, and never more than [`BATCH`] rounds in [`PACE`]. What a round is (two ARP frames) is the shell's.
 
@@ -21,6 +25,20 @@ const INTERVAL: Duration = Duration::from_millis(1_100);
 /// Rounds after a takeover: at 0, 1.1, 2.2, 3.3 and 4.4 s, which is what fits in MetalLB's window of 5 s (MetalLB behaviour 8.4).
 const ROUNDS: u8 = 5;
 
+/// Probes of a VIP that may have moved, before its first round.
+const PROBES: u8 = 4;
+
+/// Pause after each probe: together longer than the allocator's default for `--speaker-ttl`, so a node that takes over meanwhile has begun
+/// to answer before the last one.
+const PROBE_PAUSE: Duration = Duration::from_millis(250);
+
+/// The first probe goes out at a random moment within this time (RFC 5227 §2.1.1: `PROBE_WAIT`, there for hosts that are powered on
+/// together). Of two nodes whose cables come back together the one that asks first yields, and then the other hears nobody.
+const PROBE_WAIT: Duration = Duration::from_millis(50);
+
+/// The least pause between two rounds by which we answer a peer that announces our VIP: five in a second, however many it sends.
+const REASSERT_PAUSE: Duration = Duration::from_millis(200);
+
 /// How often a batch of rounds may go out.
 ///
 /// Short enough that a single VIP behind a burst loses no time worth measuring.
@@ -35,6 +53,8 @@ pub const BATCH: usize = 40;
 pub enum Phase {
     /// We have just begun to answer here.
     First,
+    /// We may have to begin here: no round, but a probe.
+    Probe,
     /// The rounds that follow, for those that missed the first.
     Repeat,
     /// Long after, because switches forget.
@@ -47,7 +67,22 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Plan {
     rounds: u8,
+    /// Probes sent before the first round; none where the allocator's word was fresh.
+    probes: u8,
     next: Option<(Phase, Mono)>,
+    /// When the last round went out.
+    sent: Option<Mono>,
+}
+
+impl Plan {
+    /// Whether the first round waits for the allocator's word.
+    fn is_in_doubt(&self) -> bool {
+        match self.next {
+            Some((Phase::Probe, _)) => true,
+            Some((Phase::First, _)) => self.probes > 0,
+            Some((Phase::Repeat | Phase::Refresh | Phase::Defense, _)) | None => false,
+        }
+    }
 }
 
 /// All that is to be sent.
@@ -68,9 +103,49 @@ impl Schedule {
         Self { plans: BTreeMap::new(), queue: BTreeMap::new(), refresh, random: seed, batch: (Mono::ZERO, 0) }
     }
 
-    /// Begins with the first round, whatever was planned.
-    pub(super) fn start(&mut self, vip: Vip, link: LinkIndex, now: Mono) {
-        self.put(vip, link, Plan { rounds: 0, next: Some((Phase::First, now)) });
+    /// Begins with the first round, whatever was planned; with probes if it is not certain that the VIP is ours.
+    pub(super) fn start(&mut self, vip: Vip, link: LinkIndex, certain: bool, now: Mono) {
+        let next = if certain { (Phase::First, now) } else { (Phase::Probe, now + PROBE_WAIT / 1024 * self.draw_up_to_1024()) };
+        self.put(vip, link, Plan { rounds: 0, probes: 0, next: Some(next), sent: None });
+    }
+
+    /// What is planned is ours by the allocator's fresh word: first rounds that waited for it go out.
+    pub(super) fn confirm(&mut self, now: Mono) {
+        let waiting = [Phase::First, Phase::Probe].iter().filter_map(|phase| self.queue.get(phase)).flatten();
+        let waiting: Vec<_> = waiting.map(|(_, vip, link)| (*vip, *link)).filter(|(vip, link)| self.doubts(*vip, *link)).collect();
+        for (vip, link) in waiting {
+            self.start(vip, link, true, now);
+        }
+    }
+
+    /// Whether it is not certain that a VIP is ours to announce on an interface.
+    pub(super) fn doubts(&self, vip: Vip, link: LinkIndex) -> bool {
+        self.plans.get(&(vip, link)).is_some_and(Plan::is_in_doubt)
+    }
+
+    /// Whether there is any doubt.
+    pub(super) fn has_doubts(&self) -> bool {
+        self.plans.values().any(Plan::is_in_doubt)
+    }
+
+    /// Somebody else has announced our VIP: one more round as soon as may be, and one to follow it.
+    pub(super) fn reassert(&mut self, vip: Vip, link: LinkIndex, now: Mono) {
+        let Some(plan) = self.plans.get(&(vip, link)).copied() else { return };
+        let due = plan.sent.map_or(now, |sent| now.max(sent + REASSERT_PAUSE));
+        let next = plan.next.filter(|(_, at)| *at <= due).unwrap_or((Phase::First, due));
+        self.put(vip, link, Plan { rounds: plan.rounds.min(ROUNDS.saturating_sub(2)), next: Some(next), ..plan });
+    }
+
+    /// Whether nothing is to be announced for a VIP.
+    pub(super) fn is_quiet(&self, vip: Vip) -> bool {
+        self.plans.range((vip, LinkIndex::MIN)..=(vip, LinkIndex::MAX)).all(|(_, plan)| plan.next.is_none())
+    }
+
+    /// Answers only: nothing is announced for a VIP until it is started anew.
+    pub(super) fn quiet(&mut self, vip: Vip) {
+        for link in self.links_of(vip) {
+            self.put(vip, link, Plan { rounds: 0, probes: 0, next: None, sent: None });
+        }
     }
 
     /// Forgets a VIP on an interface.
@@ -81,13 +156,13 @@ impl Schedule {
     }
 
     /// Makes the interfaces of a VIP these: new ones start, the others go on, what is not named stops.
-    pub(super) fn align(&mut self, vip: Vip, links: &BTreeSet<LinkIndex>, now: Mono) {
+    pub(super) fn align(&mut self, vip: Vip, links: &BTreeSet<LinkIndex>, certain: bool, now: Mono) {
         let present = self.links_of(vip);
         for link in present.difference(links) {
             self.stop(vip, *link);
         }
         for link in links.difference(&present) {
-            self.start(vip, *link, now);
+            self.start(vip, *link, certain, now);
         }
     }
 
@@ -118,22 +193,32 @@ impl Schedule {
         each.take(room)
     }
 
-    /// A round has gone out: plans the one after it.
-    fn sent(&mut self, vip: Vip, link: LinkIndex, now: Mono) {
+    /// A round or a probe has gone out: plans what comes after it.
+    fn sent(&mut self, vip: Vip, link: LinkIndex, phase: Phase, now: Mono) {
         let (began, used) = self.batch;
         self.batch = if now >= began + PACE { (now, 1) } else { (began, used.saturating_add(1)) };
-        let Some(Plan { rounds, .. }) = self.plans.get(&(vip, link)).copied() else { return };
+        let Some(Plan { rounds, probes, sent, .. }) = self.plans.get(&(vip, link)).copied() else { return };
+        if phase == Phase::Probe {
+            let probes = probes.saturating_add(1);
+            let after = if probes < PROBES { Phase::Probe } else { Phase::First };
+            return self.put(vip, link, Plan { rounds, probes, next: Some((after, now + PROBE_PAUSE)), sent });
+        }
         let rounds = rounds.saturating_add(1).min(ROUNDS);
         let next = if rounds < ROUNDS { Some((Phase::Repeat, now + INTERVAL)) } else { self.next_refresh(now) };
-        self.put(vip, link, Plan { rounds, next });
+        self.put(vip, link, Plan { rounds, probes: 0, next, sent: Some(now) });
     }
 
     fn next_refresh(&mut self, now: Mono) -> Option<(Phase, Mono)> {
         let mean = self.refresh?;
         // Between 3/4 and 5/4 of the mean, so that VIPs taken over together drift apart.
         let spread = mean / 2;
-        let step = spread / 1024 * u32::try_from(self.draw() % 1024).unwrap_or_default();
+        let step = spread / 1024 * self.draw_up_to_1024();
         Some((Phase::Refresh, now + (mean - mean / 4) + step))
+    }
+
+    /// A random number below 1024.
+    fn draw_up_to_1024(&mut self) -> u32 {
+        u32::try_from(self.draw() % 1024).unwrap_or_default()
     }
 
     /// The next number of splitmix64 (Steele, Lea, Flood 2014).
@@ -165,15 +250,15 @@ impl Schedule {
     }
 }
 
-/// The rounds that may go out now.
+/// The rounds and probes that may go out now.
 pub(super) fn due(state: &State, now: Mono) -> Vec<Event> {
     state.schedule.due(now).map(|(phase, vip, link)| Event::AnnouncementDue { vip, link, phase }).collect()
 }
 
-/// A round has gone out.
+/// A round or a probe has gone out.
 pub(super) fn sent(state: &mut State, vip: Vip, link: LinkIndex, phase: Phase, now: Mono) {
     match phase {
-        Phase::First | Phase::Repeat | Phase::Refresh => state.schedule.sent(vip, link, now),
+        Phase::First | Phase::Probe | Phase::Repeat | Phase::Refresh => state.schedule.sent(vip, link, phase, now),
         Phase::Defense => {}
     }
 }

@@ -15,7 +15,7 @@ use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
 
 use super::interfaces::Interfaces;
-use super::state::{Assigned, Counters, Held, Session, Silence, Standing};
+use super::state::{Assigned, Counters, Held, Session, Silence, Standing, leads};
 use super::{Change, Event, State, Withdrawal};
 
 /// A stream is open: we say who we are, and that we are about to end if we are.
@@ -121,6 +121,7 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
     let assigned = Arc::new(Assigned {
         vip,
         role: assignment.role,
+        leads: leads(&assignment),
         interfaces: assignment.interfaces,
         services: assignment.services.into_iter().collect(),
         peers: peers.share(assignment.peers.into_values().flatten().collect()),
@@ -133,8 +134,11 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
     if let Standing::Silent(silence @ (Silence::Family | Silence::NoInterface)) = standing {
         events.push(Event::AssignmentFailed { vip, silence });
     }
-    let before = held.map(|held| (held.standing, &held.assigned.services[..]));
-    events.extend(transition(state, vip, before, (standing, &assigned.services)));
+    // Who the peers are is nothing to tell a Service's owner, and all VIPs hear of it at once when a node comes or goes.
+    if held.is_none_or(|held| held.standing != standing || held.assigned.differs_for_its_services(&assigned)) {
+        let before = held.map(|held| (held.standing, &held.assigned.services[..]));
+        events.extend(transition(state, vip, before, (standing, &assigned.services)));
+    }
 }
 
 /// Whether we answer for what we were given.
@@ -198,9 +202,15 @@ pub(super) fn service_updates(vip: Vip, services: &[(ServiceKey, PoolName)], cha
 pub(super) fn store(state: &mut State, assigned: &Arc<Assigned>, now: Mono) {
     let fresh = || Held { assigned: Arc::clone(assigned), standing: Standing::Silent(Silence::Standby), strife: None };
     let held = state.vips.entry(assigned.vip).or_insert_with(fresh);
-    held.assigned = Arc::clone(assigned);
+    let led = std::mem::replace(&mut held.assigned, Arc::clone(assigned)).leads;
     state.peer_sets.insert(Arc::clone(&assigned.peers));
     align(state, assigned.vip, now);
+    if assigned.leads && !led {
+        let certain = state.session == Session::Live;
+        for link in state.schedule.links_of(assigned.vip) {
+            state.schedule.start(assigned.vip, link, certain, now);
+        }
+    }
 }
 
 /// Assignments are complete up to a revision; sets of peers that none of them has any more are forgotten.
@@ -218,7 +228,7 @@ pub(super) fn remove(state: &mut State, vip: Vip) {
         state.announced = state.announced.saturating_sub(1);
     }
     state.failing.remove(&vip);
-    state.schedule.align(vip, &BTreeSet::new(), Mono::ZERO);
+    state.schedule.align(vip, &BTreeSet::new(), true, Mono::ZERO);
 }
 
 /// Starts or stops to answer for a VIP.
@@ -241,8 +251,19 @@ pub(super) fn stand(state: &mut State, vip: Vip, standing: Standing, now: Mono) 
 /// Makes the schedule of a VIP fit the interfaces that answer for it.
 fn align(state: &mut State, vip: Vip, now: Mono) {
     let Some(held) = state.vips.get(&vip) else { return };
-    let links = state.ports_of(held).map(|port| port.index).collect();
-    state.schedule.align(vip, &links, now);
+    let (links, leads) = (state.ports_of(held).map(|port| port.index).collect(), held.assigned.leads);
+    state.schedule.align(vip, &links, state.session == Session::Live, now);
+    if !leads {
+        state.schedule.quiet(vip);
+    }
+}
+
+/// The session is in another state; once the allocator's word is complete nothing is in doubt any more.
+pub(super) fn change_session(state: &mut State, session: Session, now: Mono) {
+    state.session = session;
+    if session == Session::Live {
+        state.schedule.confirm(now);
+    }
 }
 
 #[cfg(test)]

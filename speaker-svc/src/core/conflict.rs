@@ -1,7 +1,9 @@
 //! Somebody else claims a VIP that we answer for (RFC 5227 §2.4).
 //!
-//! Our own node: nothing. A peer, while the allocator is there: a handover, which the allocator decides. A peer, while it is not: we
-//! yield, as the peer was told later than we. A stranger: we defend once, report, and go on answering (RFC 5227 §2.4 c).
+//! Our own node: nothing. A peer, while the allocator is there: it decides. If it gives the VIP to another one we only go on until that one
+//! has begun, and say nothing; if it gives the VIP to us the peer has not heard that it lost it, and those that heard the peer have to hear
+//! us again. A peer, while the allocator is not there, or before it has said that the VIP is still ours: we yield, as the peer was told
+//! later than we. A stranger: we defend once, report, and go on answering (RFC 5227 §2.4 c).
 
 use std::time::Duration;
 
@@ -24,10 +26,17 @@ pub(super) fn claim(state: &State, vip: Vip, mac: MacAddress, link: LinkIndex, n
     if held.standing != Standing::Announced || !held.assigned.allows(&port.name) || state.interfaces.is_own(mac) {
         return Vec::new();
     }
+    let doubtful = state.schedule.doubts(vip, link);
     if held.assigned.peers.contains(&mac) {
-        return if state.session.is_live() { Vec::new() } else { yield_to(vip, mac, held) };
+        return match (state.session.is_live() && !doubtful, held.assigned.leads) {
+            (false, _) => yield_to(vip, mac, held),
+            (true, false) => Vec::new(),
+            (true, true) => vec![Event::PeerContradicted { vip, mac, link }],
+        };
     }
-    let defend = held.strife.is_none_or(|strife| now >= strife.defended + DEFEND_INTERVAL);
+    // In doubt we do not know all peers either.
+    let defended = held.strife.and_then(|strife| strife.defended);
+    let defend = !doubtful && defended.is_none_or(|defended| now >= defended + DEFEND_INTERVAL);
     let mut events = vec![Event::ConflictSeen { vip, mac, interface: port.name.clone(), defend }];
     if defend {
         events.push(Event::AnnouncementDue { vip, link, phase: Phase::Defense });
@@ -42,11 +51,16 @@ fn yield_to(vip: Vip, mac: MacAddress, held: &super::state::Held) -> Vec<Event> 
     events
 }
 
+/// A peer was announcing what is ours: those that heard it have to hear us again.
+pub(super) fn reassert(state: &mut State, vip: Vip, link: LinkIndex, now: Mono) {
+    state.schedule.reassert(vip, link, now);
+}
+
 /// Remembers a stranger.
 pub(super) fn note(state: &mut State, vip: Vip, mac: MacAddress, defend: bool, now: Mono) {
     let Some(held) = state.vips.get_mut(&vip) else { return };
-    let before = held.strife.unwrap_or(Strife { claims: 0, mac, defended: now });
-    let defended = if defend { now } else { before.defended };
+    let before = held.strife.unwrap_or(Strife { claims: 0, mac, defended: None });
+    let defended = if defend { Some(now) } else { before.defended };
     held.strife = Some(Strife { claims: before.claims.saturating_add(1), mac, defended });
 }
 

@@ -1,16 +1,18 @@
 //! Which interfaces answer (MetalLB behaviour 8.1).
 //!
-//! Links come and go as the kernel tells. One that can answer is a [`Port`]: a responder runs on it, and what is announced is
-//! announced on it from its first moment. A changed hardware address is another port.
+//! Links come and go as the kernel tells. One that can answer is a [`Port`]: a responder runs on it, and answers from its first moment.
+//! A changed hardware address is another port. What was announced may have moved while a port was away, and a live session may have broken
+//! unnoticed with it, so the allocator is asked anew before anything is announced there (`announce`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
+use mooring_proto::types::assignment::Role;
 use mooring_proto::types::node::{InterfaceName, MacAddress};
 use mooring_proto::types::time::Mono;
 
 use super::assignment::{service_updates, standing_now};
-use super::state::{Silence, Standing};
+use super::state::{Session, Silence, Standing};
 use super::{Change, Event, State, Withdrawal};
 
 /// The kernel's number of a link; a link that is made again under its old name has another.
@@ -128,17 +130,30 @@ pub(super) fn replace(state: &State, links: Vec<Link>) -> Vec<Event> {
     let mut interfaces = Interfaces::default();
     interfaces.note(&links);
     events.push(Event::LinksReplaced(links));
-    events.extend(after.values().filter(|port| !stays(port, before)).cloned().map(Event::PortOpened));
-    if after != *before {
+    let opened: Vec<Port> = after.values().filter(|port| !stays(port, before)).cloned().collect();
+    let asks = state.session == Session::Live && opened.iter().any(|port| is_wanted(state, port));
+    if asks {
+        events.push(Event::SessionChanged(Session::Resyncing));
+    }
+    events.extend(opened.into_iter().map(Event::PortOpened));
+    if asks {
+        // It tells the interfaces too.
+        events.push(Event::HelloDue);
+    } else if after != *before {
         events.push(Event::InterfacesDue);
     }
     let changed = restand(state, &interfaces);
-    let told = !changed.is_empty() && state.session.is_live();
+    let told = !changed.is_empty() && state.session.is_live() && !asks;
     events.extend(changed);
     if told {
         events.push(Event::AppliedDue);
     }
     events
+}
+
+/// Whether any VIP would be announced on a port.
+fn is_wanted(state: &State, port: &Port) -> bool {
+    state.vips.values().any(|held| held.assigned.role == Role::Active && held.assigned.allows(&port.name))
 }
 
 /// The VIPs whose standing the interfaces change.
@@ -171,9 +186,13 @@ pub(super) fn store(state: &mut State, links: &[Link]) {
 /// An interface can answer: everything that may be announced there is.
 pub(super) fn open(state: &mut State, port: &Port, now: Mono) {
     state.interfaces.ports.insert(port.index, port.clone());
+    let certain = state.session == Session::Live;
     for held in state.vips.values() {
         if held.standing == Standing::Announced && held.assigned.allows(&port.name) {
-            state.schedule.start(held.assigned.vip, port.index, now);
+            state.schedule.start(held.assigned.vip, port.index, certain, now);
+            if !held.assigned.leads {
+                state.schedule.quiet(held.assigned.vip);
+            }
         }
     }
 }

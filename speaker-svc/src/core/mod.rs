@@ -154,7 +154,7 @@ pub enum Event {
     PortClosed(Port),
     /// The allocator has to be told the interfaces.
     InterfacesDue,
-    /// A gratuitous round has to go out on an interface.
+    /// A gratuitous round, or a probe, has to go out on an interface.
     AnnouncementDue {
         /// The address.
         vip: Vip,
@@ -174,7 +174,16 @@ pub enum Event {
         /// Whether it is time to defend the address and to report the stranger.
         defend: bool,
     },
-    /// A peer took a VIP over while no allocator was there.
+    /// A peer announces a VIP that is ours by the allocator's word.
+    PeerContradicted {
+        /// The address.
+        vip: Vip,
+        /// The peer.
+        mac: MacAddress,
+        /// Where.
+        link: LinkIndex,
+    },
+    /// A peer took a VIP over while no allocator was there, or before it could say whose the VIP is.
     Yielded {
         /// The address.
         vip: Vip,
@@ -221,7 +230,7 @@ fn tick(state: &State, now: Mono) -> Vec<Event> {
 /// Takes a fact into the state.
 pub fn apply(state: &mut State, event: &Event, now: Mono) {
     match event {
-        Event::SessionChanged(session) => state.session = *session,
+        Event::SessionChanged(session) => assignment::change_session(state, *session, now),
         Event::HelloDue | Event::AppliedDue | Event::InterfacesDue => {}
         Event::EpochRefused { .. } | Event::ServiceUpdated { .. } | Event::AssignmentFailed { .. } | Event::Yielded { .. } => {}
         Event::RevisionReached { epoch, revision } => assignment::reach(state, *epoch, *revision),
@@ -233,6 +242,7 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
         Event::PortClosed(port) => interfaces::close(state, port),
         Event::AnnouncementDue { vip, link, phase } => announce::sent(state, *vip, *link, *phase, now),
         Event::ConflictSeen { vip, mac, defend, .. } => conflict::note(state, *vip, *mac, *defend, now),
+        Event::PeerContradicted { vip, link, .. } => conflict::reassert(state, *vip, *link, now),
         Event::DrainStarted { deadline } => state.drain = Some(*deadline),
         Event::Drained { .. } => state.drained = true,
     }

@@ -113,6 +113,8 @@ pub struct Assigned {
     pub vip: Vip,
     /// Our part.
     pub role: Role,
+    /// Whether the VIP is ours to announce. An active speaker to whom it is not only answers, until another one has begun.
+    pub leads: bool,
     /// The interfaces to announce on; empty = all.
     pub interfaces: BTreeSet<InterfaceName>,
     /// The Services that hold it, by name, with the pool.
@@ -130,17 +132,29 @@ impl Assigned {
         self.interfaces.is_empty() || self.interfaces.contains(interface)
     }
 
-    /// Whether an assignment says the same. The rank says nothing to a speaker.
+    /// Whether another one differs in more than its peers.
+    #[must_use]
+    pub fn differs_for_its_services(&self, other: &Self) -> bool {
+        (self.role, &self.interfaces, &self.services) != (other.role, &other.interfaces, &other.services)
+    }
+
+    /// Whether an assignment says the same. What the rank says besides who leads is nothing to a speaker.
     #[must_use]
     pub fn says(&self, assignment: &Assignment) -> bool {
         let macs = || assignment.peers.values().flatten();
         self.vip == assignment.vip
             && self.role == assignment.role
+            && self.leads == leads(assignment)
             && self.interfaces == assignment.interfaces
             && self.services.iter().map(|(service, pool)| (service, pool)).eq(&assignment.services)
             && macs().all(|mac| self.peers.contains(mac))
             && self.peers.iter().all(|mac| macs().any(|other| other == mac))
     }
+}
+
+/// Whether an assignment gives us the VIP to announce: the first in line is the one.
+pub(super) fn leads(assignment: &Assignment) -> bool {
+    assignment.role == Role::Active && assignment.rank == 0
 }
 
 /// Whether we answer for a VIP.
@@ -185,7 +199,7 @@ pub struct Strife {
     /// The last stranger.
     pub mac: MacAddress,
     /// When the VIP was last defended.
-    pub defended: Mono,
+    pub defended: Option<Mono>,
 }
 
 /// A VIP that we have a part in.
@@ -361,6 +375,12 @@ pub enum Violation {
     /// A VIP that cannot be put in force is not listed as such, or the other way round.
     #[error("the failure of {0} is not listed as it is")]
     Failing(Vip),
+    /// A round is planned for a VIP that is not ours to announce.
+    #[error("a round is planned for {0}, which is another one's to announce")]
+    Loud(Vip),
+    /// A first round waits for the allocator's word although it is there.
+    #[error("a first round waits although the session is live")]
+    Doubt,
     /// The schedule's queue and its plans differ.
     #[error("the announcement queue and its plans differ")]
     Queue,
@@ -384,6 +404,12 @@ pub(super) fn audit(state: &State) -> Result<(), Violation> {
         if ports != state.schedule.links_of(*vip) {
             return Err(Violation::Schedule(*vip));
         }
+        if !held.assigned.leads && !state.schedule.is_quiet(*vip) {
+            return Err(Violation::Loud(*vip));
+        }
+    }
+    if state.session == Session::Live && state.schedule.has_doubts() {
+        return Err(Violation::Doubt);
     }
     if !state.schedule.is_consistent() || state.schedule.vips().any(|vip| !state.vips.contains_key(&vip)) {
         return Err(Violation::Queue);

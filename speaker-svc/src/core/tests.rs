@@ -110,6 +110,7 @@ fn short(event: &Event) -> String {
         Event::InterfacesDue => "interfaces".into(),
         Event::AnnouncementDue { vip, link, phase } => format!("announce {vip} on {} {phase:?}", link.0),
         Event::ConflictSeen { vip, mac, interface, defend } => format!("conflict {vip} {mac} {interface} defend={defend}"),
+        Event::PeerContradicted { vip, mac, link } => format!("{mac} contradicts {vip} on {}", link.0),
         Event::Yielded { vip, mac } => format!("yielded {vip} to {mac}"),
         Event::DrainStarted { .. } => "drain started".into(),
         Event::Drained { left } => format!("drained {left}"),
@@ -128,8 +129,9 @@ fn any_vip() -> impl Strategy<Value = Vip> {
 fn any_assignment() -> impl Strategy<Value = Assignment> {
     let interfaces = prop::collection::btree_set((1..5u32).prop_map(|index| name(&format!("eth{index}"))), 0..2);
     let services = prop::collection::btree_set(prop_oneof![Just("default/web"), Just("default/dns")], 1..3);
-    (any_vip(), any::<bool>(), interfaces, services).prop_map(|(vip, active, interfaces, services)| Assignment {
+    (any_vip(), any::<bool>(), 0..2u32, interfaces, services).prop_map(|(vip, active, rank, interfaces, services)| Assignment {
         interfaces,
+        rank,
         services: services.into_iter().map(|key| (service(key), pool())).collect(),
         ..assignment(vip, if active { Role::Active } else { Role::Standby })
     })

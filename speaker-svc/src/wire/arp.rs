@@ -115,5 +115,13 @@ pub fn gratuitous(operation: Operation, vip: Ipv4Addr, mac: MacAddress) -> (Head
     (header, Arp { operation, sha: mac, spa: vip, tha: MacAddress::BROADCAST, tpa: vip })
 }
 
+/// A question to all stations who has the VIP, which says nothing about who asks (RFC 5227 §2.1.1).
+#[must_use]
+pub fn probe(vip: Ipv4Addr, mac: MacAddress) -> (Header, Arp) {
+    let header = Header { destination: MacAddress::BROADCAST, source: mac };
+    let (spa, tha) = (Ipv4Addr::UNSPECIFIED, MacAddress([0; 6]));
+    (header, Arp { operation: Operation::Request, sha: mac, spa, tha, tpa: vip })
+}
+
 #[cfg(test)]
 mod tests;

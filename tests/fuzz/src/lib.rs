@@ -1,6 +1,8 @@
 //! What strangers and disks feed Mooring, one module a kind of input: `check` takes any bytes and panics where something that must hold
 //! does not. `make fuzz` runs each under libFuzzer; inputs that once found something stand in `corpus/` and are replayed by plain tests.
 
+#![forbid(unsafe_code)]
+
 pub mod annotations;
 pub mod configuration;
 pub mod decide;

@@ -140,6 +140,11 @@ impl Capture {
         &self.frames
     }
 
+    /// All ARP packets so far, with when they were seen.
+    pub fn timed_arps(&mut self) -> Vec<(Instant, Arp)> {
+        self.frames().iter().filter_map(|frame| Some((frame.at, Arp::parse(&frame.bytes)?))).collect()
+    }
+
     /// All ARP packets so far.
     pub fn arps(&mut self) -> Vec<Arp> {
         self.frames().iter().filter_map(|frame| Arp::parse(&frame.bytes)).collect()

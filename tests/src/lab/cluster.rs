@@ -141,6 +141,19 @@ impl Cluster {
         super::output_of(std::process::Command::new(kubectl).args(all).args(arguments).env("HOME", &self.folder))
     }
 
+    /// Runs a piece of bash in a folder as the administrator would, with kubectl in the search path.
+    ///
+    /// # Errors
+    /// One of its commands fails: the output is in the error.
+    pub fn shell(&self, folder: &Path, script: &str) -> Result<String> {
+        let kubectl = self.tools.path("kubectl")?;
+        let beside = kubectl.parent().context("no folder")?;
+        let mut bash = std::process::Command::new("bash");
+        let script = format!("PATH={}:$PATH\n{script}", beside.display());
+        bash.args(["-euo", "pipefail", "-c", &script]).current_dir(folder);
+        super::output_of(bash.env("KUBECONFIG", self.kubeconfig("admin")).env("HOME", &self.folder))
+    }
+
     /// Applies a manifest, as `kubectl apply -f` with strict validation.
     ///
     /// # Errors

@@ -123,12 +123,14 @@ impl Host {
         Ok(())
     }
 
-    /// Forgets which hardware addresses its neighbors have.
+    /// The hardware address that its kernel would send to for a neighbor.
     ///
     /// # Errors
-    /// The kernel refuses.
-    pub fn flush_neighbors(&self) -> Result<()> {
-        self.netns.run("ip", &["neighbor", "flush", "all"])
+    /// It knows none.
+    pub fn neighbor(&self, address: Ipv4Addr) -> Result<MacAddress> {
+        let entry = self.netns.output("ip", &["neighbor", "show", &address.to_string()])?;
+        let mac = entry.split_whitespace().skip_while(|word| *word != "lladdr").nth(1);
+        mac.and_then(|mac| mac.parse().ok()).with_context(|| format!("no neighbor {address}: {entry:?}"))
     }
 
     /// Asks by ARP who has an address, and returns everybody who answers within the time.

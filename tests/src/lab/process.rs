@@ -108,11 +108,15 @@ impl Process {
 
     /// Its log so far: each line that is JSON, any other as text.
     pub fn log(&mut self) -> &[Value] {
-        for line in self.lines.try_iter() {
-            self.log.push(serde_json::from_str(&line).unwrap_or_else(|_text| Value::String(line.clone())));
-            self.written.push(line);
+        while let Ok(line) = self.lines.try_recv() {
+            self.note(line);
         }
         &self.log
+    }
+
+    fn note(&mut self, line: String) {
+        self.log.push(serde_json::from_str(&line).unwrap_or_else(|_text| Value::String(line.clone())));
+        self.written.push(line);
     }
 
     /// Its log so far, each line as it was written.
@@ -181,7 +185,7 @@ impl Process {
         self.wait_end()
     }
 
-    /// Asks it to end, and waits for nothing.
+    /// Asks it to end, as SIGTERM does, and waits for nothing.
     ///
     /// # Errors
     /// It has ended.
@@ -198,13 +202,18 @@ impl Process {
         Ok(kill(Pid::from_raw(i32::try_from(self.pid())?), signal)?)
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for what it said last: a program can be gone before its last lines are read.
     ///
     /// # Errors
     /// It does not end within 15 s.
     pub fn wait_end(&mut self) -> Result<ExitStatus> {
         let name = self.program.path.display().to_string();
-        until(Duration::from_secs(15), &format!("the end of {name}"), || self.child.try_wait()?.context("it runs"))
+        let status = until(Duration::from_secs(15), &format!("the end of {name}"), || self.child.try_wait()?.context("it runs"))?;
+        // Whoever it left behind may hold its output open.
+        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(5)) {
+            self.note(line);
+        }
+        Ok(status)
     }
 
     /// Whether it runs.

@@ -157,16 +157,23 @@ impl Mooring {
         Ok(list.into_iter().filter_map(entry).collect())
     }
 
+    /// All VIPs with the nodes that have a part in them, by the allocator's word.
+    ///
+    /// # Errors
+    /// The allocator does not answer.
+    pub fn assignments(&self) -> Result<Vec<pb::AssignmentState>> {
+        inspect(|mut client| async move {
+            let request = pb::ListAssignmentsRequest { page_size: 1000, ..pb::ListAssignmentsRequest::default() };
+            Ok(client.list_assignments(request).await?.into_inner().assignments)
+        })
+    }
+
     /// The node that announces a VIP by the allocator's word, and has said so itself.
     ///
     /// # Errors
     /// Nobody does.
     pub fn announcer(&self, vip: &str) -> Result<String> {
-        let list = inspect(|mut client| async move {
-            let request = pb::ListAssignmentsRequest { page_size: 1000, ..pb::ListAssignmentsRequest::default() };
-            Ok(client.list_assignments(request).await?.into_inner().assignments)
-        })?;
-        let Some(found) = list.into_iter().find(|assignment| assignment.vip == vip) else { bail!("{vip} is not assigned") };
+        let Some(found) = self.assignments()?.into_iter().find(|assignment| assignment.vip == vip) else { bail!("{vip} is not assigned") };
         ensure!(!found.node.is_empty() && found.announced, "{vip} is not announced: {found:?}");
         Ok(found.node)
     }
@@ -199,6 +206,27 @@ pub fn watcher() -> Result<Program> {
         "172.17.0.2:7475",
         "--admin",
         "172.17.0.2:7473",
+    ]))
+}
+
+/// Where a shadow serves its metrics.
+pub const SHADOW_ADMIN: &str = "172.17.0.2:7483";
+
+/// The command line of a watcher that only shows what would be, without its source.
+///
+/// # Errors
+/// It is not built.
+pub fn shadow() -> Result<Program> {
+    let allocator = format!("http://{ALLOCATOR}");
+    Ok(Program::own("watcher-svc")?.args([
+        "--shadow",
+        "--allocator",
+        &allocator,
+        "--insecure",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        SHADOW_ADMIN,
     ]))
 }
 

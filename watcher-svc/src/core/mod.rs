@@ -25,6 +25,7 @@ pub mod pools;
 pub mod queue;
 pub mod report;
 pub mod service;
+pub mod shadow;
 pub mod state;
 
 /// What a source shows of one object.
@@ -55,6 +56,8 @@ pub struct Fed {
     pub lease: Option<Lease>,
     /// Why its newest claim is not met.
     pub refusal: Option<Refused>,
+    /// Why the addresses that it had before could not stay.
+    pub untenable: Option<Refused>,
     /// Who announces its addresses.
     pub announcements: BTreeMap<Vip, Announced>,
 }

@@ -75,6 +75,12 @@ impl Queue {
         self.ends.first().map(|(end, _)| *end)
     }
 
+    /// Whether nothing is due, now or after a pause.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.paused.is_empty()
+    }
+
     /// Whether a job for the Service is under way.
     #[must_use]
     pub fn is_in_flight(&self, service: &ServiceKey) -> bool {

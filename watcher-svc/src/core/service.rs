@@ -16,6 +16,8 @@ pub struct Settings {
     pub lb_class: Option<String>,
     /// Somebody assigns cluster IPs and writes EndpointSlices: an API server, not a directory.
     pub is_cluster: bool,
+    /// `--shadow`: nothing is written, and what would be is compared with what is there.
+    pub is_shadow: bool,
 }
 
 /// What is to be done for a Service.

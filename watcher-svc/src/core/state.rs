@@ -16,6 +16,7 @@ use super::pools::{self, Merged, Part};
 use super::queue::Queue;
 use super::report::{self, Draft, Reported};
 use super::service::{self, Settings, Wish};
+use super::shadow::{self, Finding, Findings, News};
 use super::{Done, Fed, Job, Seen, Step, backends};
 use crate::k8s::crd::{L2Status, PoolStatus};
 use crate::k8s::endpoints::EndpointsView;
@@ -118,6 +119,8 @@ pub struct State {
     is_synced: bool,
     /// Each pool's counters as last written.
     counts: BTreeMap<PoolName, PoolStatus>,
+    /// What a shadow found, in the place of all that is written.
+    findings: Option<Findings>,
 }
 
 /// What happened, for the log.
@@ -140,12 +143,15 @@ pub enum Told {
     Config(Merged),
     /// The allocator has everything.
     Synced,
+    /// What a shadow found.
+    Found(News),
 }
 
 impl State {
     /// Nothing known yet. `elected` says that leadership comes from elsewhere.
     #[must_use]
     pub fn new(settings: Settings, elected: bool) -> Self {
+        let findings = settings.is_shadow.then(Findings::default);
         Self {
             settings,
             services: BTreeMap::new(),
@@ -175,6 +181,7 @@ impl State {
             claiming: false,
             is_synced: false,
             counts: BTreeMap::new(),
+            findings,
         }
     }
 
@@ -253,6 +260,24 @@ impl State {
         !self.elected || self.term.is_some()
     }
 
+    /// Whether this watcher only shows what would be.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.settings.is_shadow
+    }
+
+    /// How many Services would differ; `None` if this watcher is no shadow.
+    #[must_use]
+    pub fn differ(&self) -> Option<usize> {
+        self.findings.as_ref().map(Findings::differ)
+    }
+
+    /// A shadow's last word.
+    #[must_use]
+    pub fn end(&self) -> Option<Told> {
+        self.findings.as_ref().map(|findings| Told::Found(findings.end(self.is_idle())))
+    }
+
     /// Whether the allocator has everything.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -303,7 +328,7 @@ impl State {
     fn see_service(&mut self, mut view: ServiceView) {
         let key = view.key.clone();
         // Nobody but this watcher writes a status in a directory; a manifest's own counts when it is first seen.
-        if let Some(before) = self.services.get(&key).filter(|_| !self.settings.is_cluster) {
+        if let Some(before) = self.services.get(&key).filter(|_| !self.settings.is_cluster && !self.settings.is_shadow) {
             view.status = before.status.clone();
             view.assigned = before.assigned.clone();
         }
@@ -398,6 +423,9 @@ impl State {
         for service in touched {
             self.queue.touch(&service);
         }
+        if let Some(findings) = &mut self.findings {
+            findings.connected();
+        }
         self.begin_session();
     }
 
@@ -407,6 +435,10 @@ impl State {
         self.stage_pause = None;
         if !self.elected {
             self.term = None;
+        }
+        if self.settings.is_shadow {
+            // The allocator's shadow forgets everything when it is given a new term.
+            self.fed.clear();
         }
         self.sent_pools = None;
         self.sent_nodes = None;
@@ -444,7 +476,26 @@ impl State {
     /// When there may be jobs again without anything new.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.queue.next_deadline().into_iter().chain(self.stage_pause).min()
+        self.queue.next_deadline().into_iter().chain(self.stage_pause).chain(self.next_view()).min()
+    }
+
+    /// When a shadow looks at everything anew, because statuses have come to hold what it did not expect.
+    fn next_view(&self) -> Option<Mono> {
+        let is_possible = self.is_idle() && matches!(self.merged, Merged::Good(_));
+        self.findings.as_ref().filter(|_| is_possible).and_then(Findings::next_view)
+    }
+
+    /// Whether a shadow begins with nothing again: for the statuses' sake, or because another configuration would serve them from the start.
+    fn looks_anew(&self, now: Mono) -> bool {
+        let is_free = self.settings.is_shadow && self.stage == Stage::Live && !self.staging;
+        let is_changed = matches!(&self.merged, Merged::Good(configuration) if self.sent_pools.as_ref() != Some(configuration));
+        is_free && (is_changed || self.next_view().is_some_and(|due| due <= now))
+    }
+
+    /// Whether the allocator has everything and nothing is under way or due.
+    fn is_idle(&self) -> bool {
+        let is_told = self.stage == Stage::Live && !self.staging && self.sent_pools.is_some();
+        is_told && self.in_flight == 0 && self.turns.is_empty() && self.queue.is_empty()
     }
 
     /// The jobs to begin now.
@@ -452,6 +503,9 @@ impl State {
         let (mut jobs, mut told) = (Vec::new(), Vec::new());
         if self.may_write() {
             jobs.extend(self.untold.drain(..).map(|(object, reason)| Job::Complain(object, reason)));
+        }
+        if self.looks_anew(now) {
+            self.begin_session();
         }
         if self.stage != Stage::Live {
             jobs.extend(self.stage_job(now));
@@ -471,7 +525,11 @@ impl State {
         }
         if self.turns.len() >= MANY_CLAIMS && !self.staging {
             self.turns.clear();
-            self.stage = Stage::View;
+            if self.settings.is_shadow {
+                self.begin_session();
+            } else {
+                self.stage = Stage::View;
+            }
             jobs.extend(self.stage_job(now));
             return (jobs, told);
         }
@@ -485,14 +543,19 @@ impl State {
                 self.begin(turn.service, step, &mut jobs, &mut told);
             }
         }
+        if self.is_idle() {
+            told.extend(self.findings.as_mut().and_then(Findings::at_rest).map(Told::Found));
+        }
         (jobs, told)
     }
 
     /// Begins a Service's step; without one, all of it is as it should be.
     fn begin(&mut self, key: ServiceKey, step: Option<Step>, jobs: &mut Vec<Job>, told: &mut Vec<Told>) {
         let allocated = self.allocated(&key);
+        let found = if step.is_none() { self.found(&key) } else { None };
         let progress = self.progress.entry(key.clone()).or_default();
         let Some(step) = step else {
+            told.extend(found);
             let ended = std::mem::take(&mut progress.updating).then(|| Told::UpdateEnded(key.clone()));
             told.extend(allocated.into_iter().chain(ended));
             if !self.services.contains_key(&key) && !self.fed.contains_key(&key) {
@@ -501,7 +564,7 @@ impl State {
             }
             return;
         };
-        if !progress.updating && !matches!(step, Step::Forget) {
+        if !progress.updating && !self.settings.is_shadow && !matches!(step, Step::Forget) {
             progress.updating = true;
             told.push(Told::UpdateBegan(key.clone()));
         }
@@ -512,9 +575,21 @@ impl State {
         jobs.push(Job::Service(key, step));
     }
 
-    /// The addresses that a Service has gained since this was last asked.
+    /// What a shadow finds about a Service that was not found before.
+    fn found(&mut self, key: &ServiceKey) -> Option<Told> {
+        let finding = match self.services.get(key) {
+            Some(view) => shadow::compare(view, &self.wish(view), self.fed.get(key)),
+            None => Finding::NoConcern,
+        };
+        // An allocator that was given no good configuration refuses everybody, which says nothing.
+        let findings = self.findings.as_mut().filter(|_| self.sent_pools.is_some())?;
+        findings.take(key, finding).map(Told::Found)
+    }
+
+    /// The addresses that a Service has gained since this was last asked; by a shadow nobody gains any.
     fn allocated(&mut self, key: &ServiceKey) -> Vec<Told> {
-        let (Some(progress), true) = (self.progress.get_mut(key), self.services.contains_key(key)) else { return Vec::new() };
+        let is_real = self.services.contains_key(key) && !self.settings.is_shadow;
+        let (Some(progress), true) = (self.progress.get_mut(key), is_real) else { return Vec::new() };
         let Some(lease) = self.fed.get(key).and_then(|fed| fed.lease.as_ref()) else {
             progress.told.clear();
             return Vec::new();
@@ -562,7 +637,7 @@ impl State {
                     return self.stage_job(now);
                 }
             },
-            Stage::View => Job::View { claims: self.full_view(), begin_term },
+            Stage::View => Job::View { claims: self.full_view(now), begin_term },
             Stage::Nodes => Job::Nodes(self.nodes.values().cloned().collect()),
             Stage::Backends => Job::Backends(self.all_backends()),
         };
@@ -571,7 +646,7 @@ impl State {
     }
 
     /// All claims; a Service whose object cannot be read, or whose wish makes no sense, keeps what it has.
-    fn full_view(&mut self) -> Vec<Claim> {
+    fn full_view(&mut self, now: Mono) -> Vec<Claim> {
         let mut claims = BTreeMap::new();
         let unreadable = self.malformed.keys().filter(|object| object.kind == "Service");
         let unreadable = unreadable.filter_map(|object| ServiceKey::new(&object.namespace, &object.name).ok());
@@ -592,6 +667,9 @@ impl State {
         for (key, claim) in &claims {
             self.progress.entry(key.clone()).or_default().claimed = Some(claim.clone());
         }
+        if let Some(findings) = &mut self.findings {
+            findings.viewed(self.services.values(), now);
+        }
         claims.into_values().collect()
     }
 
@@ -603,8 +681,11 @@ impl State {
         all
     }
 
-    /// Where a Service that claims addresses can be served.
+    /// Where a Service that claims addresses can be served; nobody serves what only would be.
     fn backends_of(&self, view: &ServiceView) -> Option<Backends> {
+        if self.settings.is_shadow {
+            return None;
+        }
         let (Wish::Claim(_) | Wish::Hold(_)) = self.wish(view) else { return None };
         let slices = self.slices.values().filter(|slice| slice.service.as_ref() == Some(&view.key));
         Some(Backends { service: view.key.clone(), reach: backends::reach(view, slices, &self.settings) })
@@ -621,8 +702,12 @@ impl State {
         let wish = self.wish(&view);
         let fed = self.fed.get(key).cloned();
         let backends = self.backends_of(&view);
+        let is_shadow = self.settings.is_shadow;
         let progress = self.progress.entry(key.clone()).or_default();
         match &wish {
+            Wish::Claim(claim) if is_shadow && shadow::is_overtaken(progress.claimed.as_ref(), claim, fed.as_ref()) => {
+                return Some(Step::Release);
+            }
             Wish::Claim(claim) if !is_said(progress.claimed.as_ref(), claim, fed.as_ref()) => {
                 return Some(Step::Allocate(claim.clone()));
             }
@@ -631,6 +716,9 @@ impl State {
         }
         if let Some(backends) = backends.filter(|backends| progress.reach.as_ref() != Some(&backends.reach)) {
             return Some(Step::Backends(backends));
+        }
+        if is_shadow {
+            return None;
         }
         // What is to be told is seen before the status is written over what was found, and told after.
         if wish != Wish::Foreign {
@@ -662,6 +750,9 @@ impl State {
         let progress = self.progress.entry(key.clone()).or_default();
         if progress.claimed.is_some() || self.fed.contains_key(key) {
             return Some(Step::Release);
+        }
+        if self.settings.is_shadow {
+            return None;
         }
         if progress.l2 != Some(None) {
             return Some(Step::L2(None));

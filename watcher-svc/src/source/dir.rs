@@ -79,6 +79,18 @@ pub struct Before {
     pub copies: PathBuf,
     /// The folder with the Services' status files; one that is taken away is told.
     pub services: PathBuf,
+    /// Who writes all that.
+    pub writer: Writer,
+}
+
+/// Who writes what stands in `--status-dir`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writer {
+    /// This watcher alone, so that what it wrote is no news to it.
+    #[default]
+    Own,
+    /// Another one, if any: nothing is written there, and each status that changes is told.
+    Other,
 }
 
 /// What happened in the directory since it was last read.
@@ -94,9 +106,16 @@ struct Pending {
     renewed: bool,
     /// Services whose status file was taken away.
     wiped: BTreeSet<ServiceKey>,
+    /// Status files that another watcher wrote or took away.
+    restated: BTreeSet<PathBuf>,
+    writer: Writer,
 }
 
 impl Pending {
+    fn new(writer: Writer) -> Self {
+        Self { writer, ..Self::default() }
+    }
+
     fn take_in(&mut self, event: notify::Result<notify::Event>, root: &Path, services: &Path, now: Mono) {
         let Ok(event) = event else {
             self.renewed = true;
@@ -106,7 +125,12 @@ impl Pending {
         if event.need_rescan() {
             self.renewed = true;
         }
-        if let EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) = event.kind {
+        if self.writer == Writer::Other && !matches!(event.kind, EventKind::Access(AccessKind::Open(_) | AccessKind::Read)) {
+            let files = event.paths.iter().filter(|path| path.parent() == Some(services) && is_manifest(path));
+            let before = self.restated.len();
+            self.restated.extend(files.cloned());
+            self.seen = self.seen.saturating_add(u64::from(self.restated.len() > before));
+        } else if let EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) = event.kind {
             let files = event.paths.iter().filter(|path| path.parent() == Some(services) && !path.exists());
             let before = self.wiped.len();
             self.wiped.extend(files.filter_map(|path| key_of(path)));
@@ -148,7 +172,8 @@ impl Pending {
         let busy: BTreeSet<PathBuf> = self.open.keys().cloned().collect();
         let (later, touched) = std::mem::take(&mut self.touched).into_iter().partition(|path| busy.contains(path));
         self.touched = later;
-        Happened { touched, busy, wiped: std::mem::take(&mut self.wiped), renewed: std::mem::take(&mut self.renewed) }
+        let (wiped, restated) = (std::mem::take(&mut self.wiped), std::mem::take(&mut self.restated));
+        Happened { touched, busy, wiped, restated, renewed: std::mem::take(&mut self.renewed) }
     }
 
     /// When the first file that is open is read all the same.
@@ -164,6 +189,7 @@ struct Happened {
     /// Files that are being written to: they say what they last said.
     busy: BTreeSet<PathBuf>,
     wiped: BTreeSet<ServiceKey>,
+    restated: BTreeSet<PathBuf>,
     renewed: bool,
 }
 
@@ -182,14 +208,20 @@ pub async fn follow(
     stop: Stop,
 ) -> anyhow::Result<()> {
     let root = std::path::absolute(&root).with_context(|| format!("no such directory: {}", root.display()))?;
-    let (pending, mut news) = watch::channel(Pending::default());
-    let Before { statuses, copies, services } = before;
+    let Before { statuses, copies, services, writer } = before;
+    let (pending, mut news) = watch::channel(Pending::new(writer));
     let services = std::path::absolute(&services)?;
     let mut watcher = watcher(&root, services.clone(), pending.clone(), clock)?;
     watch_root(&mut watcher, &root)?;
-    watcher.watch(&services, RecursiveMode::NonRecursive).with_context(|| format!("could not follow {}", services.display()))?;
-    let mut reader = Reader { root: root.clone(), copies, stamps: BTreeMap::new(), tree: Tree::new(config, statuses) };
-    let mut happened = Happened::default();
+    if writer == Writer::Other && !services.is_dir() {
+        info!(event = logs::STATUS_ABSENT, directory = %services.display(), "no status files; only what the manifests say of statuses counts");
+    } else {
+        watcher.watch(&services, RecursiveMode::NonRecursive).with_context(|| format!("could not follow {}", services.display()))?;
+    }
+    let mut reader = Reader { root: root.clone(), copies, writer, stamps: BTreeMap::new(), tree: Tree::new(config, statuses) };
+    // Followed first, read then: what another watcher writes meanwhile is read once more.
+    let restated = if writer == Writer::Other { files_in(&services) } else { BTreeSet::new() };
+    let mut happened = Happened { restated, ..Happened::default() };
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut away = false;
     loop {
@@ -261,6 +293,11 @@ fn watcher(root: &Path, services: PathBuf, pending: watch::Sender<Pending>, cloc
     Ok(watcher)
 }
 
+/// The files in a folder; none if it is not there.
+fn files_in(folder: &Path) -> BTreeSet<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| is_manifest(path)).collect()
+}
+
 fn watch_root(watcher: &mut RecommendedWatcher, root: &Path) -> anyhow::Result<()> {
     watcher.watch(root, RecursiveMode::Recursive).with_context(|| format!("could not follow the directory {}", root.display()))
 }
@@ -299,6 +336,7 @@ struct Stamp {
 struct Reader {
     root: PathBuf,
     copies: PathBuf,
+    writer: Writer,
     stamps: BTreeMap<PathBuf, Stamp>,
     tree: Tree,
 }
@@ -333,9 +371,12 @@ impl Reader {
         if self.tree.is_new() {
             self.forget_copies(&found);
         }
+        for path in &happened.restated {
+            self.tree.restate(path);
+        }
         let copy = |path: &Path| path.strip_prefix(&self.root).map_or_else(|_outside| self.copies.clone(), |inner| self.copies.join(inner));
         let keep = self.tree.read(found, &unknown, |path| fs::read_to_string(copy(path)).ok());
-        for (path, text) in keep {
+        for (path, text) in keep.into_iter().filter(|_| self.writer == Writer::Own) {
             let copy = copy(&path);
             let kept = match &text {
                 Some(text) if fs::read_to_string(&copy).is_ok_and(|kept| kept == *text) => Ok(()),
@@ -352,6 +393,9 @@ impl Reader {
 
     /// Files that went while nobody looked are not to come back by their copies.
     fn forget_copies(&self, found: &BTreeMap<PathBuf, Found>) {
+        if self.writer == Writer::Other {
+            return;
+        }
         for copy in WalkDir::new(&self.copies).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
             let of = copy.path().strip_prefix(&self.copies).map(|inner| self.root.join(inner));
             if of.is_ok_and(|path| !found.contains_key(&path))

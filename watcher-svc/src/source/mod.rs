@@ -1,7 +1,7 @@
 //! What a source gives and takes.
 //!
 //! [`kube`] watches an API server and writes to it; [`dir`] follows manifests in a directory, and [`status_dir`] writes there what a
-//! cluster would hold of the results. Both say [`Change`]s; a [`Sink`] takes the results.
+//! cluster would hold of the results. Both say [`Change`]s; a [`Sink`] takes the results, or lets them go.
 
 pub mod dir;
 pub mod event;
@@ -116,6 +116,8 @@ pub enum Sink {
     Cluster(Cluster),
     /// Into files.
     Folder(StatusDir),
+    /// Nowhere: a shadow leaves everything as it is.
+    Shadow,
 }
 
 /// A result could not be written.
@@ -149,6 +151,7 @@ impl Sink {
         match self {
             Self::Cluster(cluster) => cluster.patch_service_status(key, patch).await.map(|_written| ())?,
             Self::Folder(folder) => folder.patch_service(key, patch)?,
+            Self::Shadow => {}
         }
         Ok(())
     }
@@ -161,6 +164,7 @@ impl Sink {
         match self {
             Self::Cluster(cluster) => cluster.write_event(record).await.map(|_written| ())?,
             Self::Folder(folder) => folder.write_event(record)?,
+            Self::Shadow => {}
         }
         Ok(())
     }
@@ -173,6 +177,7 @@ impl Sink {
         match self {
             Self::Cluster(cluster) => cluster.patch_pool_status(pool, status).await.map(|_written| ())?,
             Self::Folder(folder) => folder.write_pool(pool, status)?,
+            Self::Shadow => {}
         }
         Ok(())
     }
@@ -185,6 +190,7 @@ impl Sink {
         match self {
             Self::Cluster(cluster) => cluster.write_l2_status(service, status).await.map(|_written| ())?,
             Self::Folder(folder) => folder.write_l2(service, status)?,
+            Self::Shadow => {}
         }
         Ok(())
     }
@@ -197,6 +203,7 @@ impl Sink {
         match self {
             Self::Cluster(cluster) => Ok(cluster.services_with_l2_status().await?),
             Self::Folder(folder) => Ok(folder.services()?),
+            Self::Shadow => Ok(Vec::new()),
         }
     }
 
@@ -206,7 +213,7 @@ impl Sink {
     /// [`WriteError`].
     pub fn forget_service(&self, key: &ServiceKey) -> Result<(), WriteError> {
         match self {
-            Self::Cluster(_) => Ok(()),
+            Self::Cluster(_) | Self::Shadow => Ok(()),
             Self::Folder(folder) => Ok(folder.forget_service(key)?),
         }
     }
@@ -217,7 +224,7 @@ impl Sink {
     /// [`WriteError`].
     pub fn retain_pools(&self, pools: &BTreeSet<PoolName>) -> Result<(), WriteError> {
         match self {
-            Self::Cluster(_) => Ok(()),
+            Self::Cluster(_) | Self::Shadow => Ok(()),
             Self::Folder(folder) => Ok(folder.retain_pools(pools)?),
         }
     }

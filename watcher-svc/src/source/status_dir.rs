@@ -86,6 +86,12 @@ impl StatusDir {
         Ok(folder)
     }
 
+    /// The folder as it is, for whoever only reads; it need not be there.
+    #[must_use]
+    pub fn look(root: &Path, namespace: &str) -> Self {
+        Self { root: root.to_owned(), namespace: namespace.to_owned() }
+    }
+
     /// The Services as their files have them, to be adopted after a start. A file that cannot be read is none, and is written anew.
     ///
     /// # Errors
@@ -202,7 +208,11 @@ impl StatusDir {
         let path = self.root.join(folder);
         let failed = || FolderError::io("list", &path);
         let mut files = Vec::new();
-        for entry in fs::read_dir(&path).map_err(failed())? {
+        let listed = match fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
+            listed => listed.map_err(failed())?,
+        };
+        for entry in listed {
             files.push(entry.map_err(failed())?.path());
         }
         files.retain(|path| path.extension() == Some(OsStr::new("yaml")));
@@ -229,12 +239,12 @@ pub(super) fn key_of(path: &Path) -> Option<ServiceKey> {
 }
 
 /// The object in a file; none if there is no such file, or it is no object.
-fn read(path: &Path) -> Option<Value> {
+pub(super) fn read(path: &Path) -> Option<Value> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
             if error.kind() != io::ErrorKind::NotFound {
-                warn!(event = logs::STATUS_UNREADABLE, file = %path.display(), error = %chain(&error), "status file not readable, written anew");
+                warn!(event = logs::STATUS_UNREADABLE, file = %path.display(), error = %chain(&error), "status file not readable, it counts as absent");
             }
             return None;
         }
@@ -243,7 +253,7 @@ fn read(path: &Path) -> Option<Value> {
         Ok(object) if object.is_object() => Some(object),
         Ok(_) => None,
         Err(error) => {
-            warn!(event = logs::STATUS_UNREADABLE, file = %path.display(), %error, "status file not readable, written anew");
+            warn!(event = logs::STATUS_UNREADABLE, file = %path.display(), %error, "status file not readable, it counts as absent");
             None
         }
     }

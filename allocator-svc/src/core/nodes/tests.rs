@@ -239,6 +239,29 @@ fn a_lost_volume_keeps_what_speakers_hold_until_the_first_full_view() {
 }
 
 #[test]
+fn after_a_start_without_records_an_address_that_a_status_holds_waits_for_whoever_announces_it() {
+    for comes in [true, false] {
+        let mut lan = Lan::empty(&[]);
+        let adopts = Claim { adopt: vec!["10.0.0.9".parse().unwrap()], ..crate::core::tests::claim("old") };
+        lan.rig.full_view(vec![adopts, crate::core::tests::claim("new")]);
+        for name in ["old", "new"] {
+            lan.reach(name, Reach::Anywhere);
+        }
+        let awaited = "the allocator has just started, and whoever announces it may still say so";
+        assert_eq!(lan.active("10.0.0.9"), awaited);
+        lan.join("a", &[]);
+        assert_eq!((lan.active("10.0.0.9").as_str(), lan.active(VIP).as_str()), (awaited, "a"), "nobody can have had the new one");
+        lan.wait(ms(1900));
+        if comes {
+            lan.join("b", &["10.0.0.9"]);
+        }
+        lan.wait(ms(200));
+        let wanted = if comes { "b" } else { "a" };
+        assert_eq!((lan.active("10.0.0.9").as_str(), lan.on_the_wire("10.0.0.9")), (wanted, vec![wanted.to_owned()]), "comes: {comes}");
+    }
+}
+
+#[test]
 fn what_a_speaker_holds_is_left_with_it_only_as_far_as_it_may_announce_it() {
     let mut lan = Lan::of(&["a"]);
     lan.reset("a");

@@ -1,15 +1,22 @@
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use mooring_proto::types::assignment::SpeakerMessage;
+use mooring_proto::types::assignment::{Hello, Role, SpeakerMessage};
+use mooring_proto::types::backends::Backends;
+use mooring_proto::types::claim::{BackendKey, Claim, SharingKey};
 use mooring_proto::types::labels::LabelSelector;
-use mooring_proto::types::node::EXCLUDE_LABEL;
-use mooring_proto::types::pool::Configuration;
-use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::lease::{Epoch, Revision};
+use mooring_proto::types::node::{EXCLUDE_LABEL, Interface, MacAddress, NodeSpec};
+use mooring_proto::types::pool::{Configuration, NodePreference};
+use mooring_proto::types::service::{ServiceKey, ServiceUid};
+use mooring_proto::types::time::{Mono, UnixMillis};
+use proptest::prelude::*;
 
 use super::*;
-use crate::core::tests::lan::{Lan, VIP, node, vip};
-use crate::core::tests::{advertise_everything, claim, pool};
-use crate::core::{Command, Leadership};
+use crate::core::assignment::told;
+use crate::core::tests::lan::{Lan, VIP, id, node, vip};
+use crate::core::tests::{SETTINGS, advertise_everything, claim, pool, ports};
+use crate::core::{Command, Leadership, SessionId, apply, audit, decide};
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 
@@ -164,7 +171,7 @@ fn a_service_of_which_nothing_is_known_waits_and_an_old_one_stays_where_it_is() 
 fn nodes_that_the_cluster_bars_announce_nothing() {
     let mut lan = Lan::of(&NODES);
     let excluded = node("a", &[(EXCLUDE_LABEL, "")]);
-    let unavailable = mooring_proto::types::node::NodeSpec { network_unavailable: true, ..node("b", &[]) };
+    let unavailable = NodeSpec { network_unavailable: true, ..node("b", &[]) };
     lan.nodes(vec![excluded.clone(), unavailable.clone(), node("c", &[])]);
     assert_eq!((lan.active(VIP).as_str(), lan.standby(VIP)), ("c", None));
     lan.nodes(vec![excluded, unavailable]);
@@ -204,7 +211,7 @@ fn preference_decides_for_a_new_vip_and_moves_no_old_one() {
     let mut lan = Lan::of(&["a", "b"]);
     let other = if lan.active(VIP) == "a" { "b" } else { "a" };
     lan.nodes(vec![node("a", &[("name", "a")]), node("b", &[("name", "b")])]);
-    let prefers = mooring_proto::types::pool::NodePreference { weight: 50, selector: labeled("name", other) };
+    let prefers = NodePreference { weight: 50, selector: labeled("name", other) };
     let before = lan.active(VIP);
     advertise(&mut lan, vec![AdvertisementSpec { preferences: vec![prefers], ..advertise_everything() }]);
     assert_eq!(lan.active(VIP), before);
@@ -234,36 +241,202 @@ fn a_speaker_that_cannot_announce_a_vip_is_left_for_another() {
     let mut lan = Lan::of(&["a", "b"]);
     let active = lan.active(VIP);
     let failures = [(vip(VIP), "no interface".to_owned())].into();
-    lan.say(&active, SpeakerMessage::Applied { revision: mooring_proto::types::lease::Revision(1), failures });
+    lan.say(&active, SpeakerMessage::Applied { revision: Revision(1), failures });
     assert_ne!(lan.active(VIP), active);
 }
 
 #[test]
 fn shared_addresses_are_announced_while_one_of_the_services_can_be_served() {
     let mut lan = Lan::empty(&NODES);
-    let key = mooring_proto::types::claim::SharingKey::new("k");
+    let key = SharingKey::new("k");
     for (name, port) in [("tcp", "TCP/53"), ("udp", "UDP/53")] {
-        let shared =
-            mooring_proto::types::claim::Claim { sharing_key: key.clone(), ports: crate::core::tests::ports(&[port]), ..claim(name) };
+        let shared = Claim { sharing_key: key.clone(), ports: ports(&[port]), ..claim(name) };
         lan.rig.claim(shared).unwrap();
     }
     lan.reach("tcp", Reach::Nowhere);
     lan.reach("udp", Reach::Nodes(names(&["b"])));
     assert_eq!(lan.active(VIP), "b");
-    let mine = assignment(&lan.rig.state, vip(VIP), &SpeakerId::clone(&crate::core::tests::lan::id("b"))).unwrap();
+    let mine = told(&lan.rig.state, &id("b"), [vip(VIP)]).0.remove(0);
     assert_eq!(mine.services.keys().map(ServiceKey::name).collect::<Vec<_>>(), ["tcp", "udp"]);
     lan.reach("udp", Reach::Nowhere);
     assert_eq!(lan.active(VIP), "no endpoint can serve");
 }
 
+/// All that is to be looked at, in rounds of so many VIPs; how many decisions and judgments it took.
+fn settle_in_rounds_of(state: &mut State, at_once: usize) -> (usize, usize) {
+    let (mut decisions, mut fits) = (0, 0);
+    while state.network.has_dirty() {
+        let mut round = Round::new(state);
+        let events: Vec<Event> = state.network.dirty().take(at_once).map(|vip| round.place(vip)).collect();
+        fits += round.fits;
+        decisions += events.len();
+        events.iter().for_each(|event| apply(state, event));
+    }
+    (decisions, fits)
+}
+
+const NOW: Now = Now { mono: Mono::ZERO, wall: UnixMillis(1) };
+
+fn carry_out(state: &mut State, command: Command) {
+    decide(state, command, NOW).unwrap().iter().for_each(|event| apply(state, event));
+}
+
+/// A speaker with one interface comes on a stream.
+fn join(state: &mut State, session: SessionId, speaker: &str, held: BTreeMap<Vip, Role>) {
+    let mac = MacAddress([2, 0, 0, 0, 0, u8::try_from(session.0).unwrap()]);
+    let interfaces = vec![Interface { name: InterfaceName::new("eth0").unwrap(), mac, addresses: vec![] }];
+    let hello = Hello { speaker: id(speaker), boot_id: String::new(), interfaces, held };
+    carry_out(state, Command::SpeakerSaid { session, message: SpeakerMessage::Hello(hello) });
+}
+
+/// A state as a start finds it on disk: so many VIPs on so many nodes.
+fn on_disk(vips: u32, nodes: u32) -> State {
+    let mut state = State::new(SETTINGS);
+    let mut take = |event: Event| apply(&mut state, &event);
+    let configuration = Configuration::new(vec![pool("a", &["10.0.0.0/16"])], vec![advertise_everything()]).unwrap();
+    take(Event::ConfigurationReplaced { configuration, stranded_until: Mono::ZERO });
+    for number in 0..vips {
+        let vip = Vip::from(Ipv4Addr::from(0x0a00_0000 + number));
+        let lease = Lease {
+            service: ServiceKey::new("default", &format!("s{number}")).unwrap(),
+            uid: ServiceUid::default(),
+            addresses: vec![vip],
+            pool: PoolName::new("a").unwrap(),
+            ports: BTreeSet::new(),
+            sharing_key: None,
+            backend_key: BackendKey::default(),
+            revision: Revision::default(),
+            granted: UnixMillis::default(),
+        };
+        take(Event::LeaseGranted(Box::new(lease)));
+        take(Event::VipPlaced { vip, placement: Ok(Placement::on(id(&format!("n{}", number % nodes)))) });
+    }
+    take(Event::EpochBegan(Epoch(1)));
+    state
+}
+
+#[test]
+fn speakers_that_come_back_after_a_start_cost_as_many_judgments_as_there_are_vips_and_speakers() {
+    let (vips, nodes) = (10_000, 20);
+    let mut state = on_disk(vips, nodes);
+    let active = |placed: &Result<Placement, Unannounced>| placed.clone().unwrap().active;
+    let before: BTreeMap<Vip, SpeakerId> = state.network.placements().iter().map(|(vip, placed)| (*vip, active(placed))).collect();
+    let mut costs = vec![settle_in_rounds_of(&mut state, AT_ONCE)];
+    for number in 0..nodes {
+        let speaker = format!("n{number}");
+        let held = before.iter().filter(|(_, active)| **active == id(&speaker)).map(|(vip, _)| (*vip, Role::Active)).collect();
+        join(&mut state, SessionId(number.into()), &speaker, held);
+        costs.push(settle_in_rounds_of(&mut state, AT_ONCE));
+    }
+    apply(&mut state, &Event::RecoveryEnded);
+    costs.push(settle_in_rounds_of(&mut state, AT_ONCE));
+    audit(&state).unwrap();
+    let (decisions, fits) = costs.iter().fold((0, 0), |sum, cost| (sum.0 + cost.0, sum.1 + cost.1));
+    let bound = usize::try_from(vips + nodes).unwrap();
+    assert!(decisions <= 4 * bound && fits <= bound, "{decisions} decisions, {fits} judgments");
+    for (vip, active) in &before {
+        let placed = state.network.placements()[vip].clone().unwrap();
+        assert!(placed.active == *active && placed.standby.is_some_and(|standby| standby.node != active.node), "{vip}");
+    }
+    for number in 0..nodes {
+        let standby = state.network.standby_on(&id(&format!("n{number}")).node);
+        assert!((450..=550).contains(&standby), "n{number} stands by for {standby}");
+    }
+}
+
+#[test]
+fn a_speaker_that_comes_is_no_reason_to_look_at_what_is_as_it_should_be() {
+    let mut lan = Lan::empty(&NODES);
+    for number in 0..30 {
+        lan.service(&format!("s{number}"));
+    }
+    let looked_at = |lan: &mut Lan, what: &dyn Fn(&mut Lan)| {
+        let from = lan.rig.events.len();
+        what(lan);
+        let looked = lan.rig.events[from..].iter().filter(|event| matches!(event, Event::VipPlaced { .. } | Event::VipKept(_)));
+        looked.count()
+    };
+    assert_eq!(looked_at(&mut lan, &|lan| lan.join("d", &[])), 0, "everything has its node and its standby");
+    let (network, a) = (lan.rig.state.network(), NodeName::new("a").unwrap());
+    let own = network.active_on(&a) + network.standby_on(&a);
+    assert_eq!(looked_at(&mut lan, &|lan| lan.interfaces("a", &["eth0", "eth1"])), own, "what its own node has");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn decisions_made_together_are_those_made_one_after_the_other(
+        vips in 1..40u32,
+        nodes in prop::collection::vec((0..3u32, any::<bool>(), any::<bool>()), 1..6),
+        reaches in prop::collection::vec(0..4usize, 40),
+        weights in any::<bool>(),
+    ) {
+        let mut state = on_disk(vips, 2);
+        let prefers = NodePreference { weight: 5, selector: labeled("good", "yes") };
+        let preferences = if weights { vec![prefers] } else { vec![] };
+        let advertisements = vec![AdvertisementSpec { preferences, ..advertise_everything() }];
+        let configuration = Configuration::new(vec![pool("a", &["10.0.0.0/16"])], advertisements).unwrap();
+        carry_out(&mut state, Command::ReplacePools { leadership: Leadership::Present, configuration });
+        let good = |number: usize| if number.is_multiple_of(2) { "yes" } else { "no" };
+        let all = (0..nodes.len().max(2)).map(|number| node(&format!("n{number}"), &[("good", good(number))])).collect();
+        carry_out(&mut state, Command::ReplaceNodes { leadership: Leadership::Present, nodes: all });
+        for (number, reach) in (0..vips).zip(&reaches) {
+            let some = [Reach::Anywhere, Reach::Nowhere, Reach::Nodes(names(&["n0", "n1"])), Reach::Nodes(names(&["n2"]))];
+            let service = ServiceKey::new("default", &format!("s{number}")).unwrap();
+            let backends = vec![Backends { service, reach: some[*reach].clone() }];
+            carry_out(&mut state, Command::ReportBackends { leadership: Leadership::Present, backends });
+        }
+        for (number, (instances, drains, recovered)) in (0u64..).zip(&nodes) {
+            for instance in 0..=*instances {
+                let session = SessionId(number * 10 + u64::from(instance));
+                join(&mut state, session, &format!("n{number}/i{instance}"), BTreeMap::new());
+                if *drains {
+                    carry_out(&mut state, Command::SpeakerSaid { session, message: SpeakerMessage::Draining });
+                }
+            }
+            if *recovered {
+                apply(&mut state, &Event::RecoveryEnded);
+            }
+            let (mut together, mut apart) = (state.clone(), state.clone());
+            settle_in_rounds_of(&mut together, AT_ONCE);
+            settle_in_rounds_of(&mut apart, 1);
+            prop_assert_eq!(together.network.placements(), apart.network.placements());
+            audit(&together).unwrap();
+            state = together;
+        }
+    }
+}
+
 #[test]
 fn everybody_who_may_announce_a_vip_is_a_peer_to_whom_the_holder_yields() {
     let lan = Lan::of(&NODES);
-    let active = crate::core::tests::lan::id(&lan.active(VIP));
-    let mine = assignment(&lan.rig.state, vip(VIP), &active).unwrap();
+    let active = id(&lan.active(VIP));
+    let mine = told(&lan.rig.state, &active, [vip(VIP)]).0.remove(0);
     let others: BTreeSet<NodeName> = names(&NODES).into_iter().filter(|name| *name != active.node).collect();
     assert_eq!(mine.peers.keys().cloned().collect::<BTreeSet<_>>(), others);
     assert!(mine.peers.values().all(|macs| macs.len() == 1));
+}
+
+#[test]
+fn a_node_that_is_lost_or_about_to_end_stays_a_peer_with_its_hardware_addresses() {
+    let mut lan = Lan::of(&NODES);
+    let before = lan.active(VIP);
+    let (lost, ending) = (before.clone(), lan.other_than(VIP, &NODES));
+    let macs = |lan: &Lan, of: &str| -> BTreeSet<MacAddress> {
+        let speaker = &lan.rig.state.network().speakers()[&id(of)];
+        speaker.interfaces.iter().map(|interface| interface.mac).collect()
+    };
+    let wanted = [macs(&lan, &lost), macs(&lan, &ending)];
+    lan.reset(&lost);
+    lan.wait(Duration::from_secs(1));
+    lan.say(&ending, SpeakerMessage::Draining);
+    lan.deliver();
+    let holder = lan.active(VIP);
+    assert!(holder != lost && holder != ending, "{holder}");
+    let (parts, _) = told(&lan.rig.state, &id(&holder), [vip(VIP)]);
+    let found = [&lost, &ending].map(|name| parts[0].peers[&NodeName::new(name).unwrap()].clone());
+    assert_eq!(found, wanted);
+    assert!(found.iter().all(|macs| macs.len() == 1));
 }
 
 #[test]

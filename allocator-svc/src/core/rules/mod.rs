@@ -114,8 +114,16 @@ pub(crate) fn judge(book: &Book, claim: &Claim) -> Result<Grant, Refusal> {
 }
 
 /// The pools that are open, of those that are looked at.
-fn open<'a>(considered: &[Considered<'a>]) -> Vec<&'a Pool> {
+fn opened<'a>(considered: &[Considered<'a>]) -> Vec<&'a Pool> {
     considered.iter().filter_map(|considered| considered.pool.ok()).collect()
+}
+
+/// The pools that a claim without requested addresses can be served from, in the order asked.
+pub(crate) fn pools<'a>(book: &'a Book, claim: &Claim) -> Vec<&'a Pool> {
+    match &claim.requested_pool {
+        Some(name) => requested::find(book, claim, name).into_iter().collect(),
+        None => pinned::pools(book, claim).into_iter().chain(auto::pools(book)).collect(),
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use mooring_proto::types::claim::Claim;
 
 use super::explicit::admits;
-use super::{Closed, Considered, Verdict, open};
+use super::{Closed, Considered, Verdict, opened};
 use crate::core::dual_stack::first_fit;
 use crate::core::free::Pool;
 use crate::core::state::Book;
@@ -16,7 +16,7 @@ pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
 
 /// The pinned pools open to a Service, by priority, then by name.
 pub(crate) fn pools<'a>(book: &'a Book, claim: &Claim) -> Vec<&'a Pool> {
-    open(&considers(book, claim))
+    opened(&considers(book, claim))
 }
 
 /// All pinned pools, in that order.

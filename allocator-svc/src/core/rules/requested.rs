@@ -37,7 +37,8 @@ pub(crate) fn considers<'a>(book: &'a Book, claim: &'a Claim) -> Vec<Considered<
     claim.requested_pool.iter().map(considered).collect()
 }
 
-fn find<'a>(book: &'a Book, claim: &Claim, name: &PoolName) -> Result<&'a Pool, Closed> {
+/// The pool of that name, if it is open to the claim.
+pub(super) fn find<'a>(book: &'a Book, claim: &Claim, name: &PoolName) -> Result<&'a Pool, Closed> {
     let pool = book.pools().get(name).ok_or(Closed::Unknown)?;
     if admits(pool, claim) { Ok(pool) } else { Err(Closed::NotAdmitted) }
 }

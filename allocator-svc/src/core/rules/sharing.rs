@@ -1,13 +1,36 @@
 //! When Services may hold one address, and how a sharing key attracts (MetalLB behaviour 5.5).
 
-use mooring_proto::types::address::{Family, Vip};
-use mooring_proto::types::claim::Claim;
+use std::collections::BTreeSet;
 
-use super::{Closed, Considered, Verdict, auto, open, pinned};
+use mooring_proto::types::address::{Family, Vip};
+use mooring_proto::types::claim::{BackendKey, Claim, SharingKey};
+use mooring_proto::types::lease::Lease;
+use mooring_proto::types::service::{ServiceKey, ServicePort};
+
+use super::{Closed, Considered, Verdict, auto, opened, pinned};
 use crate::core::dual_stack::{candidate, fit};
 use crate::core::free::Pool;
 use crate::core::refusal::{Differs, Refusal};
 use crate::core::state::Book;
+
+/// By what a Service may share an address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Party<'a> {
+    /// Who it is, if it may hold the address already.
+    pub(crate) service: Option<&'a ServiceKey>,
+    /// Its sharing key.
+    pub(crate) key: Option<&'a SharingKey>,
+    /// Its backend key.
+    pub(crate) backend: &'a BackendKey,
+    /// Its ports.
+    pub(crate) ports: &'a BTreeSet<ServicePort>,
+}
+
+impl<'a> From<&'a Claim> for Party<'a> {
+    fn from(claim: &'a Claim) -> Self {
+        Self { service: Some(&claim.service), key: claim.sharing_key.as_ref(), backend: &claim.backend_key, ports: &claim.ports }
+    }
+}
 
 /// Grants an address that is held already under the claim's sharing key, from any pool that the claim could be served from. MetalLB
 /// takes the lowest address that passes, so there the halves of a Service may miss each other.
@@ -15,7 +38,7 @@ pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
     if claim.sharing_key.is_none() {
         return Verdict::Passes("the Service has no sharing key");
     }
-    let attracts = open(&considers(book, claim));
+    let attracts = opened(&considers(book, claim));
     let granted = fit(claim, attracts.into_iter(), |pool, family| candidate(book, claim, pool, family));
     granted.map_or(Verdict::Passes("no pool has an address that the Service could share"), Verdict::Grants)
 }
@@ -35,30 +58,58 @@ pub(crate) fn considers<'a>(book: &'a Book, claim: &Claim) -> Vec<Considered<'a>
 
 /// The lowest address of a pool and family that others hold under the claim's keys and where its ports are free.
 pub(crate) fn attracting(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Option<Vip> {
-    let key = claim.sharing_key.as_ref()?;
-    book.shared(key, &claim.backend_key)
-        .filter(|vip| vip.family() == family && pool.hands_out(*vip))
-        .find(|vip| book.others(*vip, &claim.service).next().is_some() && check(book, claim, *vip).is_ok())
+    claim.sharing_key.as_ref()?;
+    let own: &[Vip] = book.lease(&claim.service).map_or(&[], |lease| &lease.addresses);
+    let usable = |vip: &Vip| vip.family() == family && pool.hands_out(*vip);
+    let with_others = |vip: &Vip| book.others(*vip, Some(&claim.service)).next().is_some() && check(book, claim, *vip).is_ok();
+    let theirs = open(book, Party::from(claim), pool, family, own);
+    own.iter().copied().filter(|vip| usable(vip) && with_others(vip)).chain(theirs).min()
+}
+
+/// The lowest address of a pool and family, but for these, that is held under a party's keys and where its ports are free.
+pub(crate) fn open(book: &Book, party: Party<'_>, pool: &Pool, family: Family, but: &[Vip]) -> Option<Vip> {
+    let shared = book.shared(party.key?, party.backend)?;
+    let bounds = pool.bounds().filter(|(first, _)| first.family() == family);
+    let lowest = |(first, last)| shared.with_room(party.ports, first, last).find(|vip| pool.hands_out(*vip) && !but.contains(vip));
+    bounds.filter_map(lowest).min()
+}
+
+/// What keeps a party from an address.
+enum Obstacle<'a> {
+    /// A key is another one than that of those who hold it.
+    Key(Differs),
+    /// A port is in use.
+    Port(ServicePort, &'a ServiceKey),
 }
 
 /// Whether a Service may hold an address besides those that hold it now: equal non-empty sharing keys, equal backend keys, no port in
 /// common. Keys are checked before ports.
 pub(crate) fn check(book: &Book, claim: &Claim, vip: Vip) -> Result<(), Refusal> {
-    let differs = book.others(vip, &claim.service).find_map(|other| {
-        if claim.sharing_key.is_none() || claim.sharing_key != other.sharing_key {
-            Some(Differs::SharingKey)
-        } else {
-            (claim.backend_key != other.backend_key).then_some(Differs::BackendKey)
+    match obstacle(book, Party::from(claim), vip) {
+        None => Ok(()),
+        Some(Obstacle::Key(differs)) => {
+            let holders = book.others(vip, Some(&claim.service)).map(|other| other.service.clone()).collect();
+            Err(Refusal::SharingForbidden { service: claim.service.clone(), vip, holders, differs })
         }
-    });
-    if let Some(differs) = differs {
-        let holders = book.others(vip, &claim.service).map(|other| other.service.clone()).collect();
-        return Err(Refusal::SharingForbidden { service: claim.service.clone(), vip, holders, differs });
+        Some(Obstacle::Port(port, holder)) => Err(Refusal::PortInUse { port, vip, holder: holder.clone() }),
     }
-    for other in book.others(vip, &claim.service) {
-        if let Some(port) = claim.ports.intersection(&other.ports).next() {
-            return Err(Refusal::PortInUse { port: *port, vip, holder: other.service.clone() });
-        }
+}
+
+/// As [`check`], without the reason.
+pub(crate) fn admits(book: &Book, party: Party<'_>, vip: Vip) -> bool {
+    obstacle(book, party, vip).is_none()
+}
+
+fn obstacle<'a>(book: &'a Book, party: Party<'_>, vip: Vip) -> Option<Obstacle<'a>> {
+    // Those that hold an address together have the same keys, so one of them speaks for all.
+    let other = book.others(vip, party.service).next()?;
+    if party.key.is_none() || party.key != other.sharing_key.as_ref() {
+        return Some(Obstacle::Key(Differs::SharingKey));
     }
-    Ok(())
+    if *party.backend != other.backend_key {
+        return Some(Obstacle::Key(Differs::BackendKey));
+    }
+    let is_taken = party.key.and_then(|key| book.shared(key, party.backend)).is_some_and(|shared| shared.is_taken(vip, party.ports));
+    let port = |other: &'a Lease| party.ports.intersection(&other.ports).next().map(|port| Obstacle::Port(*port, &other.service));
+    is_taken.then(|| book.others(vip, party.service).find_map(port)).flatten()
 }

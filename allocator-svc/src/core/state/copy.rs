@@ -67,6 +67,8 @@ impl Book {
             segments: _,
             due: _,
             due_as: _,
+            remedies: _,
+            ends: _,
             reconciled: _,
         } = self;
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
@@ -100,6 +102,7 @@ impl Book {
             }
             let Some(claim) = claim else { continue };
             refused.extend(refusal.map(|refusal| Event::ClaimRefused { service: claim.service.clone(), refusal }));
+            book.ends.extend(book.stranded.get(&claim.service).map(|until| (*until, claim.service.clone())));
             book.claims.insert(claim.service.clone(), claim);
         }
         refused.iter().for_each(|event| book.apply(event));

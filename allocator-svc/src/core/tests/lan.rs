@@ -9,8 +9,8 @@ use mooring_proto::types::labels::Labels;
 use mooring_proto::types::node::{Instance, Interface, InterfaceName, MacAddress, NodeName, NodeSpec, SpeakerId};
 
 use super::*;
+use crate::core::assignment;
 use crate::core::nodes::{SpeakerEvent, Untold};
-use crate::core::placement;
 
 /// The VIP that most tests are about.
 pub(crate) const VIP: &str = "10.0.0.0";
@@ -90,7 +90,8 @@ impl Lan {
             )
         };
         let facts: Vec<Event> = self.rig.events.iter().filter(durable).cloned().collect();
-        let mut rig = Rig { state: State::new(SETTINGS), now: Now { mono: Mono::ZERO, wall: self.rig.now.wall }, events: Vec::new() };
+        let now = Now { mono: Mono::ZERO, wall: self.rig.now.wall };
+        let mut rig = Rig { state: State::new(SETTINGS), now, events: Vec::new(), is_audited: true };
         for fact in facts {
             apply(&mut rig.state, &fact);
             rig.events.push(fact);
@@ -183,7 +184,7 @@ impl Lan {
     fn tell(&mut self, speaker: &str, untold: Untold) -> Revision {
         self.revision += 1;
         let revision = Revision(self.revision);
-        let mine: Table = placement::assignments(&self.rig.state, &id(speaker)).into_iter().map(|mine| (mine.vip, mine.role)).collect();
+        let mine: Table = assignment::assignments(&self.rig.state, &id(speaker)).into_iter().map(|mine| (mine.vip, mine.role)).collect();
         let ear = self.ears.get_mut(speaker).unwrap();
         let (table, vips) = match untold {
             Untold::Snapshot => (mine.clone(), mine.keys().copied().collect()),
@@ -258,9 +259,8 @@ impl Lan {
 
     /// All speakers that answer for a VIP by what they were told.
     pub(crate) fn answering(&self, address: &str) -> Vec<String> {
-        let active = |speaker: &SpeakerId| {
-            placement::assignment(&self.rig.state, vip(address), speaker).is_some_and(|mine| mine.role == Role::Active)
-        };
+        let active =
+            |speaker: &SpeakerId| assignment::told(&self.rig.state, speaker, [vip(address)]).0.iter().any(|mine| mine.role == Role::Active);
         self.rig.state.network().speakers().keys().filter(|speaker| active(speaker)).map(short).collect()
     }
 

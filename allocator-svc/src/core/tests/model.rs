@@ -21,7 +21,7 @@ pub(crate) enum Step {
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..8u8, 0..3u8, 0..3u8, 0..4u8, 0..12u8, 0..4u8)
+        6 => (0..8u8, 0..3u8, 0..3u8, 0..4u8, 0..14u8, 0..5u8)
             .prop_map(|(name, key, port, pool, address, family)| Step::Claim { name, key, port, pool, address, family }),
         2 => (0..8u8).prop_map(Step::Release),
         1 => (0..4u8).prop_map(Step::Pools),
@@ -49,37 +49,86 @@ pub(crate) fn made(step: &Step) -> Option<Claim> {
         1 => vips(&["10.0.1.255"]),
         2 => vips(&["192.0.2.1"]),
         3 => vips(&["fc00::1"]),
+        4 => vips(&["10.0.0.1", "fc00::"]),
+        _ => vec![],
+    };
+    let adopt = match address {
+        5 => vips(&["10.0.0.1"]),
+        6 => vips(&["10.0.0.0", "fc00::1"]),
         _ => vec![],
     };
     let (families, policy) = match family {
         0 => (Families::Single(Family::V6), FamilyPolicy::SingleStack),
         1 => (Families::Dual { primary: Family::V4 }, FamilyPolicy::PreferDualStack),
-        2 => (Families::Dual { primary: Family::V6 }, FamilyPolicy::RequireDualStack),
+        2 | 3 => (Families::Dual { primary: Family::V6 }, FamilyPolicy::RequireDualStack),
         _ => (Families::Single(Family::V4), FamilyPolicy::SingleStack),
     };
     let requested_pool = PoolName::new(["", "", "a", "b"][usize::from(*pool)]);
     let sharing_key = SharingKey::new(key);
     let ports = ports(&[port]);
     let requested_addresses = requested;
-    Some(Claim { requested_addresses, requested_pool, sharing_key, ports, families, policy, ..claim(&format!("s{name}")) })
+    Some(Claim { requested_addresses, adopt, requested_pool, sharing_key, ports, families, policy, ..claim(&format!("s{name}")) })
 }
 
-/// Every free or shareable address that a claim without requests could have, by looking at each address of each pool.
-fn naive_could_have(rig: &Rig, claim: &Claim, family: Family) -> bool {
-    let book = rig.state.book();
+/// The addresses of a pool that a claim could hold, by looking at each of them.
+fn naive_addresses(rig: &Rig, claim: &Claim, pool: &Pool) -> BTreeSet<Vip> {
     let v4 = (0..=2u8).flat_map(|third| (0..=255u8).map(move |low| Vip::from(Ipv4Addr::new(10, 0, third, low))));
-    let mut everything = v4.chain(vips(&["fc00::", "fc00::1"])).filter(|vip| vip.family() == family);
-    everything.any(|vip| {
-        let has = |pool: &&Pool| pool.spec().prefixes().any(|net| net.contains(&vip.addr()));
-        let Some(pool) = book.pools().values().find(has) else { return false };
-        let usable = pool.spec().auto_assign && !(pool.spec().avoid_buggy_ips && vip.is_buggy());
-        usable
-            && book.leases().values().filter(|lease| lease.service != claim.service && lease.addresses.contains(&vip)).all(|lease| {
-                claim.sharing_key.is_some()
-                    && lease.sharing_key == claim.sharing_key
-                    && lease.backend_key == claim.backend_key
-                    && lease.ports.is_disjoint(&claim.ports)
-            })
+    let everything = v4.chain(vips(&["fc00::", "fc00::1"]));
+    let of_pool = |vip: &Vip| pool.spec().prefixes().any(|net| net.contains(&vip.addr()));
+    let handed_out = |vip: &Vip| !(pool.spec().avoid_buggy_ips && vip.is_buggy());
+    let let_in = |vip: &Vip| {
+        let others = rig.state.book().leases().values().filter(|lease| lease.service != claim.service && lease.addresses.contains(vip));
+        others.into_iter().all(|lease| {
+            claim.sharing_key.is_some()
+                && lease.sharing_key == claim.sharing_key
+                && lease.backend_key == claim.backend_key
+                && lease.ports.is_disjoint(&claim.ports)
+        })
+    };
+    everything.filter(|vip| of_pool(vip) && handed_out(vip) && let_in(vip)).collect()
+}
+
+fn naive_admits(claim: &Claim, pool: &Pool) -> bool {
+    pool.spec().allocation.as_ref().is_none_or(|allocation| allocation.namespaces.contains(claim.service.namespace()))
+}
+
+/// Whether one pool has all of these addresses for a claim, and they are of the families that it needs.
+fn naive_could_hold(rig: &Rig, claim: &Claim, addresses: &[Vip], all_families: bool) -> bool {
+    let families: BTreeSet<Family> = addresses.iter().map(|vip| vip.family()).collect();
+    let fits = match (claim.families, claim.policy) {
+        (Families::Single(family), _) => families == BTreeSet::from([family]),
+        (Families::Dual { .. }, FamilyPolicy::PreferDualStack) if !all_families => !families.is_empty(),
+        (Families::Dual { .. }, _) => families.len() == 2,
+    };
+    let named = |pool: &&Pool| claim.requested_pool.as_ref().is_none_or(|name| *name == pool.spec().name);
+    let mut pools = rig.state.book().pools().values().filter(named).filter(|pool| naive_admits(claim, pool));
+    fits && pools.any(|pool| addresses.iter().all(|vip| naive_addresses(rig, claim, pool).contains(vip)))
+}
+
+/// Whether a claim could be met, by looking at every address of every pool.
+fn naive_could_be_served(rig: &Rig, claim: &Claim) -> bool {
+    let book = rig.state.book();
+    let own = book.lease(&claim.service).map_or(&claim.adopt, |lease| &lease.addresses);
+    let sorted = |list: &[Vip]| list.iter().copied().collect::<BTreeSet<_>>();
+    let requested = &claim.requested_addresses;
+    if (requested.is_empty() || sorted(requested) == sorted(own)) && naive_could_hold(rig, claim, own, false) {
+        return true;
+    }
+    if !requested.is_empty() {
+        return naive_could_hold(rig, claim, requested, true);
+    }
+    let open = |pool: &&Pool| match &claim.requested_pool {
+        Some(name) => *name == pool.spec().name && naive_admits(claim, pool),
+        None => pool.spec().auto_assign && naive_admits(claim, pool),
+    };
+    book.pools().values().filter(open).any(|pool| {
+        let families: BTreeSet<Family> = naive_addresses(rig, claim, pool).iter().map(|vip| vip.family()).collect();
+        match (claim.families, claim.policy) {
+            (Families::Single(family), _) => families.contains(&family),
+            (Families::Dual { .. }, FamilyPolicy::RequireDualStack) => families.len() == 2,
+            (Families::Dual { .. }, FamilyPolicy::PreferDualStack) => !families.is_empty(),
+            (Families::Dual { .. }, FamilyPolicy::SingleStack) => false,
+        }
     })
 }
 
@@ -100,15 +149,10 @@ fn nothing_moved_that_could_stay(rig: &Rig, before: &BTreeMap<ServiceKey, Lease>
     })
 }
 
-/// Whoever waits without asking for anything special could really not be served.
+/// Whoever waits, whatever it asks for, could really not be served.
 fn who_waits_cannot_be_served(rig: &Rig) -> bool {
     let book = rig.state.book();
-    book.waiting().keys().filter_map(|service| book.claim(service)).all(|claim| match claim.families {
-        Families::Single(family) if claim.requested_addresses.is_empty() && claim.requested_pool.is_none() => {
-            !naive_could_have(rig, claim, family)
-        }
-        Families::Single(_) | Families::Dual { .. } => true,
-    })
+    book.waiting().keys().filter_map(|service| book.claim(service)).all(|claim| !naive_could_be_served(rig, claim))
 }
 
 /// The first Service of which something else is explained than what is.

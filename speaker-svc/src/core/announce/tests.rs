@@ -59,12 +59,85 @@ fn an_unchanged_assignment_triggers_nothing() {
 }
 
 #[test]
-fn an_interface_that_appears_later_gets_its_own_rounds() {
+fn an_interface_that_appears_later_gets_its_own_rounds_once_the_allocator_has_said_that_the_vip_is_ours() {
     let mut state = live(vec![assignment(vip(1), Role::Active)]);
     let _rounds = run(&mut state, secs(10));
-    let _events = step(&mut state, Command::ReplaceLinks(vec![eth(1), eth(2), eth(3)]), secs(10));
-    let rounds = run(&mut state, secs(15));
-    assert_eq!(rounds.iter().map(|(_, _, link, _)| *link).collect::<Vec<_>>(), [3; 5]);
+    let events = trace(&mut state, Command::ReplaceLinks(vec![eth(1), eth(2), eth(3)]), secs(10));
+    assert_eq!(events, ["links 3", "session Resyncing", "opened eth3", "hello"]);
+    assert!(state.hello().interfaces.iter().any(|interface| interface.name.as_str() == "eth3"));
+    assert_eq!(run(&mut state, secs(10)), []);
+    let events = trace(&mut state, snapshot(2, vec![assignment(vip(1), Role::Active)]), secs(10));
+    assert_eq!(events, ["session Live", "revision 1.2", "applied"]);
+    let rounds: Vec<_> = run(&mut state, secs(15)).into_iter().map(|(at, _, link, phase)| (at.as_millis(), link, phase)).collect();
+    let wanted =
+        [(10_000, Phase::First), (11_100, Phase::Repeat), (12_200, Phase::Repeat), (13_300, Phase::Repeat), (14_400, Phase::Repeat)];
+    assert_eq!(rounds, wanted.map(|(at, phase)| (at, 3, phase)));
+}
+
+/// eth1 goes and comes back; whether the session broke meanwhile.
+fn cable_comes_back(broken: bool) -> State {
+    let mut state = live(vec![assignment(vip(1), Role::Active), assignment(vip(2), Role::Active)]);
+    let _rounds = run(&mut state, secs(10));
+    let _events = trace(&mut state, Command::ReplaceLinks(vec![]), secs(10));
+    if broken {
+        let _events = trace(&mut state, Command::CloseSession, secs(10));
+    }
+    let _events = trace(&mut state, Command::ReplaceLinks(vec![eth(1)]), secs(10));
+    state
+}
+
+#[test]
+fn a_cable_that_comes_back_announces_nothing_that_has_moved_meanwhile() {
+    for broken in [false, true] {
+        let mut state = cable_comes_back(broken);
+        let half_a_second = secs(10) + Duration::from_millis(500);
+        let probes = run(&mut state, half_a_second);
+        assert!(!probes.is_empty() && probes.iter().all(|(.., phase)| *phase == Phase::Probe), "{probes:?}");
+        if broken {
+            let _events = trace(&mut state, Command::OpenSession, half_a_second);
+        }
+        let _events = trace(&mut state, snapshot(2, vec![assignment(vip(2), Role::Active)]), half_a_second);
+        let rounds = run(&mut state, secs(40));
+        assert!(rounds.iter().all(|(_, of, ..)| *of == vip(2)), "{rounds:?}");
+        assert_eq!(rounds.iter().map(|(.., phase)| *phase).collect::<Vec<_>>()[..2], [Phase::First, Phase::Repeat]);
+        assert_eq!(rounds[0].0, Duration::from_millis(10_500));
+    }
+}
+
+#[test]
+fn without_an_allocator_a_vip_that_nobody_else_answers_for_is_announced_after_a_second() {
+    let mut state = cable_comes_back(true);
+    let rounds: Vec<_> = run(&mut state, secs(17)).into_iter().filter(|(_, of, ..)| *of == vip(1)).collect();
+    let phases: Vec<_> = rounds.iter().map(|(.., phase)| *phase).collect();
+    assert_eq!(phases, [[Phase::Probe; 4].as_slice(), &[Phase::First], &[Phase::Repeat; 4]].concat());
+    let (first_probe, first_round) = (rounds[0].0, rounds[4].0);
+    assert!((10_000..10_050).contains(&first_probe.as_millis()), "{first_probe:?}");
+    assert_eq!(first_round - first_probe, Duration::from_secs(1));
+}
+
+#[test]
+fn without_an_allocator_whoever_answers_a_probe_has_the_vip() {
+    let mut state = cable_comes_back(true);
+    let asked = run(&mut state, secs(10) + PROBE_WAIT);
+    assert!(asked.iter().all(|(.., phase)| *phase == Phase::Probe) && asked.len() == 2, "{asked:?}");
+    let claim = Command::NoteClaim { vip: vip(1), mac: super::super::tests::PEER, link: LinkIndex(1) };
+    let events = trace(&mut state, claim, secs(10) + PROBE_WAIT);
+    assert_eq!(events[0], "172.17.200.1 Silent(Yielded)");
+    let rest = run(&mut state, secs(100));
+    assert!(!rest.is_empty() && rest.iter().all(|(_, of, ..)| *of == vip(2)), "{rest:?}");
+}
+
+#[test]
+fn who_only_answers_until_another_one_has_begun_announces_nothing_and_begins_anew_if_it_is_to_stay() {
+    let mut state = live(vec![assignment(vip(1), Role::Active)]);
+    assert_eq!(run(&mut state, secs(1)).len(), 2);
+    let outgoing = mooring_proto::types::assignment::Assignment { rank: 1, ..assignment(vip(1), Role::Active) };
+    let events = trace(&mut state, super::super::tests::delta(2, vec![outgoing], vec![]), secs(1));
+    assert_eq!(events, ["stored 172.17.200.1 active", "revision 1.2", "applied"]);
+    assert_eq!(run(&mut state, secs(1_000)), []);
+    let _events = trace(&mut state, super::super::tests::delta(3, vec![assignment(vip(1), Role::Active)], vec![]), secs(1_000));
+    let rounds = run(&mut state, secs(1_005));
+    assert_eq!((rounds.len(), rounds[0].0), (10, Duration::from_secs(1_000)));
 }
 
 #[test]

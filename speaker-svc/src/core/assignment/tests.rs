@@ -137,6 +137,22 @@ fn services_that_join_or_leave_a_shared_address_are_told_apart() {
 }
 
 #[test]
+fn other_peers_are_no_news_for_a_service() {
+    let mut state = live(vec![assignment(vip(1), Role::Active), assignment(vip(2), Role::Standby)]);
+    let change = |last, role| Assignment { peers: BTreeMap::new(), ..assignment(vip(last), role) };
+    assert_eq!(
+        trace(&mut state, delta(2, vec![change(1, Role::Active), change(2, Role::Standby)], vec![]), NOW),
+        ["stored 172.17.200.1 active", "stored 172.17.200.2 standby", "revision 1.2", "applied"]
+    );
+    assert!(state.vips[&vip(1)].assigned.peers.is_empty());
+    let elsewhere = Assignment { interfaces: BTreeSet::from([name("eth1")]), ..change(1, Role::Active) };
+    assert_eq!(
+        trace(&mut state, delta(3, vec![elsewhere], vec![]), NOW),
+        ["stored 172.17.200.1 active", "default/web 172.17.200.1 Noted", "revision 1.3", "applied"]
+    );
+}
+
+#[test]
 fn what_cannot_be_announced_is_a_failure_and_not_held() {
     let six: Vip = "fd00::1".parse().unwrap();
     let elsewhere = Assignment { interfaces: BTreeSet::from([name("eth9")]), ..assignment(vip(1), Role::Active) };

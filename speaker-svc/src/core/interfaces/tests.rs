@@ -1,7 +1,7 @@
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::{Assignment, Role};
 
-use super::super::tests::{answering, assignment, delta, eth, live, name, own_mac, trace, vip};
+use super::super::tests::{answering, assignment, delta, eth, live, name, own_mac, snapshot, trace, vip};
 use super::super::{Command, State};
 use super::*;
 
@@ -65,8 +65,10 @@ fn a_vip_bound_to_an_interface_comes_and_goes_with_it() {
     assert_eq!(bound(&state), (vec![], 1));
     assert_eq!(
         trace(&mut state, Command::ReplaceLinks(vec![eth(1), eth(2), eth(3)]), NOW),
-        ["links 3", "opened eth3", "interfaces", "172.17.200.1 Announced", "default/web 172.17.200.1 Announced", "applied"]
+        ["links 3", "session Resyncing", "opened eth3", "hello", "172.17.200.1 Announced", "default/web 172.17.200.1 Announced"]
     );
+    let again = Assignment { interfaces: BTreeSet::from([name("eth3")]), ..assignment(vip(1), Role::Active) };
+    let _events = trace(&mut state, snapshot(2, vec![again]), NOW);
     assert_eq!(bound(&state), (vec![vip(1)], 0));
     let down = Link { running: false, ..eth(3) };
     assert_eq!(trace(&mut state, Command::ReplaceLinks(vec![eth(1), eth(2), down]), NOW), ["closed eth3", "links 3", "interfaces"]);

@@ -12,6 +12,7 @@ fn assigned(vip: Vip, interfaces: &[&str]) -> Arc<Assigned> {
     Arc::new(Assigned {
         vip,
         role: Role::Active,
+        leads: true,
         interfaces: interfaces.iter().map(|text| name(text)).collect(),
         services: Box::new([]),
         peers: Arc::new(BTreeSet::new()),

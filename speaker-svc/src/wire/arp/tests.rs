@@ -94,6 +94,17 @@ fn a_gratuitous_round_has_these_bytes() {
 }
 
 #[test]
+fn a_probe_has_these_bytes() {
+    let (header, arp) = probe(Ipv4Addr::new(172, 17, 200, 100), OURS);
+    let mut frame = [0xee; MIN_FRAME_LEN];
+    emit(header, &arp, &mut frame);
+    let mut wanted = vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0, 0, 0, 0, 0xa1, 0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1];
+    wanted.extend([0x02, 0, 0, 0, 0, 0xa1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 172, 17, 200, 100]);
+    wanted.resize(60, 0);
+    assert_eq!(frame.to_vec(), wanted);
+}
+
+#[test]
 fn what_is_written_reads_back() {
     for operation in [Operation::Request, Operation::Reply] {
         let header = Header { destination: CLIENT, source: OURS };

@@ -8,7 +8,7 @@ fn view(spec: Value) -> ServiceView {
 }
 
 fn wished(spec: Value, is_cluster: bool, lb_class: Option<&str>) -> Wish {
-    wish(&view(spec), &Labels::new(), &Settings { lb_class: lb_class.map(str::to_owned), is_cluster })
+    wish(&view(spec), &Labels::new(), &Settings { lb_class: lb_class.map(str::to_owned), is_cluster, is_shadow: false })
 }
 
 fn families_of(wish: Wish) -> Families {
@@ -53,4 +53,67 @@ fn families_are_those_of_the_cluster_ips_and_in_a_directory_those_named() {
     assert_eq!(families_of(wished(balancer(prefer), true, None)), Families::Single(Family::V4), "never more than cluster IPs");
     assert!(matches!(wished(balancer(json!({"clusterIPs": ["10.0.0.1", "10.0.0.2"]})), true, None), Wish::Hold(Why::BadClusterIps(_))));
     assert!(matches!(wished(balancer(json!({"loadBalancerIP": "nonsense"})), false, None), Wish::Hold(Why::BadRequest(_))));
+}
+
+/// A Service's object as another implementation leaves it: metadata, what its spec has besides, and its ingress entries.
+fn left_by(metadata: Value, more: Value, ingress: Value) -> Value {
+    let mut object = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "web", "namespace": "default", "uid": "u-1", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7"], "ports": [{"port": 80, "nodePort": 30080}]},
+        "status": {"conditions": [], "loadBalancer": {"ingress": ingress}},
+    });
+    for (part, more) in [("metadata", metadata), ("spec", more)] {
+        object[part].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    }
+    object
+}
+
+#[test]
+fn what_others_have_left_in_a_status_is_what_a_claim_adopts() {
+    let annotated = |key: &str, value: &str| json!({"annotations": {key: value}});
+    let dual = json!({"clusterIPs": ["10.96.0.7", "fd00::7"], "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack"});
+    let cases = [
+        // MetalLB before and after ipMode, and its three names for the pool.
+        (json!({}), json!({}), json!([{"ip": "192.0.2.7"}]), vec!["192.0.2.7"], vec![]),
+        (annotated("metallb.universe.tf/ip-allocated-from-pool", "p"), json!({}), json!([{"ip": "192.0.2.7"}]), vec!["192.0.2.7"], vec![]),
+        (
+            annotated("metallb.io/ip-allocated-from-pool", "p"),
+            json!({}),
+            json!([{"ip": "192.0.2.7", "ipMode": "VIP"}]),
+            vec!["192.0.2.7"],
+            vec![],
+        ),
+        (json!({}), dual.clone(), json!([{"ip": "192.0.2.7"}, {"ip": "2001:DB8:0::7"}]), vec!["192.0.2.7", "2001:db8::7"], vec![]),
+        (json!({}), dual, json!([{"ip": "2001:db8::7"}, {"ip": "192.0.2.7"}]), vec!["2001:db8::7", "192.0.2.7"], vec![]),
+        // kube-vip: ports with each entry; its provider's wish stands in an annotation of its own, and before that in the field.
+        (
+            json!({"annotations": {"kube-vip.io/loadbalancerIPs": "192.0.2.7", "kube-vip.io/vipHost": "node-a"}, "labels": {"implementation": "kube-vip"}}),
+            json!({"loadBalancerIP": "192.0.2.7"}),
+            json!([{"ip": "192.0.2.7", "ipMode": "VIP", "ports": [{"port": 80, "protocol": "TCP"}]}]),
+            vec!["192.0.2.7"],
+            vec!["192.0.2.7"],
+        ),
+        (annotated("kube-vip.io/loadbalancerIPs", "192.0.2.9"), json!({}), json!([{"ip": "192.0.2.7"}]), vec!["192.0.2.7"], vec![]),
+        // Host names are no addresses, and neither is an entry without anything.
+        (json!({}), json!({}), json!([{"hostname": "web.example"}, {"ip": "192.0.2.7", "hostname": "web"}, {}]), vec!["192.0.2.7"], vec![]),
+        (json!({}), json!({}), json!([{"ip": "192.0.2.7", "ipMode": "Proxy"}]), vec!["192.0.2.7"], vec![]),
+        (json!({}), json!({}), json!([{"hostname": "web.example"}]), vec![], vec![]),
+        (json!({}), json!({}), json!(null), vec![], vec![]),
+        // What no Service can hold together is as good as nothing (MetalLB behaviour 3.4, step 6).
+        (json!({}), json!({}), json!([{"ip": "192.0.2.7"}, {"ip": "192.0.2.8"}]), vec![], vec![]),
+        (json!({}), json!({}), json!([{"ip": "pending"}]), vec![], vec![]),
+    ];
+    for (metadata, more, ingress, adopt, requested) in cases {
+        let object = left_by(metadata, more, ingress);
+        for settings in [Settings { is_cluster: true, ..Settings::default() }, Settings { is_shadow: true, ..Settings::default() }] {
+            let Wish::Claim(claim) = wish(&parse(&object).unwrap(), &Labels::new(), &settings) else { panic!("{object}") };
+            let text = |list: &[mooring_proto::types::address::Vip]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+            assert_eq!((text(&claim.adopt), text(&claim.requested_addresses)), (strings(&adopt), strings(&requested)), "{object}");
+        }
+    }
+}
+
+fn strings(list: &[&str]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
 }

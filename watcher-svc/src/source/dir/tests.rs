@@ -15,17 +15,24 @@ struct Followed {
 }
 
 impl Followed {
-    #[expect(clippy::disallowed_methods, reason = "joined at the end of the test")]
     async fn begin() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("in")).unwrap();
+        let services = folder.path().to_owned();
+        Self::begin_in(folder, services, Writer::Own).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "joined at the end of the test")]
+    async fn begin_in(folder: TempDir, services: PathBuf, writer: Writer) -> Self {
         let (sender, changes) = mpsc::channel(64);
         let stop = Stop::new();
         let config = DirConfig { namespace: "metallb-system".to_owned(), config_map: "config".to_owned() };
-        let before = Before { statuses: BTreeMap::new(), copies: folder.path().join("copies"), services: folder.path().to_owned() };
+        let before = Before { statuses: BTreeMap::new(), copies: folder.path().join("copies"), services, writer };
         let task = tokio::spawn(follow(folder.path().join("in"), config, before, sender, Clock::start(), stop.clone()));
         let mut followed = Self { folder, changes, told: Default::default(), stop, task };
-        assert_eq!(followed.next().await, "synced");
+        if writer == Writer::Own {
+            assert_eq!(followed.next().await, "synced");
+        }
         followed
     }
 
@@ -38,7 +45,10 @@ impl Followed {
             self.told.extend(tokio::time::timeout(WAIT, self.changes.recv()).await.unwrap().unwrap());
         }
         match self.told.pop_front().unwrap() {
-            Change::Applied { kind, object, .. } => format!("+{}", ObjectRef::of(kind.as_str(), &object).name),
+            Change::Applied { kind, object, .. } => {
+                let ip = object.pointer("/status/loadBalancer/ingress/0/ip").and_then(Value::as_str);
+                format!("+{}{}", ObjectRef::of(kind.as_str(), &object).name, ip.map(|ip| format!(" {ip}")).unwrap_or_default())
+            }
             Change::Deleted { object, .. } => format!("-{}", object.name),
             Change::Synced => "synced".to_owned(),
             Change::StatusGone(service) => format!("wiped {service}"),
@@ -114,10 +124,52 @@ async fn a_status_file_that_somebody_takes_away_is_told() {
 }
 
 #[tokio::test]
+async fn statuses_that_another_watcher_writes_are_followed_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (statuses, manifests) = (folder.path().join("services"), folder.path().join("in"));
+    fs::create_dir(&manifests).unwrap();
+    fs::create_dir(&statuses).unwrap();
+    let status = |ip: &str| format!("status: {{loadBalancer: {{ingress: [{{ip: {ip}, ipMode: VIP}}]}}}}\n");
+    fs::write(manifests.join("web.yaml"), service("web")).unwrap();
+    fs::write(statuses.join("default_web.yaml"), status("192.0.2.1")).unwrap();
+    let mut followed = Followed::begin_in(folder, statuses.clone(), Writer::Other).await;
+    assert_eq!((followed.next().await, followed.next().await), ("+web 192.0.2.1".to_owned(), "synced".to_owned()));
+    replace_file(&statuses.join("default_web.yaml"), &status("192.0.2.2")).unwrap();
+    assert_eq!(followed.next().await, "+web 192.0.2.2");
+    fs::remove_file(statuses.join("default_web.yaml")).unwrap();
+    assert_eq!(followed.next().await, "+web");
+    // One of a Service that is not there yet counts once it is.
+    replace_file(&statuses.join("default_api.yaml"), &status("192.0.2.3")).unwrap();
+    fs::write(manifests.join("api.yaml"), service("api")).unwrap();
+    assert_eq!(followed.next().await, "+api 192.0.2.3");
+    fs::write(manifests.join("api.yaml"), "a: [").unwrap();
+    fs::write(manifests.join("other.yaml"), service("other")).unwrap();
+    assert_eq!(followed.next().await, "+other");
+    let names = |path: &Path| fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let found: (BTreeSet<String>, BTreeSet<String>) = (names(followed.folder.path()), names(&statuses));
+    assert_eq!(found, (["in", "services"].map(str::to_owned).into(), ["default_api.yaml".to_owned()].into()));
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn without_status_files_of_another_watcher_the_manifests_own_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let (absent, manifests) = (folder.path().join("none/services"), folder.path().join("in"));
+    fs::create_dir(&manifests).unwrap();
+    let own = format!("{}status: {{loadBalancer: {{ingress: [{{ip: 192.0.2.7}}]}}}}\n", service("web"));
+    fs::write(manifests.join("web.yaml"), own).unwrap();
+    let mut followed = Followed::begin_in(folder, absent.clone(), Writer::Other).await;
+    assert_eq!((followed.next().await, followed.next().await), ("+web 192.0.2.7".to_owned(), "synced".to_owned()));
+    assert!(!absent.parent().unwrap().exists());
+    followed.end().await;
+}
+
+#[tokio::test]
 async fn a_directory_that_is_not_there_at_the_start_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let config = DirConfig { namespace: String::new(), config_map: String::new() };
-    let before = Before { statuses: BTreeMap::new(), copies: folder.path().join("copies"), services: folder.path().to_owned() };
+    let (copies, services) = (folder.path().join("copies"), folder.path().to_owned());
+    let before = Before { statuses: BTreeMap::new(), copies, services, writer: Writer::Own };
     let error = follow(folder.path().join("none"), config, before, mpsc::channel(1).0, Clock::start(), Stop::new()).await.unwrap_err();
     assert!(chain(error.as_ref()).contains("none"), "{error:?}");
 }

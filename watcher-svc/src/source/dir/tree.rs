@@ -14,6 +14,7 @@ use super::DirConfig;
 use super::manifest::{Manifest, manifests};
 use crate::k8s::ObjectRef;
 use crate::logs;
+use crate::source::status_dir::{self, key_of};
 use crate::source::{Change, Kind};
 
 /// What a file came to when it was looked at.
@@ -50,12 +51,15 @@ pub(super) struct Tree {
     told: BTreeMap<(Kind, ObjectRef), (Value, String)>,
     /// Objects found twice, each with the path that does not count.
     twice: BTreeSet<(ObjectRef, String)>,
+    /// Services whose status is now another one.
+    restated: BTreeSet<ServiceKey>,
     synced: bool,
 }
 
 impl Tree {
     pub(super) fn new(config: DirConfig, adopted: BTreeMap<ServiceKey, Value>) -> Self {
-        Self { config, adopted, files: BTreeMap::new(), told: BTreeMap::new(), twice: BTreeSet::new(), synced: false }
+        let (told, twice, restated) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { config, adopted, files: BTreeMap::new(), told, twice, restated, synced: false }
     }
 
     /// Whether nothing was taken in yet.
@@ -107,6 +111,16 @@ impl Tree {
         keep
     }
 
+    /// Another watcher wrote a Service's status, or took it away.
+    pub(super) fn restate(&mut self, file: &Path) {
+        let Some(service) = key_of(file) else { return };
+        match status_dir::read(file) {
+            Some(status) => self.adopted.insert(service.clone(), status),
+            None => self.adopted.remove(&service),
+        };
+        self.restated.insert(service);
+    }
+
     /// What has to be told now.
     pub(super) fn changes(&mut self) -> Vec<Change> {
         let mut now: BTreeMap<(Kind, ObjectRef), (Value, String)> = BTreeMap::new();
@@ -148,15 +162,18 @@ impl Tree {
         }
         for ((kind, name), (object, origin)) in &now {
             let told = self.told.get(&(*kind, name.clone()));
-            if told.is_none_or(|(told, _)| told != object) {
+            let service = service_key(*kind, name);
+            let is_restated = service.as_ref().is_some_and(|service| self.restated.contains(service));
+            if is_restated || told.is_none_or(|(told, _)| told != object) {
                 let mut object = object.clone();
-                if let Some(key) = service_key(*kind, name) {
+                if let Some(key) = service {
                     adopt(&mut object, self.adopted.get(&key));
                 }
                 changes.push(Change::Applied { kind: *kind, object, origin: Some(origin.clone()) });
             }
         }
         self.told = now;
+        self.restated.clear();
         if !std::mem::replace(&mut self.synced, true) {
             changes.push(Change::Synced);
         }

@@ -1,0 +1,57 @@
+//! What a speaker is told of its parts in the placements.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mooring_proto::types::address::Vip;
+use mooring_proto::types::assignment::{Assignment, Role};
+use mooring_proto::types::node::{MacAddress, NodeName, SpeakerId};
+
+use super::state::State;
+
+/// What a speaker is told of these VIPs: the parts that it plays, and those VIPs in which it has none.
+#[must_use]
+pub fn told(state: &State, speaker: &SpeakerId, vips: impl IntoIterator<Item = Vip>) -> (Vec<Assignment>, Vec<Vip>) {
+    let peers = peers(state, &speaker.node);
+    let (mut parts, mut none) = (Vec::new(), Vec::new());
+    for vip in vips {
+        match assignment(state, vip, speaker, &peers) {
+            Some(part) => parts.push(part),
+            None => none.push(vip),
+        }
+    }
+    (parts, none)
+}
+
+/// All that a speaker is told, by address.
+#[must_use]
+pub fn assignments(state: &State, speaker: &SpeakerId) -> Vec<Assignment> {
+    told(state, speaker, state.network.parts_of(speaker)).0
+}
+
+/// The part that a speaker plays for a VIP, as it is told; `None` = none.
+fn assignment(state: &State, vip: Vip, speaker: &SpeakerId, peers: &BTreeMap<NodeName, BTreeSet<MacAddress>>) -> Option<Assignment> {
+    let placement = state.network.placements().get(&vip)?.as_ref().ok()?;
+    let (role, rank) = if placement.active == *speaker {
+        (Role::Active, 0)
+    } else if placement.outgoing.as_ref() == Some(speaker) {
+        (Role::Active, 1)
+    } else if placement.standby.as_ref() == Some(speaker) {
+        (Role::Standby, 1)
+    } else {
+        return None;
+    };
+    let holders = state.book.holders().get(&vip).into_iter().flatten();
+    let services = holders.filter_map(|holder| Some((holder.clone(), state.book.lease(holder)?.pool.clone()))).collect();
+    Some(Assignment { vip, role, rank, interfaces: placement.interfaces.clone(), services, peers: peers.clone() })
+}
+
+/// The other nodes with their hardware addresses. Also those that are lost or about to end: one that comes back, and has not heard yet
+/// that its VIPs moved, is no stranger to whoever has them now.
+fn peers(state: &State, own: &NodeName) -> BTreeMap<NodeName, BTreeSet<MacAddress>> {
+    let mut peers: BTreeMap<NodeName, BTreeSet<MacAddress>> = BTreeMap::new();
+    let others = state.network.speakers().iter().filter(|(id, _)| id.node != *own);
+    for (id, speaker) in others {
+        peers.entry(id.node.clone()).or_default().extend(speaker.interfaces.iter().map(|interface| interface.mac));
+    }
+    peers
+}
