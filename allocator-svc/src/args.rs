@@ -13,28 +13,28 @@ use crate::core::Settings;
 #[derive(Parser, Clone, Debug)]
 #[command(version, about, after_help = EXAMPLES)]
 pub struct Args {
-    /// Where gRPC is served: IP:PORT, or unix:PATH; port 0 picks a port and the log says which.
+    /// gRPC is served here: IP:PORT, or unix:PATH; port 0 picks a free port, and the log says which.
     #[arg(long, env = "MOORING_LISTEN", default_value = "127.0.0.1:7470")]
     pub listen: ListenAddress,
-    /// Where probes and metrics are served, as HTTP.
+    /// Probes and metrics are served here over HTTP: IP:PORT.
     #[arg(long, env = "MOORING_ADMIN", default_value = "127.0.0.1:7472")]
     pub admin: SocketAddr,
-    /// The folder that holds the records; made if it is not there.
+    /// This folder holds the records; it is made if it is not there.
     #[arg(long, env = "MOORING_DATA_DIR", default_value = "./data", global = true)]
     pub data_dir: PathBuf,
-    /// How long a node may be silent before its addresses move, such as 800ms.
+    /// A node that is silent for this time, such as 800ms, is lost, and its addresses move.
     #[arg(long, env = "MOORING_SPEAKER_TTL", default_value = "800ms", value_parser = duration)]
     pub speaker_ttl: Duration,
-    /// How often a speaker says that it lives, such as 200ms; must be less than the time to live.
+    /// Every speaker says once in this time, such as 200ms, that it lives; it must be shorter than --speaker-ttl.
     #[arg(long, env = "MOORING_HEARTBEAT", default_value = "200ms", value_parser = duration)]
     pub heartbeat: Duration,
-    /// How long after a start, from the moment when the first speaker has come, the others that announced something are waited for, such as 2s.
+    /// After a start the speakers that announced something are waited for, for this time, such as 2s, from the moment when the first one has come.
     #[arg(long, env = "MOORING_RECOVERY_WINDOW", default_value = "2s", value_parser = duration)]
     pub recovery_window: Duration,
-    /// How long addresses outlive the pool that they came from, such as 10s.
+    /// Addresses outlive the pool that they came from by this time, such as 10s.
     #[arg(long, env = "MOORING_POOL_GRACE", default_value = "10s", value_parser = duration)]
     pub pool_grace: Duration,
-    /// How many addresses a minute may move to spread the load over the nodes; 0 = none.
+    /// At most so many addresses move in a minute to spread the load over the nodes; with 0 none does.
     #[arg(long, env = "MOORING_REBALANCE", default_value_t = 0)]
     pub rebalance: u32,
     /// What all services have.
@@ -66,14 +66,14 @@ pub enum Task {
 /// What a plan is made of.
 #[derive(ClapArgs, Clone, Debug)]
 pub struct PlanArgs {
-    /// File with the whole configuration, as YAML or JSON: all IPAddressPools and L2Advertisements, or the legacy ConfigMap; `-` is
+    /// This file has the whole configuration, as YAML or JSON: all IPAddressPools and L2Advertisements, or the legacy ConfigMap; `-` is
     /// standard input.
     #[arg(long, env = "MOORING_POOLS", value_name = "FILE")]
     pub pools: PathBuf,
-    /// Where the allocator is: http://HOST:PORT, https://HOST:PORT or unix:PATH.
+    /// The allocator is asked here: http://HOST:PORT, https://HOST:PORT or unix:PATH.
     #[arg(long, env = "MOORING_ALLOCATOR", default_value = "http://127.0.0.1:7470")]
     pub allocator: Endpoint,
-    /// The namespace of the configuration; objects of the file in another one do not count.
+    /// The configuration is in this namespace; objects of the file in another one do not count.
     #[arg(long, env = "MOORING_NAMESPACE", default_value = "metallb-system")]
     pub namespace: String,
 }

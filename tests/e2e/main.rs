@@ -6,6 +6,8 @@
 use libtest_mimic::{Arguments, Trial};
 
 mod cluster;
+mod compat;
+mod configuration;
 mod durability;
 mod explain;
 mod failover;
@@ -16,6 +18,7 @@ mod load;
 mod mishaps;
 mod readme;
 mod rights;
+mod security;
 mod shadow;
 mod story;
 
@@ -42,11 +45,14 @@ fn main() -> anyhow::Result<()> {
         durability::SCENARIOS,
         load::SCENARIOS,
         cluster::SCENARIOS,
+        compat::SCENARIOS,
+        configuration::SCENARIOS,
         mishaps::SCENARIOS,
         rights::SCENARIOS,
         inspection::SCENARIOS,
         explain::SCENARIOS,
         input::SCENARIOS,
+        security::SCENARIOS,
         shadow::SCENARIOS,
         readme::SCENARIOS,
     ];

@@ -1,11 +1,12 @@
 //! The allocator's client: each call with a deadline, and the feed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mooring_kit::Stop;
 use mooring_kit::backoff::Backoff;
 use mooring_kit::telemetry::chain;
+use mooring_proto::LARGEST_CALL;
 use mooring_proto::convert;
 use mooring_proto::pb;
 use mooring_proto::pb::allocator_service_client::AllocatorServiceClient;
@@ -16,7 +17,7 @@ use mooring_proto::shadow;
 use mooring_proto::status::WireRefusal;
 use mooring_proto::types::backends::Backends;
 use mooring_proto::types::claim::Claim;
-use mooring_proto::types::lease::{Lease, Term};
+use mooring_proto::types::lease::{Lease, Revision, Term};
 use mooring_proto::types::node::{InterfaceName, NodeName, NodeSpec};
 use mooring_proto::types::pool::Configuration;
 use mooring_proto::types::service::ServiceKey;
@@ -120,7 +121,8 @@ fn failed(status: &Status) -> Done {
 impl Allocator {
     pub(crate) fn new(channel: Channel, engine: Engine) -> Self {
         let line = InterceptedService::new(channel, engine);
-        Self { leases: AllocatorServiceClient::new(line.clone()), inspect: InspectServiceClient::new(line), engine }
+        let leases = AllocatorServiceClient::new(line.clone()).max_encoding_message_size(LARGEST_CALL);
+        Self { leases, inspect: InspectServiceClient::new(line), engine }
     }
 
     pub(crate) async fn replace_pools(&self, term: Term, begin_term: bool, configuration: &Configuration) -> Done {
@@ -131,7 +133,10 @@ impl Allocator {
             advertisements: configuration.advertisements().iter().map(Into::into).collect(),
         };
         match self.leases.clone().replace_pools(within(LONG_DEADLINE, request)).await {
-            Ok(response) => Done::Led(Term(response.into_inner().term)),
+            Ok(response) => {
+                let response = response.into_inner();
+                Done::Led(Term(response.term), Revision(response.revision))
+            }
             Err(status) => failed(&status),
         }
     }
@@ -148,7 +153,10 @@ impl Allocator {
         last.complete = true;
         parts.push(last);
         match self.leases.clone().reconcile(within(LONG_DEADLINE, tokio_stream::iter(parts))).await {
-            Ok(response) => Done::Led(Term(response.into_inner().term)),
+            Ok(response) => {
+                let response = response.into_inner();
+                Done::Led(Term(response.term), Revision(response.revision))
+            }
             Err(status) => failed(&status),
         }
     }
@@ -204,6 +212,25 @@ impl Allocator {
         }
     }
 
+    /// The nodes with a live speaker.
+    pub(crate) async fn live_nodes(&self) -> Result<BTreeSet<NodeName>, Status> {
+        let (mut nodes, mut page_token) = (BTreeSet::new(), String::new());
+        let is_live = |speaker: &pb::SpeakerState| match speaker.liveness() {
+            pb::SpeakerLiveness::Live | pb::SpeakerLiveness::Grace | pb::SpeakerLiveness::Draining => true,
+            pb::SpeakerLiveness::Unspecified | pb::SpeakerLiveness::Lost | pb::SpeakerLiveness::Awaited => false,
+        };
+        loop {
+            let request = pb::ListNodesRequest { page_size: 1000, page_token };
+            let page = self.inspect.clone().list_nodes(within(DEADLINE, request)).await?.into_inner();
+            let live = page.nodes.iter().filter(|node| node.speakers.iter().any(is_live));
+            nodes.extend(live.filter_map(|node| NodeName::new(&node.name)));
+            if page.next_page_token.is_empty() {
+                return Ok(nodes);
+            }
+            page_token = page.next_page_token;
+        }
+    }
+
     /// The feed from a revision; 0 = with a snapshot first.
     pub(crate) async fn watch(&self, from_revision: u64) -> Result<Streaming<pb::WatchLeasesResponse>, Status> {
         let request = Request::new(pb::WatchLeasesRequest { from_revision });
@@ -217,10 +244,10 @@ impl Allocator {
 /// A step of the feed.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// All states, once a snapshot is whole.
-    All(BTreeMap<ServiceKey, Fed>),
-    /// The states of some, `None` for those that are known no more.
-    Some(Vec<(ServiceKey, Option<Fed>)>),
+    /// All states, once a snapshot is whole, and its revision.
+    All(BTreeMap<ServiceKey, Fed>, Revision),
+    /// The states of some, `None` for those that are known no more, and the revision that is reached with them.
+    Some(Vec<(ServiceKey, Option<Fed>)>, Revision),
 }
 
 /// Puts the parts of a snapshot together.
@@ -235,12 +262,13 @@ impl Reader {
         match message.message? {
             Message::Snapshot(part) => {
                 self.snapshot.extend(part.services.into_iter().filter_map(fed));
-                part.complete.then(|| News::All(std::mem::take(&mut self.snapshot)))
+                part.complete.then(|| News::All(std::mem::take(&mut self.snapshot), Revision(part.revision)))
             }
             Message::Delta(delta) => {
                 let removals = delta.removals.into_iter().filter_map(|service| convert::service_key(Some(service)).ok());
                 let upserts = delta.upserts.into_iter().filter_map(fed).map(|(service, fed)| (service, Some(fed)));
-                Some(News::Some(upserts.chain(removals.map(|service| (service, None))).collect()))
+                let states = upserts.chain(removals.map(|service| (service, None))).collect();
+                Some(News::Some(states, Revision(delta.revision)))
             }
         }
     }
@@ -254,6 +282,8 @@ fn fed(state: pb::ServiceState) -> Option<(ServiceKey, Fed)> {
             node: NodeName::new(&announcement.node),
             interfaces: announcement.interfaces.iter().filter_map(|name| InterfaceName::new(name)).collect(),
             reason: announcement.reason,
+            no_eligible_node: announcement.no_eligible_node,
+            lacks_interfaces: NodeName::new(&announcement.lacks_interfaces),
             conflict_mac: announcement.conflict_mac,
         };
         Some((announcement.vip.parse().ok()?, announced))
@@ -300,7 +330,7 @@ pub(crate) async fn follow(allocator: Allocator, engine: mpsc::Sender<Feed>, sto
             let mut reader = Reader::default();
             while let Some(message) = messages.message().await? {
                 if let Some(news) = reader.take(message) {
-                    if matches!(news, News::All(_)) {
+                    if matches!(news, News::All(..)) {
                         backoff.reset();
                         away = false;
                     }

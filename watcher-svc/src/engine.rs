@@ -1,5 +1,8 @@
 //! The one task that owns the state: it takes what the source shows and the allocator says, and carries out the jobs that follow.
 
+mod aside;
+mod tell;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,36 +11,32 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use mooring_kit::Stop;
-use mooring_kit::backoff::pause;
 use mooring_kit::clock::{Clock, wall};
 use mooring_kit::leader::Leadership;
 use mooring_kit::telemetry::chain;
 use mooring_proto::types::lease::Term;
-use mooring_proto::types::pool::{Configuration, PoolName};
+use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::{ServiceKey, ServiceUid};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
-use crate::allocator::{Allocator, Feed, News, PoolCount};
+use self::aside::Aside;
+use crate::allocator::{Allocator, Feed, News};
 use crate::args::{Args, Source};
 use crate::core::pools::{Merged, Part};
 use crate::core::report::Draft;
 use crate::core::service::Settings;
-use crate::core::state::{State, Told};
+use crate::core::state::State;
 use crate::core::{Done, Job, Seen, Step};
 use crate::k8s::crd::{self, PoolStatus};
 use crate::k8s::{ObjectRef, Parsed, configmap, endpoints, namespace, node, pool, service};
 use crate::logs;
 use crate::metrics::Metrics;
-use crate::shadow;
 use crate::source::event::{EventRecord, EventType, Reporter};
 use crate::source::{Change, Kind, Sink, WriteError};
 
 /// How many times a source may say what changed before it waits.
 pub(crate) const CHANGES: usize = 1024;
-
-/// How long counters may lag behind the leases.
-const COUNT: Duration = Duration::from_millis(100);
 
 /// The engine's parts.
 pub(crate) struct Engine {
@@ -62,23 +61,12 @@ pub(crate) struct Inputs {
 
 type Running = FuturesUnordered<BoxFuture<'static, (Job, Done)>>;
 
-/// What is done beside the jobs, and waits for nobody.
-enum Aside {
-    /// The allocator's counters.
-    Counted(Option<Vec<PoolCount>>),
-    /// A pool's counters were written, or not.
-    CountWritten(PoolName, Result<(), WriteError>),
-    /// The Services about which something stood written before the start.
-    Found(Result<Vec<ServiceKey>, WriteError>),
-}
-
-type Asides = FuturesUnordered<BoxFuture<'static, Aside>>;
-
 impl Engine {
     /// Works until asked to stop; what is in flight then is finished.
     pub(crate) async fn run(mut self, mut inputs: Inputs, synced: impl FnOnce(), stop: Stop) -> anyhow::Result<()> {
         let mut running = Running::new();
-        let asides = Asides::new();
+        let asides = FuturesUnordered::new();
+        asides.push(self.find_nodes(Duration::ZERO));
         tokio::pin!(asides);
         let (mut counting, mut counts_due) = (false, false);
         let mut synced = Some(synced);
@@ -95,6 +83,7 @@ impl Engine {
                 (counting, counts_due) = (true, false);
                 asides.push(self.count());
             }
+            asides.extend(self.write_verdicts());
             let deadline = self.state.next_deadline();
             tokio::select! {
                 biased;
@@ -104,36 +93,32 @@ impl Engine {
                 }
                 Some(feed) = inputs.feed.recv() => {
                     counts_due = true;
-                    if matches!(feed, Feed::News(News::All(_))) {
+                    if matches!(feed, Feed::News(News::All(..))) {
                         asides.push(self.find_written());
                     }
                     self.hear(feed);
                 }
-                Some(aside) = asides.next() => match aside {
-                    Aside::Counted(counts) => {
-                        counting = false;
-                        asides.extend(counts.map(|counts| self.counted(&counts)).into_iter().flatten());
-                    }
-                    Aside::CountWritten(_, Ok(())) => {}
-                    Aside::CountWritten(pool, Err(error)) => {
-                        self.state.uncounted(&pool);
-                        debug!(event = logs::WRITE_FAILED, %pool, error = %chain(&error), "counters not written; tried again");
-                    }
-                    Aside::Found(Ok(services)) => services.iter().for_each(|service| self.state.found_l2(service)),
-                    Aside::Found(Err(error)) => debug!(error = %chain(&error), "could not list what is announced"),
-                },
+                Some(aside) = asides.next() => {
+                    counting &= !matches!(aside, Aside::Counted(_));
+                    asides.extend(self.take_aside(aside));
+                }
                 changes = inputs.changes.recv() => match changes {
                     Some(changes) => for change in changes {
                         if let Some(synced) = synced.take_if(|_| change == Change::Synced) {
                             synced();
                         }
-                        // After an outage everything is listed anew, and what could not be written before can be.
-                        counts_due |= matches!(change, Change::Listed { .. });
+                        counts_due |= touches_counts(&change);
                         self.see(change);
                     },
                     None => break,
                 },
-                leadership = next_leadership(&mut inputs.leadership) => self.lead(leadership),
+                leadership = next_leadership(&mut inputs.leadership) => {
+                    self.lead(leadership);
+                    // What the leader before wrote is seen anew.
+                    if self.state.may_write() {
+                        asides.push(self.find_written());
+                    }
+                }
                 () = self.clock.wait_until(deadline) => {}
                 () = stop.cancelled() => break,
             }
@@ -155,11 +140,15 @@ impl Engine {
 
     fn hear(&mut self, feed: Feed) {
         match feed {
-            Feed::News(News::All(all)) => self.state.connected(Some(all)),
-            Feed::News(News::Some(some)) => {
+            Feed::News(News::All(all, revision)) => {
+                self.state.connected(Some(all));
+                self.state.reached(revision);
+            }
+            Feed::News(News::Some(some, revision)) => {
                 for (service, fed) in some {
                     self.state.feed(&service, fed);
                 }
+                self.state.reached(revision);
             }
             Feed::Away => self.state.connected(None),
         }
@@ -168,7 +157,7 @@ impl Engine {
     /// Reads what a source shows and takes it in.
     fn see(&mut self, change: Change) {
         let mut origin = String::new();
-        self.note_uids(&change);
+        self.note_objects(&change);
         let seen = match change {
             Change::Listed { kind, objects } => {
                 let names: BTreeSet<ObjectRef> = objects.iter().map(|object| ObjectRef::of(kind.as_str(), object)).collect();
@@ -184,6 +173,14 @@ impl Engine {
             Change::Synced => vec![Seen::Synced],
             Change::StatusGone(service) => {
                 self.state.status_gone(&service);
+                Vec::new()
+            }
+            Change::CountersTouched => {
+                self.state.counts_touched();
+                Vec::new()
+            }
+            Change::Ignored { object, reason } => {
+                self.state.ignored(object, reason);
                 Vec::new()
             }
         };
@@ -217,54 +214,25 @@ impl Engine {
         }
     }
 
-    fn note_uids(&mut self, change: &Change) {
+    /// Notes of objects that configure what is not part of the configuration: their uids, and the counters that stand in them.
+    fn note_objects(&mut self, change: &Change) {
         let (kind, objects) = match change {
             Change::Listed { kind, objects } => (*kind, objects.as_slice()),
             Change::Applied { kind, object, .. } => (*kind, std::slice::from_ref(object)),
-            Change::Deleted { .. } | Change::Synced | Change::StatusGone(_) => return,
+            Change::Deleted { .. } | Change::Synced | Change::StatusGone(_) | Change::CountersTouched | Change::Ignored { .. } => return,
         };
         if matches!(kind, Kind::ConfigMap | Kind::IpAddressPool | Kind::L2Advertisement) {
             let uid =
                 |object: &serde_json::Value| object.pointer("/metadata/uid").and_then(|uid| Some(ServiceUid(uid.as_str()?.to_owned())));
             self.uids.extend(objects.iter().filter_map(|object| Some((ObjectRef::of(kind.as_str(), object), uid(object)?))));
         }
-    }
-
-    fn tell(&self, told: Vec<Told>) {
-        for told in told {
-            match told {
-                Told::UpdateBegan(service) => info!(event = logs::START_UPDATE, %service, "start of service update"),
-                Told::UpdateEnded(service) => info!(event = logs::END_UPDATE, %service, "end of service update"),
-                Told::Allocated { service, ip, pool } => {
-                    info!(event = logs::IP_ALLOCATED, %service, %ip, %pool, "IP address assigned by controller");
-                }
-                Told::Synced if self.state.is_shadow() => {}
-                Told::Synced => info!(event = logs::STATE_SYNCED, "controller synced, can allocate IPs now"),
-                // A bad one that is mended to what it was before is nothing new to the allocator.
-                Told::Config(Merged::Good(configuration)) if self.state.in_force() == Some(&configuration) => self.loaded(&configuration),
-                Told::Found(news) => shadow::tell(&news),
-                Told::Config(Merged::Good(_)) => {}
-                Told::Config(Merged::Missing) => {
-                    self.metrics.config_stale();
-                    error!(
-                        event = logs::NO_CONFIG,
-                        "configuration is missing, MetalLB will not function: no ConfigMap and no IPAddressPool found"
-                    );
-                }
-                Told::Config(Merged::Bad(reasons)) => {
-                    self.metrics.config_stale();
-                    for (object, reason) in reasons {
-                        let object = object.map(|object| object.to_string()).unwrap_or_default();
-                        error!(event = logs::CONFIG_STALE, object, error = reason, "config (re)load failed, config marked stale");
-                    }
-                }
+        // A directory has them in files of their own.
+        if kind == Kind::IpAddressPool && matches!(*self.sink, Sink::Cluster(_)) {
+            for object in objects {
+                let Some(pool) = PoolName::new(&ObjectRef::of(kind.as_str(), object).name) else { continue };
+                self.state.found_counts(&pool, PoolStatus::found(object));
             }
         }
-    }
-
-    fn loaded(&self, configuration: &Configuration) {
-        self.metrics.config_loaded();
-        info!(event = logs::CONFIG_LOADED, pools = configuration.pools().len(), "config (re)loaded");
     }
 
     /// Begins a job; it ends by itself, with what became of it.
@@ -325,7 +293,7 @@ impl Engine {
             uid: self.uids.get(object).cloned().unwrap_or_default(),
             event_type: EventType::Warning,
             reason: "InvalidConfiguration".to_owned(),
-            note: format!("{reason}; the last good configuration stays in force"),
+            note: reason.to_owned(),
             reporter: Reporter::Controller,
             at: wall(),
         }
@@ -345,14 +313,16 @@ impl Engine {
         match (job, &done) {
             // What would be is no Service's news; what of it differs is told when it is compared.
             (Job::Service(..), _) if self.state.is_shadow() => {}
-            (Job::Pools { configuration, .. }, Done::Led(_)) => self.loaded(configuration),
+            (Job::Pools { configuration, .. }, Done::Led(..)) => {
+                self.config_loaded(configuration.pools().len());
+                // Meanwhile there may be a newer one, and it may be no good.
+                if !matches!(self.state.merged(), Merged::Good(_)) {
+                    self.metrics.config_stale();
+                }
+            }
             (Job::Pools { .. }, Done::Refused(refused)) => {
                 self.metrics.config_stale();
                 error!(event = logs::CONFIG_STALE, error = refused.message, "config (re)load failed, config marked stale");
-            }
-            (Job::Service(key, Step::Allocate(_)), Done::Refused(refused)) => {
-                let (op, reason) = ("allocateIPs", &refused.reason);
-                error!(event = logs::ALLOCATION_FAILED, op, service = %key, reason, error = refused.message, "IP allocation failed");
             }
             (Job::Service(key, Step::Release), Done::Ok) => {
                 let reason = self.state.why_nothing(key);
@@ -360,9 +330,6 @@ impl Engine {
             }
             (Job::Service(key, Step::Status(_)), Done::Ok) => {
                 info!(event = logs::SERVICE_UPDATED, service = %key, "updated service object");
-            }
-            (Job::Service(key, Step::Event(draft)), Done::Ok) if draft.reason == "deprecatedAnnotation" => {
-                warn!(event = logs::DEPRECATED_ANNOTATION, service = %key, "{}", draft.note);
             }
             (Job::Service(key, step @ (Step::Status(_) | Step::Event(_) | Step::L2(_) | Step::Forget)), Done::Failed | Done::Hopeless) => {
                 self.metrics.update_error();
@@ -379,46 +346,15 @@ impl Engine {
         let told = self.state.done(job, done, self.clock.now());
         self.tell(told);
     }
+}
 
-    fn find_written(&self) -> BoxFuture<'static, Aside> {
-        let sink = Arc::clone(&self.sink);
-        async move { Aside::Found(sink.services_written().await) }.boxed()
-    }
-
-    /// Asks for the counters, a moment later so that many changes are one question.
-    fn count(&self) -> BoxFuture<'static, Aside> {
-        let allocator = self.allocator.clone();
-        async move {
-            pause(COUNT).await;
-            Aside::Counted(allocator.pools().await.ok())
-        }
-        .boxed()
-    }
-
-    /// Shows the counters of all pools in the metrics, and writes those that changed to the pools' objects.
-    fn counted(&mut self, counts: &[PoolCount]) -> Vec<BoxFuture<'static, Aside>> {
-        self.metrics.pools(counts);
-        let clamp = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let status = |count: &PoolCount| PoolStatus {
-            assigned_ipv4: clamp(count.assigned.0),
-            assigned_ipv6: clamp(count.assigned.1),
-            available_ipv4: clamp(count.available.0),
-            available_ipv6: clamp(count.available.1),
-        };
-        let wanted: BTreeMap<PoolName, PoolStatus> =
-            counts.iter().filter_map(|count| Some((PoolName::new(&count.name)?, status(count)))).collect();
-        if let Err(error) = self.sink.retain_pools(&wanted.keys().cloned().collect()) {
-            debug!(event = logs::WRITE_FAILED, error = %chain(&error), "counters of pools that are gone stay");
-        }
-        let write = |(pool, status): (PoolName, PoolStatus)| {
-            let sink = Arc::clone(&self.sink);
-            async move {
-                let written = sink.write_pool_status(&pool, &status).await;
-                Aside::CountWritten(pool, written)
-            }
-            .boxed()
-        };
-        self.state.new_counts(wanted).into_iter().map(write).collect()
+/// Whether what stands written of pools' counters may have changed. After an outage everything is listed anew, and what could not be
+/// written before can be.
+fn touches_counts(change: &Change) -> bool {
+    match change {
+        Change::Listed { .. } | Change::CountersTouched => true,
+        Change::Applied { kind, .. } => *kind == Kind::IpAddressPool,
+        Change::Deleted { .. } | Change::Synced | Change::StatusGone(_) | Change::Ignored { .. } => false,
     }
 }
 

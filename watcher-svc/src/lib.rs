@@ -78,8 +78,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 (StatusDir::open(&args.status_dir, &args.namespace)?, Writer::Own)
             };
             let config = dir::DirConfig { namespace: args.namespace.clone(), config_map: args.config.clone() };
-            let (statuses, copies, services) = (status.statuses()?, status.copies(), status.services_folder());
-            let before = Before { statuses, copies, services, writer };
+            let (statuses, copies) = (status.statuses()?, status.copies());
+            let before = Before { statuses, copies, services: status.services_folder(), pools: status.pools_folder(), writer };
             let follow = dir::follow(root.clone(), config, before, changes, clock, supervisor.stop());
             supervisor.task("manifests", follow);
             (if args.shadow { Sink::Shadow } else { Sink::Folder(status) }, None)

@@ -32,6 +32,7 @@ mod remedies;
 pub mod rules;
 mod shared;
 pub mod state;
+mod strangers;
 
 pub use placement::{Placement, Unannounced};
 pub use refusal::Refusal;
@@ -267,7 +268,7 @@ pub fn has_claims_due(state: &State) -> bool {
 /// The first invariant that does not hold.
 pub fn audit(state: &State) -> Result<(), Violation> {
     state.book.audit()?;
-    state.network.audit(&state.book)
+    state.network.audit(&state.book, &state.settings)
 }
 
 /// One piece of the work that is due: claims first, then speakers' deadlines, then VIPs to place, then their spread.

@@ -17,7 +17,8 @@ use mooring_proto::types::node::{InterfaceName, NodeName, SpeakerId};
 use mooring_proto::types::pool::{AdvertisementSpec, PoolName};
 use sha2::{Digest as _, Sha256};
 
-use super::nodes::{Liveness, Speaker};
+use super::nodes::Speaker;
+use super::parts::survive;
 use super::state::State;
 use super::{Event, Now};
 
@@ -76,6 +77,24 @@ impl Unannounced {
             Self::NoEligibleNode(_) => true,
             Self::NoEndpoint | Self::BackendsUnknown | Self::HolderAwaited | Self::NotAdvertised(_) => false,
         }
+    }
+}
+
+/// What keeps a node from announcing a VIP that it may announce otherwise.
+const LACKS_INTERFACES: &str = "it has none of the advertised interfaces";
+
+impl Unannounced {
+    /// Whether there are nodes with speakers, and none of them may.
+    #[must_use]
+    pub fn is_of_nodes(&self) -> bool {
+        matches!(self, Self::NoEligibleNode(nodes) if !nodes.is_empty())
+    }
+
+    /// The first node, by name, that may but for the advertised interfaces, of which it has none.
+    #[must_use]
+    pub fn lacks_interfaces(&self) -> Option<&NodeName> {
+        let Self::NoEligibleNode(nodes) = self else { return None };
+        nodes.iter().find(|(_, reason)| **reason == LACKS_INTERFACES).map(|(node, _)| node)
     }
 }
 
@@ -187,14 +206,14 @@ impl<'a> Round<'a> {
         let present = network.placements().get(&vip).and_then(|placed| placed.as_ref().ok());
         let Some(holders) = book.holders().get(&vip) else {
             // A speaker answers for it, and no full view has said yet whether it still should.
-            let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(self.state, placement));
+            let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(network, placement));
             return provisional.map(Ok);
         };
         match demand(self.state, vip, holders, present) {
             Ok(demand) => Some(self.with_judgment(demand, |round, demand, judgment| round.choose(vip, demand, judgment, present))),
             // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
             Err(Unannounced::NotAdvertised(pool)) => {
-                let in_grace = present.filter(|_| !book.pools().contains_key(&pool)).and_then(|placement| survive(self.state, placement));
+                let in_grace = present.filter(|_| !book.pools().contains_key(&pool)).and_then(|placement| survive(network, placement));
                 Some(in_grace.ok_or(Unannounced::NotAdvertised(pool)))
             }
             Err(reason) => Some(Err(reason)),
@@ -382,16 +401,6 @@ impl<'a> Round<'a> {
     }
 }
 
-/// A placement that nothing is known against but that its node may be lost: then the one that stood by has it, if there is one.
-fn survive(state: &State, present: &Placement) -> Option<Placement> {
-    let speaker = |id: &SpeakerId| state.network.speakers().get(id);
-    if speaker(&present.active).is_some_and(|active| active.liveness != Liveness::Lost) {
-        return Some(present.clone());
-    }
-    let standby = present.standby.clone().filter(|standby| speaker(standby).is_some_and(Speaker::is_live))?;
-    Some(Placement { active: standby, standby: None, outgoing: None, interfaces: present.interfaces.clone() })
-}
-
 /// Who goes on answering until the new one does: who already does so for a move that is not over, else the one that was active.
 fn outgoing(state: &State, present: Option<&Placement>, active: &SpeakerId) -> Option<SpeakerId> {
     let present = present?;
@@ -426,7 +435,7 @@ fn fit<'a>(state: &State, demand: &Demand, id: &'a SpeakerId, speaker: &'a Speak
     // An awaited speaker has not told its interfaces yet.
     let awaited = !speaker.is_live() && speaker.interfaces.is_empty();
     if !awaited && !speaker.interfaces.iter().any(|interface| has(&interface.name)) {
-        return Err(if everywhere { "it has no interface that is up" } else { "it has none of the advertised interfaces" });
+        return Err(if everywhere { "it has no interface that is up" } else { LACKS_INTERFACES });
     }
     let preferences = covering.iter().flat_map(|ad| &ad.preferences).filter(|preference| preference.selector.matches(labels));
     let score = preferences.fold(0u32, |score, preference| score.saturating_add(preference.weight));

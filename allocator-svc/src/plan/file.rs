@@ -107,7 +107,10 @@ fn place(value: &mut Value, namespace: &str) {
 mod tests {
     use super::*;
 
-    fn said(text: &str) -> Result<(Vec<String>, Vec<String>, Vec<String>), String> {
+    /// The pools, the advertisements and what is said in vain.
+    type Said = (Vec<String>, Vec<String>, Vec<String>);
+
+    fn said(text: &str) -> Result<Said, String> {
         let read = read("pools.yaml", text, "metallb-system").map_err(|error| error.to_string())?;
         let pools = read.pools.iter().map(|pool| pool.name.to_string()).collect();
         Ok((pools, read.advertisements.iter().map(|ad| ad.name.clone()).collect(), read.in_vain))

@@ -1,8 +1,8 @@
 //! The ConfigMap of MetalLB v0.9 to v0.12 → pools, and one advertisement for each (MetalLB behaviour 2.2).
 //!
-//! Parsed strictly: a key that nobody knows is an error. What only BGP needs is accepted at the top level and named as ignored.
+//! Parsed strictly: a key that nobody knows is an error, also in what only BGP needs, which is named as ignored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::labels::Labels;
 use crate::types::pool::{AdvertisementSpec, PoolName, PoolSpec};
@@ -32,9 +32,59 @@ pub struct LegacyConfig {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Document {
     address_pools: Option<Vec<Pool>>,
-    peers: Option<Value>,
-    bgp_communities: Option<Value>,
-    bfd_profiles: Option<Value>,
+    peers: Option<Vec<Peer>>,
+    bgp_communities: Option<BTreeMap<String, Value>>,
+    bfd_profiles: Option<Vec<BfdProfile>>,
+}
+
+/// One entry of `peers`: its keys alone matter here.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Peer {
+    my_asn: Option<Value>,
+    peer_asn: Option<Value>,
+    peer_address: Option<Value>,
+    peer_port: Option<Value>,
+    source_address: Option<Value>,
+    hold_time: Option<Value>,
+    keepalive_time: Option<Value>,
+    router_id: Option<Value>,
+    node_selectors: Option<Vec<NodeSelector>>,
+    password: Option<Value>,
+    bfd_profile: Option<Value>,
+    ebgp_multihop: Option<Value>,
+}
+
+/// The nodes that a peer is for.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct NodeSelector {
+    match_labels: Option<Value>,
+    match_expressions: Option<Value>,
+}
+
+/// One entry of `bfd-profiles`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct BfdProfile {
+    name: Option<Value>,
+    receive_interval: Option<Value>,
+    transmit_interval: Option<Value>,
+    detect_multiplier: Option<Value>,
+    echo_interval: Option<Value>,
+    echo_mode: Option<Value>,
+    passive_mode: Option<Value>,
+    minimum_ttl: Option<Value>,
+}
+
+/// How a pool is announced by BGP.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct BgpAdvertisement {
+    aggregation_length: Option<Value>,
+    aggregation_length_v6: Option<Value>,
+    localpref: Option<Value>,
+    communities: Option<Value>,
 }
 
 /// One entry of `address-pools`.
@@ -46,7 +96,7 @@ struct Pool {
     addresses: Option<Vec<String>>,
     auto_assign: Option<bool>,
     avoid_buggy_ips: Option<bool>,
-    bgp_advertisements: Option<Value>,
+    bgp_advertisements: Option<Vec<BgpAdvertisement>>,
 }
 
 /// Reads the ConfigMap. An empty document is valid and has no pools.
@@ -84,8 +134,9 @@ fn document(text: &str, field: &Field<'_>, errors: &mut Errors) -> Option<Legacy
 }
 
 fn ignored(document: &Document) -> Vec<&'static str> {
-    let keys = [("peers", &document.peers), ("bgp-communities", &document.bgp_communities), ("bfd-profiles", &document.bfd_profiles)];
-    keys.into_iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key).collect()
+    let Document { peers, bgp_communities, bfd_profiles, address_pools: _ } = document;
+    let keys = [("peers", peers.is_some()), ("bgp-communities", bgp_communities.is_some()), ("bfd-profiles", bfd_profiles.is_some())];
+    keys.into_iter().filter(|(_, is_there)| *is_there).map(|(key, _)| key).collect()
 }
 
 fn address_pool(item: &Field<'_>, prefix: &str, errors: &mut Errors) -> Option<PoolSpec> {
@@ -106,7 +157,7 @@ fn protocol(item: &Field<'_>, prefix: &str, errors: &mut Errors) {
     let field = item.get("protocol");
     let bgp = item.get("bgp-advertisements");
     match field.text(errors).unwrap_or("") {
-        "layer2" if bgp.is_present() => {
+        "layer2" if !bgp.items(errors).is_empty() => {
             errors.at(&bgp, format_args!("{prefix}cannot have bgp-advertisements configuration element in a layer2 address pool"))
         }
         "layer2" => {}

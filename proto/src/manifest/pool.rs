@@ -117,7 +117,7 @@ pub fn advertisement(value: &Value) -> Parsed<AdvertisementSpec> {
         pools: names(&spec, "ipAddressPools", |text| PoolName::new(text).ok_or("must not be empty"), e),
         pool_selectors: selectors(&spec, "ipAddressPoolSelectors", &what(&pool_failed), e),
         node_selectors: selectors(&spec, "nodeSelectors", &what(&node_failed), e),
-        interfaces: names(&spec, "interfaces", str::parse::<InterfaceName>, e),
+        interfaces: interfaces(&spec, e),
         service_selectors: selectors(&spec, "serviceSelectors", &what(&service_failed), e),
         preferences: preferences(&spec, &owner, e),
     });
@@ -137,6 +137,12 @@ fn names<T: Ord, E: Display>(spec: &Field<'_>, key: &str, parse: impl Fn(&str) -
         }
     }
     names
+}
+
+/// Interfaces by name; MetalLB lets one stand twice.
+fn interfaces(spec: &Field<'_>, errors: &mut Errors) -> BTreeSet<InterfaceName> {
+    let items = spec.get("interfaces").items(errors);
+    items.iter().filter_map(|item| item.required_text(errors)?.parse().map_err(|why| errors.at(item, why)).ok()).collect()
 }
 
 fn preferences(spec: &Field<'_>, owner: &str, errors: &mut Errors) -> Vec<NodePreference> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::types::labels::{LabelSelector, Operator, Requirement};
+use crate::types::labels::{LabelSelector, Operator, Requirement, check_key, check_value};
 
 use super::fields::{Errors, Field};
 
@@ -10,6 +10,10 @@ use super::fields::{Errors, Field};
 pub(super) fn selector(field: &Field<'_>, what: &What<'_>, errors: &mut Errors) -> LabelSelector {
     let field = field.clone().object(errors);
     let match_labels = field.get("matchLabels").texts(errors);
+    for (key, value) in &match_labels {
+        let at = field.get("matchLabels").get(key);
+        check_label(&at, key, std::iter::once((&at, value.as_str())), what, errors);
+    }
     let mut requirements = Vec::new();
     for item in field.get("matchExpressions").items(errors) {
         let Some(requirement) = requirement(&item, what, errors) else { continue };
@@ -55,13 +59,34 @@ impl What<'_> {
     }
 }
 
+/// Reports what is wrong with a label's key and values, in the words of Kubernetes' selector parser.
+fn check_label<'a>(
+    key_field: &Field<'_>,
+    key: &str,
+    values: impl Iterator<Item = (&'a Field<'a>, &'a str)>,
+    what: &What<'_>,
+    errors: &mut Errors,
+) {
+    if let Err(error) = check_key(key) {
+        errors.at(key_field, what.malformed(&format!("key: Invalid value: {key:?}: {error}")));
+    }
+    for (index, (field, value)) in values.enumerate() {
+        if let Err(error) = check_value(value) {
+            errors.at(field, what.malformed(&format!("values[{index}][{key}]: Invalid value: {value:?}: {error}")));
+        }
+    }
+}
+
 fn requirement(item: &Field<'_>, what: &What<'_>, errors: &mut Errors) -> Option<Requirement> {
-    let key = item.get("key").required_text(errors)?;
+    let key_field = item.get("key");
+    let key = if key_field.is_present() { key_field.text(errors)? } else { "" };
     let mut values = BTreeSet::new();
-    for value in item.get("values").items(errors) {
-        let text = value.text(errors)?;
+    let fields = item.get("values").items(errors);
+    let texts: Vec<(&Field<'_>, &str)> = fields.iter().filter_map(|value| Some((value, value.text(errors)?))).collect();
+    check_label(&key_field, key, texts.iter().copied(), what, errors);
+    for (value, text) in texts {
         if !values.insert(text.to_owned()) {
-            errors.at(&value, what.say(format_args!("duplicate definition of match expression value in label selector {text:?}")));
+            errors.at(value, what.say(format_args!("duplicate definition of match expression value in label selector {text:?}")));
         }
     }
     let field = item.get("operator");

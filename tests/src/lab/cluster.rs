@@ -164,6 +164,17 @@ impl Cluster {
         self.kubectl(&["apply", "--validate=strict", "-f", file.path().to_str().context("a path that is not text")?])
     }
 
+    /// Asks the API server whether it would take a manifest.
+    ///
+    /// # Errors
+    /// It refuses it.
+    pub fn dry_run(&self, manifest: &str) -> Result<String> {
+        let file = tempfile::NamedTempFile::with_suffix(".yaml")?;
+        file.as_file().write_all(manifest.as_bytes())?;
+        let path = file.path().to_str().context("a path that is not text")?;
+        self.kubectl(&["apply", "--validate=ignore", "--dry-run=server", "-f", path])
+    }
+
     /// Applies one of the project's kustomizations, as `kubectl apply -k` with strict validation.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use mooring_proto::types::address::Vip;
 use mooring_proto::types::backends::Backends;
 use mooring_proto::types::claim::Claim;
 use mooring_proto::types::labels::Labels;
-use mooring_proto::types::lease::{Lease, Term};
+use mooring_proto::types::lease::{Lease, Revision, Term};
 use mooring_proto::types::node::{InterfaceName, NodeName, NodeSpec};
 use mooring_proto::types::pool::Configuration;
 use mooring_proto::types::service::ServiceKey;
@@ -27,6 +27,7 @@ pub mod report;
 pub mod service;
 pub mod shadow;
 pub mod state;
+pub mod verdicts;
 
 /// What a source shows of one object.
 #[derive(Clone, Debug)]
@@ -56,7 +57,7 @@ pub struct Fed {
     pub lease: Option<Lease>,
     /// Why its newest claim is not met.
     pub refusal: Option<Refused>,
-    /// Why the addresses that it had before could not stay.
+    /// Why the addresses that it had before could not stay; `None` if it changed them by its own wish, or never.
     pub untenable: Option<Refused>,
     /// Who announces its addresses.
     pub announcements: BTreeMap<Vip, Announced>,
@@ -80,6 +81,10 @@ pub struct Announced {
     pub interfaces: Vec<InterfaceName>,
     /// Why nobody does.
     pub reason: String,
+    /// There are nodes with speakers, and none of them may.
+    pub no_eligible_node: bool,
+    /// The first of them that may but for the advertised interfaces, of which it has none.
+    pub lacks_interfaces: Option<NodeName>,
     /// The stranger that claims the address.
     pub conflict_mac: String,
 }
@@ -145,6 +150,6 @@ pub enum Done {
     Hopeless,
     /// A newer watcher leads.
     Outdated(Term),
-    /// The leadership began, or went on, with this term.
-    Led(Term),
+    /// The leadership began, or went on, with this term; the feed has told all that follows once it reaches the revision.
+    Led(Term, Revision),
 }

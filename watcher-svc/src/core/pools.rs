@@ -25,17 +25,28 @@ pub enum Merged {
     Missing,
     /// It is whole and good.
     Good(Configuration),
-    /// It is no good; each reason with the object it is about, or the configuration as a whole.
-    Bad(Vec<(Option<ObjectRef>, String)>),
+    /// It is no good, for these reasons.
+    Bad(Vec<Flaw>),
+}
+
+/// Something wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// The object it is about; `None` = the configuration as a whole.
+    pub object: Option<ObjectRef>,
+    /// What is wrong, with object, field and value.
+    pub text: String,
+    /// What is wrong in MetalLB's words, without where.
+    pub message: String,
 }
 
 /// Merges the parts. Objects that do not parse spoil the whole.
 #[must_use]
 pub fn merge(parts: &BTreeMap<ObjectRef, Part>, malformed: &BTreeMap<ObjectRef, Vec<ParseError>>) -> Merged {
-    let reasons: Vec<_> =
-        malformed.iter().flat_map(|(object, errors)| errors.iter().map(|error| (Some(object.clone()), error.to_string()))).collect();
-    if !reasons.is_empty() {
-        return Merged::Bad(reasons);
+    let flaw = |error: &ParseError| Flaw { object: Some(error.object.clone()), text: error.to_string(), message: error.message.clone() };
+    let flaws: Vec<Flaw> = malformed.values().flatten().map(flaw).collect();
+    if !flaws.is_empty() {
+        return Merged::Bad(flaws);
     }
     if parts.is_empty() {
         return Merged::Missing;
@@ -53,7 +64,11 @@ pub fn merge(parts: &BTreeMap<ObjectRef, Part>, malformed: &BTreeMap<ObjectRef, 
     }
     match Configuration::new(pools, advertisements) {
         Ok(configuration) => Merged::Good(configuration),
-        Err(errors) => Merged::Bad(errors.into_iter().map(|error| (owner(parts, &error), error.to_string())).collect()),
+        Err(errors) => {
+            let flaw =
+                |error: ConfigurationError| Flaw { object: owner(parts, &error), text: error.to_string(), message: error.to_string() };
+            Merged::Bad(errors.into_iter().map(flaw).collect())
+        }
     }
 }
 

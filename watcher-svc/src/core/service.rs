@@ -1,13 +1,12 @@
 //! Service → claim, or none (MetalLB behaviour 3.1 to 3.4).
 
-use std::net::IpAddr;
-
-use mooring_proto::types::address::Family;
+use mooring_proto::types::address::{Family, Vip};
 use mooring_proto::types::claim::{Claim, Families, FamilyPolicy};
 use mooring_proto::types::labels::Labels;
 use mooring_proto::types::lease::Lease;
 
-use crate::k8s::service::{ServiceType, ServiceView};
+use crate::k8s::annotations::RequestError;
+use crate::k8s::service::{ClusterIpsError, ServiceType, ServiceView};
 
 /// Which Services are taken, and what their source does for them.
 #[derive(Clone, Debug, Default)]
@@ -29,23 +28,23 @@ pub enum Wish {
     Nothing(Why),
     /// It is another implementation's: nothing of it is touched, and nothing is held for it.
     Foreign,
-    /// What it wants cannot be told: it keeps what it has.
+    /// What it wants cannot be told: it keeps just what it has.
     Hold(Why),
 }
 
-/// Why a Service claims nothing.
+/// Why a Service claims nothing, or nothing new.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
     /// Its type is another one.
     NotLoadBalancer,
     /// It has no cluster IP yet.
     NoClusterIps,
-    /// RequireDualStack, and fewer than two cluster IPs.
-    NotEnoughClusterIps(Vec<IpAddr>),
-    /// Its cluster IPs make no sense; MetalLB's text.
-    BadClusterIps(String),
-    /// Its request makes no sense; MetalLB's text.
-    BadRequest(String),
+    /// RequireDualStack, and fewer than two cluster IPs: `spec.clusterIPs` as it is written.
+    NotEnoughClusterIps(Vec<String>),
+    /// Its cluster IPs make no sense.
+    BadClusterIps(ClusterIpsError),
+    /// Its request makes no sense.
+    BadRequest(RequestError),
 }
 
 impl Why {
@@ -75,64 +74,84 @@ pub fn wish(view: &ServiceView, namespace_labels: &Labels, settings: &Settings) 
     }
     let families = match families(view, settings) {
         Ok(families) => families,
-        Err(why @ Why::NotEnoughClusterIps(_)) => return Wish::Nothing(why),
+        Err(why @ (Why::NoClusterIps | Why::NotEnoughClusterIps(_))) => return Wish::Nothing(why),
         Err(why) => return Wish::Hold(why),
     };
-    let requested_addresses = match &view.requested_addresses {
-        Ok(addresses) => addresses.clone(),
-        Err(error) => return Wish::Hold(Why::BadRequest(error.to_string())),
-    };
-    Wish::Claim(Box::new(Claim {
+    match &view.requested_addresses {
+        Ok(addresses) => Wish::Claim(Box::new(Claim {
+            requested_addresses: addresses.clone(),
+            requested_pool: view.requested_pool.clone(),
+            ..claim(view, namespace_labels, families, view.policy)
+        })),
+        Err(error) => Wish::Hold(Why::BadRequest(error.clone())),
+    }
+}
+
+/// A claim of any addresses.
+fn claim(view: &ServiceView, namespace_labels: &Labels, families: Families, policy: FamilyPolicy) -> Claim {
+    Claim {
         service: view.key.clone(),
         uid: view.uid.clone(),
         labels: view.labels.clone(),
         namespace_labels: namespace_labels.clone(),
         ports: view.ports.clone(),
         families,
-        policy: view.policy,
-        requested_addresses,
-        requested_pool: view.requested_pool.clone(),
+        policy,
+        requested_addresses: Vec::new(),
+        requested_pool: None,
         sharing_key: view.sharing_key.clone(),
         backend_key: view.backend_key.clone(),
         adopt: view.assigned.clone().unwrap_or_default(),
         created: view.created,
-    }))
+    }
 }
 
 /// The families of the cluster IPs; in a directory, where nobody assigns them, those that the Service names.
 fn families(view: &ServiceView, settings: &Settings) -> Result<Families, Why> {
-    let addresses = view.cluster_ips.as_ref().map_err(|error| Why::BadClusterIps(error.to_string()))?;
-    match addresses.as_slice() {
-        [] if settings.is_cluster => Err(Why::NoClusterIps),
-        [] => Ok(named_families(view)),
-        [_one] if view.policy == FamilyPolicy::RequireDualStack => Err(Why::NotEnoughClusterIps(addresses.clone())),
-        [one] => Ok(Families::Single(Family::of(*one))),
-        [one, ..] => Ok(Families::Dual { primary: view.families.first().copied().unwrap_or_else(|| Family::of(*one)) }),
+    if matches!(&view.cluster_ips, Ok(addresses) if addresses.is_empty()) {
+        return if settings.is_cluster { Err(Why::NoClusterIps) } else { Ok(named_families(view)) };
+    }
+    if view.policy == FamilyPolicy::RequireDualStack && view.cluster_ip_list.len() < 2 {
+        return Err(Why::NotEnoughClusterIps(view.cluster_ip_list.clone()));
+    }
+    match &view.cluster_ips {
+        Ok(addresses) => Ok(match addresses.as_slice() {
+            [one] => Families::Single(Family::of(*one)),
+            [..] => Families::Dual { primary: primary(view) },
+        }),
+        Err(error) => Err(Why::BadClusterIps(error.clone())),
     }
 }
 
 fn named_families(view: &ServiceView) -> Families {
-    let primary = view.families.first().copied().unwrap_or(Family::V4);
     match view.policy {
-        FamilyPolicy::SingleStack => Families::Single(primary),
-        FamilyPolicy::PreferDualStack | FamilyPolicy::RequireDualStack => Families::Dual { primary },
+        FamilyPolicy::SingleStack => Families::Single(primary(view)),
+        FamilyPolicy::PreferDualStack | FamilyPolicy::RequireDualStack => Families::Dual { primary: primary(view) },
     }
+}
+
+/// The family preferred, IPv4 where nothing is said, whatever the cluster IPs begin with (MetalLB behaviour 5.3).
+fn primary(view: &ServiceView) -> Family {
+    view.families.first().copied().unwrap_or(Family::V4)
+}
+
+/// The claim by which a Service keeps just these addresses, under its present ports and keys, while what it wants cannot be told.
+#[must_use]
+pub fn keeping(view: &ServiceView, namespace_labels: &Labels, addresses: &[Vip]) -> Claim {
+    let families = families_of(addresses);
+    Claim { requested_addresses: addresses.to_vec(), ..claim(view, namespace_labels, families, FamilyPolicy::SingleStack) }
 }
 
 /// The claim that keeps a lease as it is, for a Service whose object cannot be read.
 #[must_use]
 pub fn claim_of_lease(lease: &Lease) -> Claim {
-    let families = match lease.addresses.as_slice() {
-        [one, _other] => Families::Dual { primary: one.family() },
-        other => Families::Single(other.first().map_or(Family::V4, |vip| vip.family())),
-    };
     Claim {
         service: lease.service.clone(),
         uid: lease.uid.clone(),
         labels: Labels::new(),
         namespace_labels: Labels::new(),
         ports: lease.ports.clone(),
-        families,
+        families: families_of(&lease.addresses),
         policy: FamilyPolicy::SingleStack,
         requested_addresses: lease.addresses.clone(),
         requested_pool: None,
@@ -140,6 +159,13 @@ pub fn claim_of_lease(lease: &Lease) -> Claim {
         backend_key: lease.backend_key.clone(),
         adopt: lease.addresses.clone(),
         created: None,
+    }
+}
+
+fn families_of(addresses: &[Vip]) -> Families {
+    match addresses {
+        [one, _other] => Families::Dual { primary: one.family() },
+        other => Families::Single(other.first().map_or(Family::V4, |vip| vip.family())),
     }
 }
 

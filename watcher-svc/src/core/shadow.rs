@@ -100,7 +100,7 @@ pub enum Finding {
 #[must_use]
 pub fn compare(view: &ServiceView, wish: &Wish, fed: Option<&Fed>) -> Finding {
     let has = held(view);
-    let wanted = match report::status(view, wish, fed, true) {
+    let wanted = match report::status(view, wish, fed) {
         Some(status) => status.ingress.into_iter().map(|ingress| ingress.ip).collect::<BTreeSet<String>>(),
         None if *wish == Wish::Foreign => return Finding::NoConcern,
         None if matches!(wish, Wish::Claim(_)) => return Finding::Open,

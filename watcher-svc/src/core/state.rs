@@ -6,19 +6,20 @@ use mooring_proto::types::address::Vip;
 use mooring_proto::types::backends::{Backends, Reach};
 use mooring_proto::types::claim::Claim;
 use mooring_proto::types::labels::Labels;
-use mooring_proto::types::lease::Term;
+use mooring_proto::types::lease::{Lease, Revision, Term};
 use mooring_proto::types::node::{NodeName, NodeSpec};
 use mooring_proto::types::pool::{Configuration, PoolName};
 use mooring_proto::types::service::{ServiceKey, ServiceUid};
 use mooring_proto::types::time::{Mono, UnixMillis};
 
-use super::pools::{self, Merged, Part};
+use super::pools::{self, Flaw, Merged, Part};
 use super::queue::Queue;
-use super::report::{self, Draft, Reported};
+use super::report::{self, Draft, Line, Reported};
 use super::service::{self, Settings, Wish};
 use super::shadow::{self, Finding, Findings, News};
+use super::verdicts::Verdicts;
 use super::{Done, Fed, Job, Seen, Step, backends};
-use crate::k8s::crd::{L2Status, PoolStatus};
+use crate::k8s::crd::{ConfigurationStatus, L2Status, PoolStatus};
 use crate::k8s::endpoints::EndpointsView;
 use crate::k8s::service::ServiceView;
 use crate::k8s::{ObjectRef, ParseError, status};
@@ -66,16 +67,54 @@ pub enum Stage {
 struct Progress {
     claimed: Option<Claim>,
     reach: Option<Reach>,
-    l2: Option<Option<L2Status>>,
+    l2: Option<L2Status>,
+    /// Something stands written of who announces it that is not known.
+    l2_found: bool,
     reported: Option<Reported>,
     events: Vec<Draft>,
     updating: bool,
     /// The addresses that the log has told of.
     told: Vec<Vip>,
+    /// What the feed is to say first: why the Service does not keep the addresses that it had.
+    awaits: Option<Awaited>,
     /// A status that the API server refuses for good, until something changes.
     hopeless: Option<serde_json::Value>,
     /// The object is gone and what stood of it outside has been taken away.
     forgotten: bool,
+}
+
+impl Progress {
+    /// What an object says has been told already.
+    fn take_as_found(&mut self, view: &ServiceView) {
+        self.reported = Some(Reported::found(view));
+        self.told = view.assigned.clone().unwrap_or_default();
+        self.events.clear();
+    }
+
+    /// Where a lease takes the place of other addresses, the feed says why.
+    fn awaits_lease(&mut self, lease: &Lease) {
+        let loses = self.reported.as_ref().is_some_and(|reported| reported.loses_by(&lease.addresses));
+        self.awaits = loses.then_some(Awaited::Lease(lease.revision));
+    }
+}
+
+/// An answer of the allocator that the feed is to confirm, with what only the feed tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// A lease of this revision, or a newer one.
+    Lease(Revision),
+    /// That the claim is refused, or what has come since.
+    Refusal,
+}
+
+impl Awaited {
+    fn is_told_by(self, fed: Option<&Fed>) -> bool {
+        let Some(fed) = fed else { return true };
+        match self {
+            Self::Lease(revision) => fed.lease.as_ref().is_some_and(|lease| lease.revision >= revision),
+            Self::Refusal => fed.refusal.is_some() || fed.lease.is_some(),
+        }
+    }
 }
 
 /// Everything the watcher knows.
@@ -92,11 +131,18 @@ pub struct State {
     merged: Merged,
     /// There was a good configuration since the start.
     had_config: bool,
+    /// The last configuration that was there was not the legacy ConfigMap alone.
+    by_resources: bool,
     /// What is wrong with which part of the configuration, and what of it is still to be told.
     complaints: BTreeSet<(ObjectRef, String)>,
     untold: Vec<(ObjectRef, String)>,
+    /// What the log is still to say of Services.
+    lines: Vec<(ServiceKey, Line)>,
     sent_pools: Option<Configuration>,
     sent_nodes: Option<Vec<NodeSpec>>,
+    /// The revision that the feed has reached, and the one at which it has told all that followed from what the allocator was told.
+    fed_at: Revision,
+    settled_at: Revision,
     fed: BTreeMap<ServiceKey, Fed>,
     progress: BTreeMap<ServiceKey, Progress>,
     queue: Queue,
@@ -110,6 +156,8 @@ pub struct State {
     /// Somebody else decides who leads; without, each session begins a term.
     elected: bool,
     term: Option<Term>,
+    /// The last term that somebody elected this watcher for.
+    led: Option<Term>,
     in_flight: usize,
     /// Claims that are to be made, one at a time, so that who gets which address does not depend on which call is faster.
     turns: BTreeSet<Turn>,
@@ -119,6 +167,8 @@ pub struct State {
     is_synced: bool,
     /// Each pool's counters as last written.
     counts: BTreeMap<PoolName, PoolStatus>,
+    /// What the ConfigurationStates say.
+    verdicts: Verdicts,
     /// What a shadow found, in the place of all that is written.
     findings: Option<Findings>,
 }
@@ -141,6 +191,10 @@ pub enum Told {
     },
     /// The configuration is now of another kind: good, bad or missing.
     Config(Merged),
+    /// The configuration in force, of so many pools, is the newest one again.
+    ConfigRestored(usize),
+    /// Something about a Service.
+    Reported(ServiceKey, Line),
     /// The allocator has everything.
     Synced,
     /// What a shadow found.
@@ -163,10 +217,14 @@ impl State {
             synced: false,
             merged: Merged::Missing,
             had_config: false,
+            by_resources: false,
             complaints: BTreeSet::new(),
             untold: Vec::new(),
+            lines: Vec::new(),
             sent_pools: None,
             sent_nodes: None,
+            fed_at: Revision::default(),
+            settled_at: Revision::default(),
             fed: BTreeMap::new(),
             progress: BTreeMap::new(),
             queue: Queue::default(),
@@ -176,11 +234,13 @@ impl State {
             stage_pause: None,
             elected,
             term: None,
+            led: None,
             in_flight: 0,
             turns: BTreeSet::new(),
             claiming: false,
             is_synced: false,
             counts: BTreeMap::new(),
+            verdicts: Verdicts::default(),
             findings,
         }
     }
@@ -225,6 +285,32 @@ impl State {
         news
     }
 
+    /// What stands written of a pool's counters, as far as is known.
+    pub fn found_counts(&mut self, pool: &PoolName, found: Option<PoolStatus>) {
+        match found {
+            Some(found) => self.counts.insert(pool.clone(), found),
+            None => self.counts.remove(pool),
+        };
+    }
+
+    /// What the ConfigurationStates are to say, if that is to be written now; see [`Verdicts::begin`].
+    pub fn new_verdicts(&mut self) -> Option<(Vec<ConfigurationStatus>, bool)> {
+        if !self.synced || !self.may_write() {
+            return None;
+        }
+        self.verdicts.begin(&self.merged)
+    }
+
+    /// How far the ConfigurationStates are written.
+    pub fn verdicts(&mut self) -> &mut Verdicts {
+        &mut self.verdicts
+    }
+
+    /// All counters are to be written again, where they differ from what stands there.
+    pub fn counts_touched(&mut self) {
+        self.counts.clear();
+    }
+
     /// A pool's counters were not written after all.
     pub fn uncounted(&mut self, pool: &PoolName) {
         self.counts.remove(pool);
@@ -240,12 +326,6 @@ impl State {
     #[must_use]
     pub fn merged(&self) -> &Merged {
         &self.merged
-    }
-
-    /// The configuration that the allocator took last, in this session.
-    #[must_use]
-    pub fn in_force(&self) -> Option<&Configuration> {
-        self.sent_pools.as_ref()
     }
 
     /// The term under which calls are made.
@@ -336,8 +416,7 @@ impl State {
         let progress = self.progress.entry(key.clone()).or_default();
         progress.forgotten = false;
         if progress.reported.is_none() {
-            progress.reported = Some(Reported::found(&view));
-            progress.told = view.assigned.clone().unwrap_or_default();
+            progress.take_as_found(&view);
         }
         if self.services.get(&key) != Some(&view) {
             progress.hopeless = None;
@@ -393,21 +472,47 @@ impl State {
         let malformed = self.malformed.iter().filter(|(object, _)| pools::is_part(object));
         let malformed = malformed.map(|(object, errors)| (object.clone(), errors.clone())).collect();
         let merged = pools::merge(&self.parts, &malformed);
-        let reasons: &[(Option<ObjectRef>, String)] = if let Merged::Bad(reasons) = &merged { reasons } else { &[] };
-        let complaints: BTreeSet<_> = reasons.iter().filter_map(|(object, reason)| Some((object.clone()?, reason.clone()))).collect();
-        self.untold.extend(complaints.difference(&self.complaints).cloned());
+        let flaws: &[Flaw] = if let Merged::Bad(flaws) = &merged { flaws } else { &[] };
+        let complaints: BTreeSet<_> = flaws.iter().filter_map(|flaw| Some((flaw.object.clone()?, flaw.text.clone()))).collect();
+        let told =
+            |(object, reason): &(ObjectRef, String)| (object.clone(), format!("{reason}; the last good configuration stays in force"));
+        self.untold.extend(complaints.difference(&self.complaints).map(told));
         self.complaints = complaints;
-        // Configuration that was there and is taken away is an empty one: the allocator's grace begins. None at all at the start is none.
+        let mut present = self.parts.keys().chain(self.malformed.keys()).filter(|object| pools::is_part(object)).peekable();
+        if present.peek().is_some() {
+            self.by_resources = present.any(|object| object.kind != "ConfigMap");
+        }
+        // Resources that were there and are taken away leave an empty configuration: the allocator's grace begins. A ConfigMap that is
+        // taken away leaves all as it is (MetalLB behaviour 2.2), and none at all at the start is none.
+        let merged = if merged == Merged::Missing && self.by_resources { Merged::Good(Configuration::default()) } else { merged };
+        let is_first = merged == Merged::Missing && !self.had_config;
         self.had_config |= matches!(merged, Merged::Good(_));
-        let merged = if merged == Merged::Missing && self.had_config { Merged::Good(Configuration::default()) } else { merged };
-        let news = merged != self.merged || (merged == Merged::Missing && self.sent_pools.is_none());
-        self.merged = merged.clone();
-        if news { vec![Told::Config(merged)] } else { Vec::new() }
+        let before = std::mem::replace(&mut self.merged, merged);
+        if before != self.merged || is_first {
+            self.verdicts.outdate();
+        }
+        if before == self.merged && !is_first {
+            return Vec::new();
+        }
+        match (&self.merged, &before) {
+            (Merged::Good(configuration), Merged::Bad(_) | Merged::Missing) if self.sent_pools.as_ref() == Some(configuration) => {
+                vec![Told::ConfigRestored(configuration.pools().len())]
+            }
+            (merged, _) => vec![Told::Config(merged.clone())],
+        }
     }
 
     /// Whether this watcher may speak to the allocator: somebody elected it, with this term, or nobody any more.
     pub fn lead(&mut self, term: Option<Term>) {
         self.begin_session();
+        // What another leader has meanwhile written and told is in the objects; under the same term there was none.
+        if term.is_some() && self.led != term {
+            self.led = term;
+            for (key, view) in &self.services {
+                self.progress.entry(key.clone()).or_default().take_as_found(view);
+            }
+            self.verdicts.outdate();
+        }
         self.term = term;
     }
 
@@ -418,6 +523,7 @@ impl State {
             self.stage = Stage::Down;
             return;
         };
+        self.fed_at = Revision::default();
         let touched: BTreeSet<ServiceKey> = self.fed.keys().chain(fed.keys()).cloned().collect();
         self.fed = fed;
         for service in touched {
@@ -442,12 +548,19 @@ impl State {
         }
         self.sent_pools = None;
         self.sent_nodes = None;
+        self.settled_at = Revision::default();
         self.turns.clear();
         self.is_synced = false;
         for progress in self.progress.values_mut() {
             progress.claimed = None;
             progress.reach = None;
+            progress.awaits = None;
         }
+    }
+
+    /// An object that its owner probably means to be configuration does not count.
+    pub fn ignored(&mut self, object: ObjectRef, reason: String) {
+        self.untold.push((object, reason));
     }
 
     /// A Service's status as written is gone: it is written again.
@@ -460,6 +573,9 @@ impl State {
 
     /// What the allocator says of one Service has changed; `None` = it knows nothing of it.
     pub fn feed(&mut self, service: &ServiceKey, fed: Option<Fed>) {
+        if let Some(progress) = self.progress.get_mut(service) {
+            progress.awaits.take_if(|awaited| awaited.is_told_by(fed.as_ref()));
+        }
         match fed {
             Some(fed) => self.fed.insert(service.clone(), fed),
             None => self.fed.remove(service),
@@ -467,16 +583,28 @@ impl State {
         self.queue.touch(service);
     }
 
+    /// The feed has reached this revision.
+    pub fn reached(&mut self, revision: Revision) {
+        self.fed_at = revision;
+    }
+
+    /// Whether the feed has told what followed from all that the allocator was told: until then it may say of a Service what was.
+    fn is_settled(&self) -> bool {
+        self.fed_at >= self.settled_at
+    }
+
     /// Some ServiceL2Status from before the start is about this Service: it is written again, or taken away.
     pub fn found_l2(&mut self, service: &ServiceKey) {
-        self.progress.entry(service.clone()).or_default().l2 = None;
+        self.progress.entry(service.clone()).or_default().l2_found = true;
         self.queue.touch(service);
     }
 
     /// When there may be jobs again without anything new.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.queue.next_deadline().into_iter().chain(self.stage_pause).chain(self.next_view()).min()
+        let is_worked_off = self.stage == Stage::Live && self.is_settled();
+        let queued = self.queue.next_deadline().filter(|_| is_worked_off);
+        queued.into_iter().chain(self.stage_pause).chain(self.next_view()).min()
     }
 
     /// When a shadow looks at everything anew, because statuses have come to hold what it did not expect.
@@ -498,8 +626,14 @@ impl State {
         is_told && self.in_flight == 0 && self.turns.is_empty() && self.queue.is_empty()
     }
 
-    /// The jobs to begin now.
+    /// The jobs to begin now, and what the log says of them.
     pub fn jobs(&mut self, now: Mono) -> (Vec<Job>, Vec<Told>) {
+        let (jobs, mut told) = self.next_jobs(now);
+        told.extend(self.lines.drain(..).map(|(service, line)| Told::Reported(service, line)));
+        (jobs, told)
+    }
+
+    fn next_jobs(&mut self, now: Mono) -> (Vec<Job>, Vec<Told>) {
         let (mut jobs, mut told) = (Vec::new(), Vec::new());
         if self.may_write() {
             jobs.extend(self.untold.drain(..).map(|(object, reason)| Job::Complain(object, reason)));
@@ -512,6 +646,9 @@ impl State {
             return (jobs, told);
         }
         jobs.extend(self.changed_whole());
+        if !self.is_settled() {
+            return (jobs, told);
+        }
         // Those that turn out to be as they should be leave their place to the next.
         while self.in_flight < IN_FLIGHT
             && let Some(key) = self.queue.next_due(now)
@@ -556,7 +693,8 @@ impl State {
         let progress = self.progress.entry(key.clone()).or_default();
         let Some(step) = step else {
             told.extend(found);
-            let ended = std::mem::take(&mut progress.updating).then(|| Told::UpdateEnded(key.clone()));
+            let is_done = progress.awaits.is_none();
+            let ended = (is_done && std::mem::take(&mut progress.updating)).then(|| Told::UpdateEnded(key.clone()));
             told.extend(allocated.into_iter().chain(ended));
             if !self.services.contains_key(&key) && !self.fed.contains_key(&key) {
                 self.progress.remove(&key);
@@ -630,9 +768,9 @@ impl State {
             Stage::Down | Stage::Live => return None,
             Stage::Pools => match &self.merged {
                 // Without any configuration nothing is decided; with a bad one the allocator's last good one stays.
-                Merged::Missing => return None,
+                Merged::Missing if !self.had_config => return None,
                 Merged::Good(configuration) => Job::Pools { configuration: configuration.clone(), begin_term },
-                Merged::Bad(_) => {
+                Merged::Bad(_) | Merged::Missing => {
                     self.stage = Stage::View;
                     return self.stage_job(now);
                 }
@@ -655,14 +793,7 @@ impl State {
             claims.extend(lease.map(|lease| (key, service::claim_of_lease(lease))));
         }
         for (key, view) in &self.services {
-            let lease = self.fed.get(key).and_then(|fed| fed.lease.as_ref());
-            match self.wish(view) {
-                Wish::Claim(claim) => {
-                    claims.insert(key.clone(), *claim);
-                }
-                Wish::Hold(_) => claims.extend(lease.map(|lease| (key.clone(), service::claim_of_lease(lease)))),
-                Wish::Nothing(_) | Wish::Foreign => {}
-            }
+            claims.extend(self.claim(view, &self.wish(view)).map(|claim| (key.clone(), claim)));
         }
         for (key, claim) in &claims {
             self.progress.entry(key.clone()).or_default().claimed = Some(claim.clone());
@@ -674,7 +805,9 @@ impl State {
     }
 
     fn all_backends(&mut self) -> Vec<Backends> {
-        let all: Vec<Backends> = self.services.values().filter_map(|view| self.backends_of(view)).collect();
+        let claims = |key: &ServiceKey| self.progress.get(key).is_some_and(|progress| progress.claimed.is_some());
+        let all: Vec<Backends> =
+            self.services.values().filter(|view| claims(&view.key)).filter_map(|view| self.backends_of(view)).collect();
         for Backends { service, reach } in &all {
             self.progress.entry(service.clone()).or_default().reach = Some(reach.clone());
         }
@@ -686,7 +819,7 @@ impl State {
         if self.settings.is_shadow {
             return None;
         }
-        let (Wish::Claim(_) | Wish::Hold(_)) = self.wish(view) else { return None };
+        self.claim(view, &self.wish(view))?;
         let slices = self.slices.values().filter(|slice| slice.service.as_ref() == Some(&view.key));
         Some(Backends { service: view.key.clone(), reach: backends::reach(view, slices, &self.settings) })
     }
@@ -696,39 +829,66 @@ impl State {
         service::wish(view, self.namespaces.get(view.key.namespace()).unwrap_or(&none), &self.settings)
     }
 
+    /// What a Service claims: what it wants, or, where that cannot be told, just what it has.
+    fn claim(&self, view: &ServiceView, wish: &Wish) -> Option<Claim> {
+        match wish {
+            Wish::Claim(claim) => Some((**claim).clone()),
+            Wish::Hold(_) => {
+                let lease = self.fed.get(&view.key).and_then(|fed| fed.lease.as_ref());
+                let held = lease.map_or_else(|| view.assigned.clone().unwrap_or_default(), |lease| lease.addresses.clone());
+                let none = Labels::new();
+                let labels = self.namespaces.get(view.key.namespace()).unwrap_or(&none);
+                (!held.is_empty()).then(|| service::keeping(view, labels, &held))
+            }
+            Wish::Nothing(_) | Wish::Foreign => None,
+        }
+    }
+
+    /// Whether there are pools, as far as the allocator was told and is to be told.
+    fn any_pool(&self) -> bool {
+        let is_empty = |configuration: &Configuration| configuration.pools().is_empty();
+        let is_to_be_empty = matches!(&self.merged, Merged::Good(configuration) if is_empty(configuration));
+        !is_to_be_empty && self.sent_pools.as_ref().is_some_and(|sent| !is_empty(sent))
+    }
+
     /// The first thing about a Service that is not as it should be.
     fn step(&mut self, key: &ServiceKey) -> Option<Step> {
         let Some(view) = self.services.get(key).cloned() else { return self.step_gone(key) };
         let wish = self.wish(&view);
         let fed = self.fed.get(key).cloned();
-        let backends = self.backends_of(&view);
+        let (claim, backends, any_pool) = (self.claim(&view, &wish), self.backends_of(&view), self.any_pool());
         let is_shadow = self.settings.is_shadow;
         let progress = self.progress.entry(key.clone()).or_default();
-        match &wish {
-            Wish::Claim(claim) if is_shadow && shadow::is_overtaken(progress.claimed.as_ref(), claim, fed.as_ref()) => {
+        match claim {
+            Some(claim) if is_shadow && shadow::is_overtaken(progress.claimed.as_ref(), &claim, fed.as_ref()) => {
                 return Some(Step::Release);
             }
-            Wish::Claim(claim) if !is_said(progress.claimed.as_ref(), claim, fed.as_ref()) => {
-                return Some(Step::Allocate(claim.clone()));
-            }
-            Wish::Nothing(_) | Wish::Foreign if progress.claimed.is_some() || fed.is_some() => return Some(Step::Release),
-            Wish::Claim(_) | Wish::Nothing(_) | Wish::Foreign | Wish::Hold(_) => {}
+            Some(claim) if !is_said(progress.claimed.as_ref(), &claim, fed.as_ref()) => return Some(Step::Allocate(Box::new(claim))),
+            None if progress.claimed.is_some() || fed.is_some() => return Some(Step::Release),
+            Some(_) | None => {}
         }
-        if let Some(backends) = backends.filter(|backends| progress.reach.as_ref() != Some(&backends.reach)) {
+        // The allocator passes over what is said of a Service that has claimed nothing.
+        let claimed = progress.claimed.is_some();
+        if let Some(backends) = backends.filter(|backends| claimed && progress.reach.as_ref() != Some(&backends.reach)) {
             return Some(Step::Backends(backends));
         }
         if is_shadow {
             return None;
         }
+        // An allocator that was given no good configuration yet refuses everybody: that is nothing to tell, and no order to take
+        // addresses away.
+        let holds = fed.as_ref().is_some_and(|fed| fed.lease.is_some());
+        if progress.awaits.is_some() || (self.sent_pools.is_none() && !holds) {
+            return None;
+        }
         // What is to be told is seen before the status is written over what was found, and told after.
         if wish != Wish::Foreign {
             let reported = progress.reported.get_or_insert_with(|| Reported::found(&view));
-            let known = fed.clone().unwrap_or_default();
-            progress.events.extend(reported.update(&view, &wish, &known));
+            let news = reported.update(&view, &wish, fed.as_ref().unwrap_or(&Fed::default()), any_pool);
+            progress.events.extend(news.drafts);
+            self.lines.extend(news.lines.into_iter().map(|line| (key.clone(), line)));
         }
-        // An allocator that was given no good configuration yet refuses everybody, and that is no order to take addresses away.
-        let pools = self.sent_pools.is_some();
-        let wanted = report::status(&view, &wish, fed.as_ref(), pools);
+        let wanted = report::status(&view, &wish, fed.as_ref());
         let patch = wanted.and_then(|wanted| status::patch(&view.uid, &view.status, &wanted));
         if let Some(patch) = patch.filter(|patch| progress.hopeless.as_ref() != Some(patch)) {
             return Some(Step::Status(patch));
@@ -737,8 +897,7 @@ impl State {
             return Some(Step::Event(draft.clone()));
         }
         let l2 = report::l2_status(key, fed.as_ref()).filter(|_| wish != Wish::Foreign);
-        let known = progress.l2.get_or_insert(None);
-        (*known != l2).then_some(Step::L2(l2))
+        (progress.l2_found || progress.l2 != l2).then_some(Step::L2(l2))
     }
 
     /// A Service whose object is gone gives back what it holds; one that merely cannot be read keeps it.
@@ -754,7 +913,7 @@ impl State {
         if self.settings.is_shadow {
             return None;
         }
-        if progress.l2 != Some(None) {
+        if progress.l2_found || progress.l2.is_some() {
             return Some(Step::L2(None));
         }
         (!progress.forgotten).then_some(Step::Forget)
@@ -789,7 +948,10 @@ impl State {
     fn done_stage(&mut self, job: &Job, done: &Done, now: Mono) -> Vec<Told> {
         self.staging = false;
         match done {
-            Done::Led(term) => self.term = Some(*term),
+            Done::Led(term, revision) => {
+                self.term = Some(*term);
+                self.settled_at = self.settled_at.max(*revision);
+            }
             Done::Ok => {}
             Done::Granted(_) | Done::Refused(_) | Done::Failed | Done::Hopeless | Done::Outdated(_) => {
                 let pause = if matches!(done, Done::Failed) { super::queue::STAGE_PAUSE } else { super::queue::LONG_STAGE_PAUSE };
@@ -797,7 +959,7 @@ impl State {
                 return Vec::new();
             }
         }
-        let was_live = self.stage == Stage::Live;
+        let (was_live, had_pools) = (self.stage == Stage::Live, self.any_pool());
         match job {
             Job::Pools { configuration, .. } => self.sent_pools = Some(configuration.clone()),
             Job::Nodes(nodes) => self.sent_nodes = Some(nodes.clone()),
@@ -810,15 +972,16 @@ impl State {
             (Stage::Backends, Job::Backends(_)) => Stage::Live,
             (stage, _) => stage,
         };
-        if self.stage == Stage::Live && !was_live {
-            let first = !std::mem::replace(&mut self.is_synced, true);
+        let goes_live = self.stage == Stage::Live && !was_live;
+        // Those who were left in peace while there was no pool are looked at again.
+        if goes_live || (!had_pools && self.any_pool()) {
             let all: Vec<ServiceKey> = self.services.keys().chain(self.progress.keys()).chain(self.fed.keys()).cloned().collect();
             for key in all {
                 self.queue.touch(&key);
             }
-            return Vec::from_iter(first.then_some(Told::Synced));
         }
-        Vec::new()
+        let first = goes_live && !std::mem::replace(&mut self.is_synced, true);
+        Vec::from_iter(first.then_some(Told::Synced))
     }
 
     fn done_step(&mut self, key: &ServiceKey, step: &Step, done: Done, now: Mono) {
@@ -836,16 +999,28 @@ impl State {
             (Step::Allocate(claim), Done::Granted(lease)) => {
                 progress.claimed = Some((**claim).clone());
                 let fed = self.fed.entry(key.clone()).or_default();
-                fed.refusal = None;
-                fed.lease = Some(*lease);
+                // The feed may be ahead of the answer.
+                if fed.lease.as_ref().is_none_or(|known| known.revision <= lease.revision) {
+                    if fed.lease.as_ref() != Some(&*lease) {
+                        progress.awaits_lease(&lease);
+                    }
+                    fed.refusal = None;
+                    fed.lease = Some(*lease);
+                }
             }
             (Step::Allocate(claim), Done::Refused(refused)) => {
                 progress.claimed = Some((**claim).clone());
-                self.fed.entry(key.clone()).or_default().refusal = Some(refused);
+                let fed = self.fed.entry(key.clone()).or_default();
+                if fed.refusal.as_ref() != Some(&refused) {
+                    let loses = fed.lease.is_none() && progress.reported.as_ref().is_some_and(|reported| reported.loses_by(&[]));
+                    progress.awaits = loses.then_some(Awaited::Refusal);
+                    fed.refusal = Some(refused);
+                }
             }
             (Step::Release, _) => {
                 progress.claimed = None;
                 progress.reach = None;
+                progress.awaits = None;
                 self.fed.remove(key);
             }
             (Step::Backends(backends), _) => progress.reach = Some(backends.reach.clone()),
@@ -859,9 +1034,12 @@ impl State {
                     progress.events.remove(0);
                 }
             }
-            (Step::L2(l2), _) => progress.l2 = Some(l2.clone()),
+            (Step::L2(l2), _) => {
+                progress.l2.clone_from(l2);
+                progress.l2_found = false;
+            }
             (Step::Forget, _) => progress.forgotten = true,
-            (Step::Allocate(_), Done::Ok | Done::Hopeless | Done::Led(_)) => {}
+            (Step::Allocate(_), Done::Ok | Done::Hopeless | Done::Led(..)) => {}
         }
         self.queue.succeeded(key);
         self.queue.touch(key);

@@ -56,6 +56,8 @@ pub struct ServiceView {
     pub class: Option<String>,
     /// Its cluster IPs: one, two of different families, or none yet. An error names what else stands there.
     pub cluster_ips: Result<Vec<IpAddr>, ClusterIpsError>,
+    /// `spec.clusterIPs` as it is written.
+    pub cluster_ip_list: Vec<String>,
     /// `spec.ipFamilies`, in order.
     pub families: Vec<Family>,
     /// `spec.ipFamilyPolicy`; absent = single stack.
@@ -132,14 +134,17 @@ pub fn parse(value: &Value) -> Parsed<ServiceView> {
         .and_then(|name| ServiceKey::new(&object.namespace, name).map_err(|error| e.at(&metadata.get("name"), error)).ok());
     let annotations = metadata.get("annotations").texts(e);
     let traffic_policy = traffic_policy(&spec, e);
-    let status = status(&root, annotations::ALLOCATED_FROM_POOL.value(&annotations), e);
+    // The current key alone: it is what was written here, and what is to stand there.
+    let status = status(&root, annotations.get(annotations::ALLOCATED_FROM_POOL.key).map(String::as_str), e);
+    let cluster_ip_list = cluster_ip_list(&spec, e);
     let view = key.map(|key| ServiceView {
         key,
         uid: ServiceUid(metadata.get("uid").text(e).unwrap_or("").to_owned()),
         labels: metadata.get("labels").texts(e),
         service_type: service_type(&spec, e),
         class: spec.get("loadBalancerClass").text(e).map(str::to_owned),
-        cluster_ips: cluster_ips(&spec, e),
+        cluster_ips: cluster_ips(&cluster_ip_list, &spec, e),
+        cluster_ip_list,
         families: families(&spec, e),
         policy: policy(&spec, e),
         ports: ports(&spec, e),
@@ -171,15 +176,17 @@ fn service_type(spec: &Field<'_>, errors: &mut Errors) -> ServiceType {
     }
 }
 
-/// `None`, which makes a Service headless, stands for no address.
-fn cluster_ips(spec: &Field<'_>, errors: &mut Errors) -> Result<Vec<IpAddr>, ClusterIpsError> {
-    let list: Vec<String> = spec.get("clusterIPs").items(errors).iter().filter_map(|item| item.text(errors)).map(str::to_owned).collect();
+fn cluster_ip_list(spec: &Field<'_>, errors: &mut Errors) -> Vec<String> {
+    spec.get("clusterIPs").items(errors).iter().filter_map(|item| item.text(errors)).map(str::to_owned).collect()
+}
+
+/// `None`, which makes a Service headless, is no address and an error.
+fn cluster_ips(list: &[String], spec: &Field<'_>, errors: &mut Errors) -> Result<Vec<IpAddr>, ClusterIpsError> {
     let cluster_ip = spec.get("clusterIP").text(errors).unwrap_or("").to_owned();
-    let texts = if list.is_empty() { std::slice::from_ref(&cluster_ip) } else { list.as_slice() };
-    let texts = texts.iter().filter(|text| !matches!(text.as_str(), "" | "None"));
-    match addresses(texts) {
+    let texts = if list.is_empty() { std::slice::from_ref(&cluster_ip) } else { list };
+    match addresses(texts.iter().filter(|text| !text.is_empty())) {
         Ok(addresses) => Ok(addresses.into_iter().map(Vip::addr).collect()),
-        Err(why) => Err(ClusterIpsError { list, cluster_ip, why }),
+        Err(why) => Err(ClusterIpsError { list: list.to_vec(), cluster_ip, why }),
     }
 }
 

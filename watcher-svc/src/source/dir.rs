@@ -77,8 +77,10 @@ pub struct Before {
     /// The folder with the files of the directory as they were when they were good: one that is no good after a restart says what it
     /// last said, as one does that is no good while the watcher runs.
     pub copies: PathBuf,
-    /// The folder with the Services' status files; one that is taken away is told.
+    /// The folder with the Services' status files; one that is taken away or edited is told.
     pub services: PathBuf,
+    /// The folder with the pools' status files; what becomes of them is told.
+    pub pools: PathBuf,
     /// Who writes all that.
     pub writer: Writer,
 }
@@ -93,6 +95,13 @@ pub enum Writer {
     Other,
 }
 
+/// The folders of status files that are followed.
+#[derive(Clone, Debug)]
+struct Written {
+    services: PathBuf,
+    pools: PathBuf,
+}
+
 /// What happened in the directory since it was last read.
 #[derive(Debug, Default)]
 struct Pending {
@@ -104,8 +113,10 @@ struct Pending {
     touched: BTreeSet<PathBuf>,
     /// The directory itself came or went, or events were lost.
     renewed: bool,
-    /// Services whose status file was taken away.
+    /// Services whose status file was taken away or edited.
     wiped: BTreeSet<ServiceKey>,
+    /// Something became of the pools' status files.
+    counters: bool,
     /// Status files that another watcher wrote or took away.
     restated: BTreeSet<PathBuf>,
     writer: Writer,
@@ -116,7 +127,7 @@ impl Pending {
         Self { writer, ..Self::default() }
     }
 
-    fn take_in(&mut self, event: notify::Result<notify::Event>, root: &Path, services: &Path, now: Mono) {
+    fn take_in(&mut self, event: notify::Result<notify::Event>, root: &Path, written: &Written, now: Mono) {
         let Ok(event) = event else {
             self.renewed = true;
             self.seen = self.seen.saturating_add(1);
@@ -125,17 +136,7 @@ impl Pending {
         if event.need_rescan() {
             self.renewed = true;
         }
-        if self.writer == Writer::Other && !matches!(event.kind, EventKind::Access(AccessKind::Open(_) | AccessKind::Read)) {
-            let files = event.paths.iter().filter(|path| path.parent() == Some(services) && is_manifest(path));
-            let before = self.restated.len();
-            self.restated.extend(files.cloned());
-            self.seen = self.seen.saturating_add(u64::from(self.restated.len() > before));
-        } else if let EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) = event.kind {
-            let files = event.paths.iter().filter(|path| path.parent() == Some(services) && !path.exists());
-            let before = self.wiped.len();
-            self.wiped.extend(files.filter_map(|path| key_of(path)));
-            self.seen = self.seen.saturating_add(u64::from(self.wiped.len() > before));
-        }
+        self.take_in_status(&event, written);
         // Reading the directory is no news, and neither is what happens beside it.
         let is_news = match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
@@ -166,14 +167,43 @@ impl Pending {
         }
     }
 
+    /// Takes in what became of status files. Another watcher's are all news; this one's own replaces them by rename, so whoever removes one,
+    /// or writes to one in place, is somebody else.
+    fn take_in_status(&mut self, event: &notify::Event, written: &Written) {
+        let before = (self.wiped.len(), self.restated.len(), self.counters);
+        for path in event.paths.iter().filter(|path| is_manifest(path)) {
+            let is_service = path.parent() == Some(&written.services);
+            match (self.writer, event.kind) {
+                (Writer::Other, EventKind::Access(AccessKind::Open(_) | AccessKind::Read)) => {}
+                (Writer::Other, _) => self.restated.extend(is_service.then(|| path.clone())),
+                (Writer::Own, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) => {
+                    self.wiped.extend(key_of(path).filter(|_| is_service && !path.exists()));
+                    self.counters |= path.parent() == Some(&written.pools);
+                }
+                (Writer::Own, EventKind::Access(AccessKind::Close(AccessMode::Write))) => {
+                    self.wiped.extend(key_of(path).filter(|_| is_service));
+                    self.counters |= path.parent() == Some(&written.pools);
+                }
+                (Writer::Own, _) => {}
+            }
+        }
+        self.seen = self.seen.saturating_add(u64::from(before != (self.wiped.len(), self.restated.len(), self.counters)));
+    }
+
     /// What has happened; files that are still being written to are left for later and named apart.
     fn take_out(&mut self, now: Mono) -> Happened {
         self.open.retain(|_, written| *written + OPEN_LIMIT > now);
         let busy: BTreeSet<PathBuf> = self.open.keys().cloned().collect();
         let (later, touched) = std::mem::take(&mut self.touched).into_iter().partition(|path| busy.contains(path));
         self.touched = later;
-        let (wiped, restated) = (std::mem::take(&mut self.wiped), std::mem::take(&mut self.restated));
-        Happened { touched, busy, wiped, restated, renewed: std::mem::take(&mut self.renewed) }
+        Happened {
+            touched,
+            busy,
+            wiped: std::mem::take(&mut self.wiped),
+            restated: std::mem::take(&mut self.restated),
+            counters: std::mem::take(&mut self.counters),
+            renewed: std::mem::take(&mut self.renewed),
+        }
     }
 
     /// When the first file that is open is read all the same.
@@ -189,6 +219,7 @@ struct Happened {
     /// Files that are being written to: they say what they last said.
     busy: BTreeSet<PathBuf>,
     wiped: BTreeSet<ServiceKey>,
+    counters: bool,
     restated: BTreeSet<PathBuf>,
     renewed: bool,
 }
@@ -208,19 +239,24 @@ pub async fn follow(
     stop: Stop,
 ) -> anyhow::Result<()> {
     let root = std::path::absolute(&root).with_context(|| format!("no such directory: {}", root.display()))?;
-    let Before { statuses, copies, services, writer } = before;
+    let Before { statuses, copies, services, pools, writer } = before;
     let (pending, mut news) = watch::channel(Pending::new(writer));
-    let services = std::path::absolute(&services)?;
-    let mut watcher = watcher(&root, services.clone(), pending.clone(), clock)?;
+    let written = Written { services: std::path::absolute(&services)?, pools: std::path::absolute(&pools)? };
+    let mut watcher = watcher(&root, written.clone(), pending.clone(), clock)?;
     watch_root(&mut watcher, &root)?;
+    let services = &written.services;
     if writer == Writer::Other && !services.is_dir() {
         info!(event = logs::STATUS_ABSENT, directory = %services.display(), "no status files; only what the manifests say of statuses counts");
     } else {
-        watcher.watch(&services, RecursiveMode::NonRecursive).with_context(|| format!("could not follow {}", services.display()))?;
+        watcher.watch(services, RecursiveMode::NonRecursive).with_context(|| format!("could not follow {}", services.display()))?;
+    }
+    if writer == Writer::Own {
+        let pools = &written.pools;
+        watcher.watch(pools, RecursiveMode::NonRecursive).with_context(|| format!("could not follow {}", pools.display()))?;
     }
     let mut reader = Reader { root: root.clone(), copies, writer, stamps: BTreeMap::new(), tree: Tree::new(config, statuses) };
     // Followed first, read then: what another watcher writes meanwhile is read once more.
-    let restated = if writer == Writer::Other { files_in(&services) } else { BTreeSet::new() };
+    let restated = if writer == Writer::Other { files_in(services) } else { BTreeSet::new() };
     let mut happened = Happened { restated, ..Happened::default() };
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut away = false;
@@ -259,7 +295,8 @@ pub async fn follow(
             happened = pending.take_out(clock.now());
             false
         });
-        let wiped: Vec<Change> = std::mem::take(&mut happened.wiped).into_iter().map(Change::StatusGone).collect();
+        let wiped = std::mem::take(&mut happened.wiped).into_iter().map(Change::StatusGone);
+        let wiped: Vec<Change> = wiped.chain(happened.counters.then_some(Change::CountersTouched)).collect();
         if !wiped.is_empty() {
             changes.send(wiped).await.context("nobody reads the manifests")?;
         }
@@ -276,12 +313,12 @@ pub async fn follow(
     }
 }
 
-fn watcher(root: &Path, services: PathBuf, pending: watch::Sender<Pending>, clock: Clock) -> anyhow::Result<RecommendedWatcher> {
+fn watcher(root: &Path, written: Written, pending: watch::Sender<Pending>, clock: Clock) -> anyhow::Result<RecommendedWatcher> {
     let at = root.to_owned();
     let told = move |event: notify::Result<notify::Event>| {
         pending.send_if_modified(|pending| {
             let before = pending.seen;
-            pending.take_in(event, &at, &services, clock.now());
+            pending.take_in(event, &at, &written, clock.now());
             pending.seen != before
         });
     };

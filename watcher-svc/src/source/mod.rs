@@ -12,13 +12,14 @@ use std::collections::BTreeSet;
 
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::time::UnixMillis;
 use serde_json::Value;
 
 use self::event::EventRecord;
 use self::kube::Cluster;
 use self::status_dir::{FolderError, StatusDir};
 use crate::k8s::ObjectRef;
-use crate::k8s::crd::{self, L2Status, PoolStatus};
+use crate::k8s::crd::{self, ConfigurationStatus, L2Status, PoolStatus};
 
 /// A kind of object that the watcher follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,8 +104,17 @@ pub enum Change {
         /// Which.
         object: ObjectRef,
     },
-    /// A Service's status as written was taken away by somebody.
+    /// A Service's status as written was taken away or edited by somebody.
     StatusGone(ServiceKey),
+    /// Something became of the counters that were written of pools; perhaps it was the writing itself.
+    CountersTouched,
+    /// An object does not count as configuration, for this reason, though its owner probably means it to.
+    Ignored {
+        /// Which.
+        object: ObjectRef,
+        /// Why.
+        reason: String,
+    },
     /// Every kind has been listed once. Said once.
     Synced,
 }
@@ -193,6 +203,19 @@ impl Sink {
             Self::Shadow => {}
         }
         Ok(())
+    }
+
+    /// Says what was found of the configuration, each ConfigurationState only where it differs. If these are `all`, there are no others.
+    /// Returns whether there is a place for them.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn write_verdicts(&self, verdicts: &[ConfigurationStatus], all: bool, now: UnixMillis) -> Result<bool, WriteError> {
+        match self {
+            Self::Cluster(cluster) => Ok(cluster.write_verdicts(verdicts, all, now).await? == kube::write::Written::Done),
+            Self::Folder(folder) => Ok(folder.write_verdicts(verdicts, all, now).map(|()| true)?),
+            Self::Shadow => Ok(true),
+        }
     }
 
     /// The Services about which something stands written that outlives their object: after a start, what is outdated of it is taken away.

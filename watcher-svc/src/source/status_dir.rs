@@ -1,7 +1,7 @@
 //! Status as files: what a cluster would hold of the results, for a directory as source.
 //!
-//! `services/NAMESPACE_NAME.yaml`, `ipaddresspools/NAME.yaml` and `servicel2statuses/NAMESPACE_NAME.yaml` look as `kubectl get -o yaml`
-//! shows the objects, cut down to what Mooring writes; `events.jsonl` has an Event a line, the newest last. A file is replaced whole, by
+//! `services/NAMESPACE_NAME.yaml`, `ipaddresspools/NAME.yaml`, `servicel2statuses/NAMESPACE_NAME.yaml` and `configurationstates/NAME.yaml`
+//! look as `kubectl get -o yaml` shows the objects, cut down to what Mooring writes; `events.jsonl` has an Event a line, the newest last. A file is replaced whole, by
 //! rename, and only if it differs.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,18 +13,20 @@ use std::path::{Path, PathBuf};
 use mooring_kit::telemetry::chain;
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::time::UnixMillis;
 use serde_json::{Map, Value, json};
 use tracing::warn;
 
 use super::event::EventRecord;
 use super::kube::event::event;
-use crate::k8s::crd::{self, L2Status, PoolStatus};
+use crate::k8s::crd::{self, ConfigurationStatus, L2Status, PoolStatus};
 use crate::logs;
 
 /// The folders below the root.
 const SERVICES: &str = "services";
 const POOLS: &str = "ipaddresspools";
 const L2_STATUSES: &str = "servicel2statuses";
+const VERDICTS: &str = "configurationstates";
 
 /// Copies of the manifests, as they were when they were good; for the watcher's own use.
 const COPIES: &str = ".manifests";
@@ -77,7 +79,7 @@ impl StatusDir {
     /// # Errors
     /// [`FolderError`].
     pub fn open(root: &Path, namespace: &str) -> Result<Self, FolderError> {
-        for folder in [SERVICES, POOLS, L2_STATUSES] {
+        for folder in [SERVICES, POOLS, L2_STATUSES, VERDICTS] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(FolderError::io("make the folder", &path))?;
         }
@@ -118,6 +120,12 @@ impl StatusDir {
         self.root.join(SERVICES)
     }
 
+    /// The folder of the pools' files.
+    #[must_use]
+    pub fn pools_folder(&self) -> PathBuf {
+        self.root.join(POOLS)
+    }
+
     /// The Services that have any file here.
     ///
     /// # Errors
@@ -151,15 +159,32 @@ impl StatusDir {
         write(&self.file(POOLS, pool.as_str()), &custom(crd::IP_ADDRESS_POOL, &metadata, &status.to_json()))
     }
 
-    /// Says who announces a Service; `None` = nobody.
+    /// Says who announces a Service; `None` = nobody. The file is named after the Service; the object in it is where MetalLB has it.
     ///
     /// # Errors
     /// [`FolderError`].
     pub fn write_l2(&self, service: &ServiceKey, status: Option<&L2Status>) -> Result<(), FolderError> {
         let path = self.service_file(L2_STATUSES, service);
         let Some(status) = status else { return remove(&path) };
-        let metadata = json!({"name": service.name(), "namespace": service.namespace(), "labels": status.labels()});
+        let metadata = json!({"name": status.name(), "namespace": self.namespace, "labels": status.labels()});
         write(&path, &custom(crd::SERVICE_L2_STATUS, &metadata, &status.to_json()))
+    }
+
+    /// Says what was found of the configuration. If these are `all`, there are no other files.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn write_verdicts(&self, verdicts: &[ConfigurationStatus], all: bool, now: UnixMillis) -> Result<(), FolderError> {
+        let mut kept = BTreeSet::new();
+        for verdict in verdicts {
+            let path = self.file(VERDICTS, &verdict.name());
+            let found = read(&path).and_then(|object| object.get("status").cloned());
+            let metadata = json!({"name": verdict.name(), "namespace": self.namespace, "labels": verdict.labels()});
+            write(&path, &custom(crd::CONFIGURATION_STATE, &metadata, &verdict.to_json(found.as_ref(), now)))?;
+            kept.insert(path);
+        }
+        let others = self.files(VERDICTS)?;
+        others.iter().filter(|path| all && !kept.contains(*path)).try_for_each(|path| remove(path))
     }
 
     /// Adds an Event.

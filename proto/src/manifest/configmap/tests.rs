@@ -51,6 +51,28 @@ fn what_only_bgp_needs_is_named_as_ignored() {
 }
 
 #[test]
+fn what_only_bgp_needs_is_strict_too() {
+    let peer = "my-asn: 64500, peer-asn: 64501, peer-address: 10.0.0.1, peer-port: 179, source-address: 10.0.0.2, hold-time: 90s, \
+                keepalive-time: 30s, router-id: 10.0.0.3, password: x, bfd-profile: b, ebgp-multihop: true";
+    let profile = "name: b, receive-interval: 100, transmit-interval: 100, detect-multiplier: 3, echo-interval: 50, echo-mode: true, \
+                   passive-mode: false, minimum-ttl: 254";
+    let nodes = "node-selectors: [{match-labels: {a: b}}, {match-expressions: [{key: a, operator: In, values: [b]}]}]";
+    assert!(config(&format!("peers: [{{{peer}, {nodes}}}]\nbfd-profiles: [{{{profile}}}]\n")).is_ok());
+    for text in
+        ["peers: [{my_asn: 1}]", "peers: [{node-selectors: [{matchLabels: {}}]}]", "bfd-profiles: [{ttl: 1}]", "bgp-communities: [a]"]
+    {
+        let found = errors(text);
+        assert!(found.len() == 1 && found[0].1.starts_with("could not parse config: "), "{text}: {found:?}");
+    }
+    let pool =
+        |bgp: &str| format!("address-pools: [{{name: p, protocol: layer2, addresses: [192.0.2.0/24], bgp-advertisements: [{bgp}]}}]");
+    assert!(config(&pool("")).is_ok(), "an empty list asks for nothing");
+    let announced = "{aggregation-length: 32, aggregation-length-v6: 128, localpref: 100, communities: [a]}";
+    assert!(errors(&pool(announced))[0].1.contains("cannot have bgp-advertisements"));
+    assert!(errors(&pool("{length: 32}"))[0].1.starts_with("could not parse config: "));
+}
+
+#[test]
 fn a_pool_has_metallbs_messages() {
     let pool = |rest: &str| format!("address-pools:\n- name: p\n  {rest}\n");
     let layer2 = "protocol: layer2";

@@ -127,10 +127,37 @@ fn a_repeated_expression_is_an_error() {
 }
 
 #[test]
+fn selectors_have_the_syntax_of_labels() {
+    let spec = json!({"addresses": ["192.0.2.0/24"], "serviceAllocation": {
+        "namespaceSelectors": [{"matchLabels": {"a b": "c"}}, {"matchLabels": {"a": "-"}}],
+        "serviceSelectors": [{"matchExpressions": [{"key": "", "operator": "Exists"}]}, {"matchExpressions": [{"operator": "DoesNotExist"}]},
+            {"matchExpressions": [{"key": "k", "operator": "In", "values": ["ok", "not ok"]}]}],
+    }});
+    let at = |field: &str| format!("spec.serviceAllocation.{field}");
+    let (namespace, service) =
+        ("parsing address pool prod: invalid namespace label selector ", "parsing address pool prod: invalid service label selector ");
+    let wanted = [
+        (at("namespaceSelectors[0].matchLabels.a b"), format!(r#"{namespace}key: Invalid value: "a b": name part must consist of"#)),
+        (at("namespaceSelectors[1].matchLabels.a"), format!(r#"{namespace}values[0][a]: Invalid value: "-": a valid label must be"#)),
+        (at("serviceSelectors[0].matchExpressions[0].key"), format!(r#"{service}key: Invalid value: "": name part must be non-empty"#)),
+        (at("serviceSelectors[1].matchExpressions[0].key"), format!(r#"{service}key: Invalid value: "": name part must be non-empty"#)),
+        (
+            at("serviceSelectors[2].matchExpressions[0].values[1]"),
+            format!(r#"{service}values[1][k]: Invalid value: "not ok": a valid label must be"#),
+        ),
+    ];
+    let found = fields(pool(&pool_of(spec)));
+    assert_eq!(found.len(), wanted.len(), "{found:?}");
+    for ((field, message), (wanted_field, text)) in found.iter().zip(&wanted) {
+        assert!(field == wanted_field && message.starts_with(text), "{field}: {message}");
+    }
+}
+
+#[test]
 fn an_advertisement_is_read() {
     let spec = advertisement(&advertisement_of(json!({
         "ipAddressPools": ["b", "a"], "ipAddressPoolSelectors": [{"matchLabels": {"zone": "a"}}], "nodeSelectors": [{"matchLabels": {"rack": "1"}}],
-        "interfaces": ["eth1", "eth0"], "serviceSelectors": [{}],
+        "interfaces": ["eth1", "eth0", "eth1"], "serviceSelectors": [{}],
         "preferredNodeSelectors": [{"weight": 100, "preference": {"matchLabels": {"fast": "yes"}}}],
     })))
     .unwrap();

@@ -9,8 +9,8 @@ fn part(name: &str, range: &str) -> (ObjectRef, Part) {
 }
 
 fn reasons(merged: Merged) -> Vec<String> {
-    let Merged::Bad(reasons) = merged else { panic!("{merged:?}") };
-    reasons.into_iter().map(|(_, reason)| reason).collect()
+    let Merged::Bad(flaws) = merged else { panic!("{merged:?}") };
+    flaws.into_iter().map(|flaw| flaw.text).collect()
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn families_are_those_of_the_cluster_ips_and_in_a_directory_those_named() {
         spec.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         spec
     };
-    assert_eq!(wished(balancer(json!({})), true, None), Wish::Hold(Why::NoClusterIps));
+    assert_eq!(wished(balancer(json!({})), true, None), Wish::Nothing(Why::NoClusterIps));
     assert_eq!(families_of(wished(balancer(json!({})), false, None)), Families::Single(Family::V4));
     assert_eq!(families_of(wished(balancer(json!({"clusterIPs": ["fd00::1"]})), true, None)), Families::Single(Family::V6));
     let both = json!({"clusterIPs": ["fd00::1", "10.0.0.1"], "ipFamilies": ["IPv6", "IPv4"]});
@@ -48,11 +48,34 @@ fn families_are_those_of_the_cluster_ips_and_in_a_directory_those_named() {
     let named = json!({"ipFamilies": ["IPv6"], "ipFamilyPolicy": "PreferDualStack"});
     assert_eq!(families_of(wished(balancer(named), false, None)), dual);
     let short = json!({"clusterIPs": ["10.0.0.1"], "ipFamilyPolicy": "RequireDualStack"});
-    assert_eq!(wished(balancer(short), true, None), Wish::Nothing(Why::NotEnoughClusterIps(vec!["10.0.0.1".parse().unwrap()])));
+    assert_eq!(wished(balancer(short), true, None), Wish::Nothing(Why::NotEnoughClusterIps(vec!["10.0.0.1".to_owned()])));
+    let unparsed = json!({"clusterIPs": ["x"], "ipFamilyPolicy": "RequireDualStack"});
+    assert_eq!(wished(balancer(unparsed), true, None), Wish::Nothing(Why::NotEnoughClusterIps(vec!["x".to_owned()])), "counted first");
+    let unlisted = json!({"clusterIP": "10.0.0.1", "ipFamilyPolicy": "RequireDualStack"});
+    assert_eq!(wished(balancer(unlisted), true, None), Wish::Nothing(Why::NotEnoughClusterIps(vec![])));
+    let unnamed = json!({"clusterIPs": ["fd00::1", "10.0.0.1"], "ipFamilyPolicy": "PreferDualStack"});
+    assert_eq!(families_of(wished(balancer(unnamed), true, None)), Families::Dual { primary: Family::V4 }, "no ipFamilies");
+    assert!(matches!(wished(balancer(json!({"clusterIP": "None"})), true, None), Wish::Hold(Why::BadClusterIps(_))));
     let prefer = json!({"clusterIPs": ["10.0.0.1"], "ipFamilyPolicy": "PreferDualStack"});
     assert_eq!(families_of(wished(balancer(prefer), true, None)), Families::Single(Family::V4), "never more than cluster IPs");
     assert!(matches!(wished(balancer(json!({"clusterIPs": ["10.0.0.1", "10.0.0.2"]})), true, None), Wish::Hold(Why::BadClusterIps(_))));
     assert!(matches!(wished(balancer(json!({"loadBalancerIP": "nonsense"})), false, None), Wish::Hold(Why::BadRequest(_))));
+}
+
+#[test]
+fn what_makes_no_sense_keeps_just_what_is_there_under_the_present_ports_and_keys() {
+    let object = json!({
+        "metadata": {"name": "web", "labels": {"a": "b"}, "annotations": {
+            "metallb.io/loadBalancerIPs": "garbage", "metallb.io/address-pool": "other", "metallb.io/allow-shared-ip": "k",
+        }},
+        "spec": {"type": "LoadBalancer", "ipFamilyPolicy": "PreferDualStack", "ports": [{"port": 80}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}},
+    });
+    let (view, has) = (parse(&object).unwrap(), ["192.0.2.1".parse().unwrap()]);
+    let kept = keeping(&view, &Labels::new(), &has);
+    assert_eq!((kept.requested_addresses.as_slice(), kept.requested_pool), (&has[..], None));
+    assert_eq!((kept.families, kept.policy), (Families::Single(Family::V4), FamilyPolicy::SingleStack), "no second one is added");
+    assert_eq!((kept.ports, kept.sharing_key, kept.labels), (view.ports, view.sharing_key, view.labels));
 }
 
 /// A Service's object as another implementation leaves it: metadata, what its spec has besides, and its ingress entries.
@@ -108,7 +131,7 @@ fn what_others_have_left_in_a_status_is_what_a_claim_adopts() {
         let object = left_by(metadata, more, ingress);
         for settings in [Settings { is_cluster: true, ..Settings::default() }, Settings { is_shadow: true, ..Settings::default() }] {
             let Wish::Claim(claim) = wish(&parse(&object).unwrap(), &Labels::new(), &settings) else { panic!("{object}") };
-            let text = |list: &[mooring_proto::types::address::Vip]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let text = |list: &[Vip]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
             assert_eq!((text(&claim.adopt), text(&claim.requested_addresses)), (strings(&adopt), strings(&requested)), "{object}");
         }
     }

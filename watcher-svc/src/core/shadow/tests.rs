@@ -136,7 +136,7 @@ impl Rig {
                         self.state.feed(service, None);
                     }
                 }
-                Done::Led(Term(self.sessions))
+                Done::Led(Term(self.sessions), Revision(0))
             }
             Job::View { claims, begin_term } => {
                 assert!(!begin_term && self.held.is_empty(), "a full view of a shadow is made over nothing");
@@ -150,7 +150,7 @@ impl Rig {
                     let fed = self.fed(&service);
                     self.state.feed(&service, Some(fed));
                 }
-                Done::Led(Term(self.sessions))
+                Done::Led(Term(self.sessions), Revision(0))
             }
             Job::Service(service, Step::Allocate(claim)) => {
                 self.grant(claim);
@@ -191,7 +191,9 @@ fn text(told: Told) -> String {
         | Told::UpdateEnded(_)
         | Told::Allocated { .. }
         | Told::Config(_)
-        | Told::Synced) => panic!("{other:?}"),
+        | Told::Synced
+        | Told::ConfigRestored(_)
+        | Told::Reported(..)) => panic!("{other:?}"),
     }
 }
 
@@ -320,7 +322,7 @@ fn without_a_good_configuration_nothing_is_said() {
         let (jobs, told) = rig.state.jobs(rig.now);
         assert_eq!(told, []);
         for job in jobs.into_iter().filter(|job| !matches!(job, Job::Complain(..))) {
-            let done = if matches!(job, Job::View { .. }) { Done::Led(Term(1)) } else { rig.answer(&job) };
+            let done = if matches!(job, Job::View { .. }) { Done::Led(Term(1), Revision(0)) } else { rig.answer(&job) };
             rig.state.done(&job, done, rig.now);
         }
     }

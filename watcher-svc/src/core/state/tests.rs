@@ -6,7 +6,8 @@ use mooring_proto::types::time::UnixMillis;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::core::Refused;
+use crate::core::{Announced, Refused};
+use crate::k8s::crd::Verdict;
 use crate::k8s::{pool, service as service_view};
 
 /// A watcher's state, and an allocator and an API server that answer as told.
@@ -18,6 +19,12 @@ struct Rig {
     answers: BTreeMap<&'static str, Done>,
     /// All that was done.
     done: Vec<String>,
+    /// The feed tells of a grant before its answer comes.
+    feeds: bool,
+    /// All claims of Services that hold nothing are refused, with this text.
+    refuses: Option<&'static str>,
+    /// The reasons of all Events.
+    events: Vec<&'static str>,
 }
 
 fn key() -> ServiceKey {
@@ -49,10 +56,37 @@ fn lease(claim: &Claim) -> Lease {
     }
 }
 
+fn refused(text: &str) -> Fed {
+    Fed { refusal: Some(Refused { reason: "R".to_owned(), message: text.to_owned() }), ..Fed::default() }
+}
+
+fn a_lease() -> Lease {
+    Lease {
+        service: key(),
+        uid: ServiceUid::default(),
+        addresses: vec!["192.0.2.1".parse().unwrap()],
+        pool: PoolName::new("p").unwrap(),
+        ports: BTreeSet::new(),
+        sharing_key: None,
+        backend_key: BackendKey::default(),
+        revision: Revision(1),
+        granted: UnixMillis(0),
+    }
+}
+
 impl Rig {
     fn new(elected: bool) -> Self {
         let state = State::new(Settings::default(), elected);
-        Self { state, now: Mono::ZERO, leases: BTreeMap::new(), answers: BTreeMap::new(), done: Vec::new() }
+        Self {
+            state,
+            now: Mono::ZERO,
+            leases: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            done: Vec::new(),
+            feeds: true,
+            refuses: None,
+            events: Vec::new(),
+        }
     }
 
     /// A rig with a pool and a Service, which are known to the allocator.
@@ -64,7 +98,22 @@ impl Rig {
         rig.state.connected(Some(BTreeMap::new()));
         rig.rest();
         rig.done.clear();
+        rig.events.clear();
         rig
+    }
+
+    /// The reasons of the Events so far, by name.
+    fn told(&self) -> Vec<&'static str> {
+        let mut told = self.events.clone();
+        told.sort_unstable();
+        told
+    }
+
+    /// Whether a claim is refused, and what the feed says then.
+    fn refusal(&self, claim: &Claim) -> Option<Fed> {
+        let text = self.refuses.filter(|_| !self.leases.contains_key(&claim.service))?;
+        let fed = refused(text);
+        Some(Fed { untenable: fed.refusal.clone().filter(|_| !claim.adopt.is_empty()), ..fed })
     }
 
     fn see(&mut self, seen: Seen) -> Vec<String> {
@@ -91,20 +140,32 @@ impl Rig {
 
     fn answer(&mut self, job: &Job) -> (&'static str, Done) {
         let (name, success) = match job {
-            Job::Pools { .. } => ("pools", Done::Led(Term(1))),
+            Job::Pools { .. } => ("pools", Done::Led(Term(1), Revision(0))),
             Job::View { claims, .. } => {
                 self.leases.retain(|key, _| claims.iter().any(|claim| claim.service == *key));
                 for claim in claims {
+                    if let Some(fed) = self.refusal(claim) {
+                        self.state.feed(&claim.service, Some(fed));
+                        continue;
+                    }
                     let granted = self.leases.entry(claim.service.clone()).or_insert_with(|| lease(claim)).clone();
                     self.state.feed(&claim.service, Some(Fed { lease: Some(granted), ..Fed::default() }));
                 }
-                ("view", Done::Led(Term(1)))
+                ("view", Done::Led(Term(1), Revision(0)))
             }
             Job::Nodes(_) => ("nodes", Done::Ok),
             Job::Complain(..) => ("complain", Done::Ok),
             Job::Backends(_) => ("backends", Done::Ok),
+            Job::Service(_, Step::Allocate(claim)) if self.refusal(claim).is_some() => {
+                let fed = self.refusal(claim).unwrap();
+                self.state.feed(&claim.service, Some(fed.clone()));
+                ("allocate", Done::Refused(fed.refusal.unwrap()))
+            }
             Job::Service(_, Step::Allocate(claim)) => {
                 let granted = self.leases.entry(claim.service.clone()).or_insert_with(|| lease(claim)).clone();
+                if self.feeds && !self.answers.contains_key("allocate") {
+                    self.state.feed(&claim.service, Some(Fed { lease: Some(granted.clone()), ..Fed::default() }));
+                }
                 ("allocate", Done::Granted(Box::new(granted)))
             }
             Job::Service(key, Step::Release) => {
@@ -113,7 +174,10 @@ impl Rig {
             }
             Job::Service(_, Step::Backends(_)) => ("reach", Done::Ok),
             Job::Service(_, Step::Status(_)) => ("status", Done::Ok),
-            Job::Service(_, Step::Event(_)) => ("event", Done::Ok),
+            Job::Service(_, Step::Event(draft)) => {
+                self.events.push(draft.reason);
+                ("event", Done::Ok)
+            }
             Job::Service(_, Step::L2(_)) => ("l2", Done::Ok),
             Job::Service(_, Step::Forget) => ("forget", Done::Ok),
         };
@@ -264,7 +328,7 @@ fn what_failed_is_tried_again_after_a_pause_and_what_is_hopeless_only_after_a_ch
     assert_eq!(rig.rest(), ["allocate"]);
     rig.leases.get_mut(&key()).unwrap().addresses = vec!["192.0.2.7".parse().unwrap()];
     rig.answers.insert("status", Done::Hopeless);
-    assert_eq!(rig.see(labeled("2")), ["allocate", "status", "event", "event"]);
+    assert_eq!(rig.see(labeled("2")), ["allocate", "status", "event"]);
     assert_eq!(rig.state.next_deadline(), None);
     rig.answers.clear();
     assert_eq!(rig.see(labeled("3")), ["allocate", "status"]);
@@ -291,6 +355,22 @@ fn another_type_releases_and_another_class_is_left_alone() {
 }
 
 #[test]
+fn where_a_service_can_be_served_is_told_once_it_has_claimed() {
+    let mut rig = Rig::new(false);
+    for seen in [a_pool("192.0.2.0/28"), Seen::Synced] {
+        rig.state.see(seen);
+    }
+    rig.state.connected(Some(BTreeMap::new()));
+    rig.rest();
+    let asks = |address: &str| service(&json!({"spec": {"type": "LoadBalancer", "loadBalancerIP": address}}));
+    assert_eq!(rig.see(asks("nonsense")), ["event"], "it claims nothing");
+    assert_eq!(rig.see(asks("192.0.2.1")), ["allocate", "reach", "status", "event"]);
+    rig.state.connected(Some(BTreeMap::new()));
+    rig.state.see(asks("nonsense"));
+    assert_eq!(rig.rest(), ["pools", "view", "nodes", "backends", "event"]);
+}
+
+#[test]
 fn an_object_that_cannot_be_read_keeps_its_lease_also_in_a_full_view() {
     let mut rig = Rig::live();
     let malformed = Seen::Malformed(ObjectRef::new("Service", "default", "web"), Vec::new());
@@ -305,7 +385,7 @@ fn an_object_that_cannot_be_read_keeps_its_lease_also_in_a_full_view() {
     fresh.state.connected(Some([(key(), Fed { lease: Some(held.clone()), ..Fed::default() })].into()));
     assert_eq!(fresh.rest(), ["pools", "view", "nodes", "backends"]);
     assert_eq!(fresh.leases.get(&key()), Some(&held));
-    assert_eq!(fresh.see(Seen::Gone(ObjectRef::new("Service", "default", "web"))), ["release", "l2", "forget"]);
+    assert_eq!(fresh.see(Seen::Gone(ObjectRef::new("Service", "default", "web"))), ["release", "forget"]);
 }
 
 #[test]
@@ -330,17 +410,256 @@ fn a_status_that_was_wiped_is_written_again() {
 }
 
 #[test]
-fn an_allocator_without_pools_that_refuses_everybody_wipes_no_status() {
+fn until_there_is_a_good_configuration_nobody_is_told_anything_and_no_status_is_touched() {
     let mut rig = Rig::new(false);
     let object = ObjectRef::new("IPAddressPool", "metallb-system", "p");
     let error = ParseError { object: object.clone(), field: String::new(), value: String::new(), message: "m".to_owned() };
     let held = json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}}});
-    for seen in [Seen::Malformed(object, vec![error]), service(&held), Seen::Synced] {
+    let other = service(&json!({"metadata": {"name": "other"}, "spec": {"type": "ClusterIP"}, "status": held["status"]}));
+    for seen in [Seen::Malformed(object, vec![error]), service(&held), other, Seen::Synced] {
         rig.state.see(seen);
     }
-    let refused = Fed { refusal: Some(Refused { reason: "R".to_owned(), message: "no pool".to_owned() }), ..Fed::default() };
+    rig.refuses = Some("no pool");
+    rig.state.connected(Some(BTreeMap::new()));
+    assert_eq!(rig.rest(), ["complain", "view", "nodes", "backends"]);
+    // A Service that holds something by the allocator's own configuration is told of it.
+    rig.refuses = None;
+    assert_eq!(rig.see(service(&json!({"metadata": {"name": "new"}}))), ["allocate", "reach", "status", "event"]);
+    rig.refuses = Some("no pool");
+    let done = rig.see(a_pool("192.0.2.0/28"));
+    // The claim is made again without the addresses that stood there: they are no longer to be adopted.
+    assert_eq!(done, ["pools", "status", "status", "allocate", "event", "event"], "refused, and another type");
+    assert_eq!(rig.told(), ["AllocationFailed", "ClearAssignment", "IPAllocated"]);
+}
+
+#[test]
+fn without_pools_addresses_go_in_silence() {
+    let mut rig = Rig::live();
+    assert_eq!(rig.see(Seen::Gone(ObjectRef::new("IPAddressPool", "metallb-system", "p"))), ["pools"]);
+    rig.refuses = Some("no pool is open to this Service");
+    rig.leases.clear();
+    rig.state.feed(&key(), Some(refused("no pool")));
+    assert_eq!(rig.rest(), ["allocate", "status", "allocate"]);
+    assert_eq!(rig.see(service(&json!({"metadata": {"name": "new"}}))), ["allocate", "reach"]);
+    assert_eq!(rig.told(), [""; 0]);
+    // A pool that has nothing for them: now it is told.
+    assert_eq!(rig.see(a_pool("192.0.2.0/28")), ["pools", "event", "event"]);
+    assert_eq!(rig.told(), ["AllocationFailed", "AllocationFailed"]);
+}
+
+#[test]
+fn a_legacy_config_map_that_is_taken_away_leaves_all_as_it_is() {
+    let mut rig = Rig::new(false);
+    let map = |text: &str| json!({"metadata": {"name": "config", "namespace": "metallb-system"}, "data": {"config": text}});
+    let text = "address-pools: [{name: p, protocol: layer2, addresses: [192.0.2.0/28]}]";
+    let object = ObjectRef::of("ConfigMap", &map(text));
+    let legacy = Seen::Config(object.clone(), Box::new(Part::Legacy(crate::k8s::configmap::parse(&map(text)).unwrap())));
+    for seen in [legacy.clone(), service(&json!({})), Seen::Synced] {
+        rig.state.see(seen);
+    }
     rig.state.connected(Some(BTreeMap::new()));
     rig.rest();
-    rig.state.feed(&key(), Some(refused));
-    assert!(!rig.rest().contains(&"status".to_owned()));
+    assert_eq!(rig.state.see(Seen::Gone(object.clone())), [Told::Config(Merged::Missing)]);
+    assert_eq!(rig.rest(), [""; 0]);
+    rig.state.connected(Some(BTreeMap::new()));
+    assert_eq!(rig.rest(), ["view", "nodes", "backends"], "a new session goes on with what the allocator has");
+    assert_eq!(rig.state.see(legacy.clone()), [Told::Config(rig.state.merged().clone())]);
+    assert_eq!(rig.rest(), ["pools"]);
+    rig.state.see(Seen::Gone(object));
+    assert_eq!(rig.state.see(legacy), [Told::ConfigRestored(1)]);
+    assert_eq!(rig.rest(), [""; 0]);
+}
+
+#[test]
+fn going_back_to_the_configuration_in_force_is_told() {
+    let mut rig = Rig::live();
+    let object = ObjectRef::new("IPAddressPool", "metallb-system", "p");
+    let error = ParseError { object: object.clone(), field: String::new(), value: String::new(), message: "m".to_owned() };
+    let told = rig.state.see(Seen::Malformed(object, vec![error]));
+    assert!(matches!(told.as_slice(), [Told::Config(Merged::Bad(_))]), "{told:?}");
+    assert_eq!(rig.state.see(a_pool("192.0.2.0/28")), [Told::ConfigRestored(1)]);
+    assert_eq!(rig.state.see(a_pool("192.0.2.0/28")), []);
+    assert_eq!(rig.rest(), ["complain"]);
+}
+
+#[test]
+fn an_address_that_takes_the_place_of_another_waits_for_the_feed_to_say_why() {
+    for feed_first in [true, false] {
+        let mut rig = Rig::live();
+        let other = Lease { addresses: vec!["192.0.2.7".parse().unwrap()], revision: Revision(2), ..rig.leases[&key()].clone() };
+        let why = Refused { reason: "U".to_owned(), message: "in use".to_owned() };
+        let fed = Fed { lease: Some(other.clone()), untenable: Some(why), ..Fed::default() };
+        rig.leases.insert(key(), other);
+        rig.feeds = false;
+        if feed_first {
+            rig.state.feed(&key(), Some(fed.clone()));
+        }
+        let done = rig.see(service(&json!({"metadata": {"name": "web", "labels": {"a": "b"}}})));
+        let wanted = ["allocate", "status", "event", "event"];
+        assert_eq!(done, wanted[..if feed_first { 4 } else { 1 }]);
+        if !feed_first {
+            // What the feed said before does not count.
+            let before =
+                Fed { lease: rig.state.fed[&key()].lease.clone().map(|lease| Lease { revision: Revision(1), ..lease }), ..Fed::default() };
+            rig.state.feed(&key(), Some(before));
+            assert_eq!(rig.rest(), [""; 0]);
+            rig.state.feed(&key(), Some(fed));
+            assert_eq!(rig.rest(), wanted[1..]);
+        }
+        assert_eq!(rig.told(), ["ClearAssignment", "IPAllocated"]);
+    }
+}
+
+#[test]
+fn a_request_that_makes_no_sense_keeps_just_what_is_there_or_claims_nothing() {
+    let mut rig = Rig::live();
+    let bad = json!({"spec": {"type": "LoadBalancer", "loadBalancerIP": "garbage", "ports": [{"port": 80}]}});
+    rig.state.see(service(&bad));
+    let (jobs, _) = rig.state.jobs(rig.now);
+    let [job @ Job::Service(_, Step::Allocate(claim))] = jobs.as_slice() else { panic!("{jobs:?}") };
+    assert_eq!((claim.requested_addresses.clone(), claim.ports.len()), (rig.leases[&key()].addresses.clone(), 1));
+    let (_, answer) = rig.answer(job);
+    rig.state.done(job, answer, rig.now);
+    assert_eq!((rig.rest(), rig.told()), (vec!["event".to_owned()], vec!["LoadBalancerFailed"]));
+    // One that waits for an address is not to get it by what it asked before.
+    let mut rig = Rig::live();
+    rig.refuses = Some("full");
+    let named = |spec: Value| service(&json!({"metadata": {"name": "new"}, "spec": spec}));
+    rig.see(named(json!({"type": "LoadBalancer"})));
+    assert_eq!(rig.see(named(json!({"type": "LoadBalancer", "loadBalancerIP": "garbage"}))), ["release", "event"]);
+    assert_eq!(rig.told(), ["AllocationFailed", "AllocationFailed"]);
+}
+
+#[test]
+fn a_status_edited_by_somebody_is_written_back() {
+    let mut rig = Rig::live();
+    let ingress = rig.state.service(&key()).unwrap().status.clone();
+    assert_eq!(rig.see(service(&json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}}}))), [""; 0], "a manifest's");
+    rig.state.settings.is_cluster = true;
+    let edited = json!({
+        "metadata": {"name": "web", "annotations": {"metallb.io/ip-allocated-from-pool": "p"}},
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1"}, "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}},
+    });
+    assert_eq!(rig.see(service(&edited)), ["reach", "status"]);
+    assert_eq!(rig.state.service(&key()).unwrap().status, ingress);
+    assert!(rig.told().is_empty());
+}
+
+#[test]
+fn who_begins_to_lead_does_not_tell_again_what_the_leader_before_has_told() {
+    let mut rig = Rig::new(true);
+    rig.state.settings.is_cluster = true;
+    let object = |status: Value| {
+        service(&json!({
+            "metadata": {"name": "web", "annotations": {"metallb.io/ip-allocated-from-pool": "p"}},
+            "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1"}, "status": status,
+        }))
+    };
+    for seen in [a_pool("192.0.2.0/28"), object(json!({})), Seen::Synced] {
+        rig.state.see(seen);
+    }
+    rig.state.connected(Some(BTreeMap::new()));
+    assert_eq!(rig.see(object(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}}))), [""; 0]);
+    rig.state.lead(Some(Term(3)));
+    assert_eq!(rig.rest(), ["pools", "view", "nodes", "backends"]);
+    // It loses its leadership and has it again: nobody led meanwhile, so what has changed is still to be told.
+    let on = |node: &str| {
+        let announced = Announced { node: NodeName::new(node), ..Announced::default() };
+        let fed = Fed { lease: Some(a_lease()), ..Fed::default() };
+        Fed { announcements: [("192.0.2.1".parse().unwrap(), announced)].into(), ..fed }
+    };
+    rig.state.feed(&key(), Some(on("a")));
+    assert_eq!((rig.rest(), rig.told()), (vec!["l2".to_owned()], vec![]));
+    for (term, told) in [(Term(3), vec!["nodeAssigned"]), (Term(5), vec!["nodeAssigned"])] {
+        rig.state.lead(None);
+        rig.state.lead(Some(term));
+        rig.rest();
+        rig.state.feed(&key(), Some(on(if term == Term(3) { "b" } else { "c" })));
+        rig.rest();
+        assert_eq!(rig.told(), told, "{term:?}");
+    }
+}
+
+#[test]
+fn what_stands_written_of_who_announces_is_written_anew_or_taken_away() {
+    let mut rig = Rig::live();
+    rig.state.found_l2(&key());
+    assert_eq!(rig.rest(), ["l2"], "nobody announces it");
+    rig.state.found_l2(&"default/gone".parse().unwrap());
+    assert_eq!(rig.rest(), ["l2", "forget"]);
+}
+
+#[test]
+fn the_verdict_on_the_configuration_is_written_for_the_controller_and_each_speaker() {
+    let mut rig = Rig::live();
+    let names = |rig: &mut Rig| {
+        let (verdicts, _all) = rig.state.new_verdicts().unwrap_or_default();
+        verdicts.into_iter().map(|status| (status.name(), status.verdict)).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&mut rig), [("controller".to_owned(), Verdict::Valid)], "the nodes are not known yet");
+    rig.state.verdicts().live_nodes([NodeName::new("a").unwrap()].into());
+    assert_eq!(names(&mut rig), [], "one at a time");
+    rig.state.verdicts().ended(true);
+    assert_eq!(names(&mut rig).len(), 2);
+    rig.state.verdicts().ended(true);
+    rig.state.verdicts().live_nodes([NodeName::new("a").unwrap()].into());
+    assert_eq!(names(&mut rig), [], "only what differs");
+    let object = ObjectRef::new("IPAddressPool", "metallb-system", "p");
+    let error = |text: &str| ParseError { object: object.clone(), field: "f".to_owned(), value: String::new(), message: text.to_owned() };
+    rig.see(Seen::Malformed(object.clone(), vec![error("one"), error("two")]));
+    let invalid = Verdict::Invalid("one; two".to_owned());
+    assert_eq!(names(&mut rig), [("controller".to_owned(), invalid.clone()), ("speaker-a".to_owned(), invalid)]);
+    rig.state.verdicts().ended(false);
+    assert_eq!(names(&mut rig), [], "not at once");
+    rig.state.verdicts().live_nodes([NodeName::new("a").unwrap()].into());
+    assert_eq!(names(&mut rig).len(), 2);
+    // One that does not lead writes nothing.
+    let mut rig = Rig::new(true);
+    rig.see(Seen::Synced);
+    assert_eq!(names(&mut rig), []);
+    rig.state.lead(Some(Term(1)));
+    assert_eq!(names(&mut rig), [("controller".to_owned(), Verdict::Unknown("configuration is missing".to_owned()))]);
+}
+
+#[test]
+fn counters_are_written_where_they_differ_from_what_stands_there() {
+    let mut rig = Rig::live();
+    let pool = PoolName::new("p").unwrap();
+    let counts = |assigned_ipv4| PoolStatus { assigned_ipv4, ..PoolStatus::default() };
+    let written = |rig: &mut Rig, count| rig.state.new_counts([(pool.clone(), counts(count))].into()).len();
+    assert_eq!((written(&mut rig, 1), written(&mut rig, 1), written(&mut rig, 2)), (1, 0, 1));
+    rig.state.found_counts(&pool, Some(counts(2)));
+    assert_eq!(written(&mut rig, 2), 0, "as written");
+    rig.state.found_counts(&pool, Some(counts(9)));
+    assert_eq!(written(&mut rig, 2), 1, "edited");
+    rig.state.found_counts(&pool, None);
+    assert_eq!(written(&mut rig, 2), 1, "made anew");
+    rig.state.counts_touched();
+    assert_eq!(written(&mut rig, 2), 1);
+}
+
+#[test]
+fn what_was_refused_before_the_configuration_came_is_not_told_after_it() {
+    let mut rig = Rig::new(false);
+    let advertisement = json!({"metadata": {"name": "l2", "namespace": "metallb-system"}, "spec": {}});
+    let part = Part::Advertisement(pool::advertisement(&advertisement).unwrap());
+    let held = json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}}});
+    for seen in [Seen::Config(ObjectRef::of("L2Advertisement", &advertisement), Box::new(part)), service(&held), Seen::Synced] {
+        rig.state.see(seen);
+    }
+    rig.refuses = Some("no pool is open to this Service");
+    rig.state.connected(Some(BTreeMap::new()));
+    rig.state.reached(Revision(7));
+    rig.rest();
+    // The pool is in force with revision 9, and the feed is behind.
+    rig.refuses = None;
+    rig.answers.insert("pools", Done::Led(Term(1), Revision(9)));
+    assert_eq!(rig.see(a_pool("192.0.2.0/28")), ["pools"]);
+    rig.state.reached(Revision(8));
+    assert_eq!((rig.rest(), rig.state.next_deadline()), (vec![], None));
+    rig.leases.insert(key(), a_lease());
+    rig.state.feed(&key(), Some(Fed { lease: Some(a_lease()), ..Fed::default() }));
+    rig.state.reached(Revision(9));
+    assert!(!rig.rest().is_empty());
+    assert!(!rig.told().contains(&"AllocationFailed"), "{:?}", rig.told());
 }

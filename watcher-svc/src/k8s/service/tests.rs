@@ -20,6 +20,7 @@ fn a_manifest_reads_with_the_defaults_of_the_api_server() {
         service_type: ServiceType::LoadBalancer,
         class: None,
         cluster_ips: Ok(vec![]),
+        cluster_ip_list: vec![],
         families: vec![],
         policy: FamilyPolicy::SingleStack,
         ports: [ServicePort { protocol: Protocol::Tcp, port: 8080 }].into(),
@@ -74,6 +75,7 @@ fn a_stored_object_reads_with_every_field() {
         service_type: ServiceType::LoadBalancer,
         class: Some("example.com/x".to_owned()),
         cluster_ips: Ok(vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()]),
+        cluster_ip_list: vec!["10.0.0.1".to_owned(), "fd00::1".to_owned()],
         families: vec![Family::V4, Family::V6],
         policy: FamilyPolicy::RequireDualStack,
         ports: [port(Protocol::Udp, 53), port(Protocol::Tcp, 53), port(Protocol::Sctp, 9)].into(),
@@ -96,6 +98,16 @@ fn a_stored_object_reads_with_every_field() {
         deleting: true,
     };
     assert_eq!(view, wanted);
+}
+
+#[test]
+fn the_pool_written_is_that_of_the_current_key_alone() {
+    let written = |annotations: Value| {
+        let view = parse(&json!({"metadata": {"name": "web", "annotations": annotations}, "spec": {"type": "LoadBalancer"}})).unwrap();
+        (view.status.pool, view.deprecated_annotations.len())
+    };
+    assert_eq!(written(json!({"metallb.universe.tf/ip-allocated-from-pool": "p"})), (None, 1));
+    assert_eq!(written(json!({"metallb.io/ip-allocated-from-pool": "p"})), (Some("p".to_owned()), 0));
 }
 
 #[test]
@@ -131,7 +143,11 @@ fn cluster_ips_are_one_address_or_one_of_each_family() {
     let failed = |list: &str, why: &str| Err(format!("Failed to retrieve ClusterIPs IPFamily for [{list}] : {why}"));
     let cases = [
         (json!({}), Ok(vec![])),
-        (json!({"clusterIP": "None", "clusterIPs": ["None"]}), Ok(vec![])),
+        (json!({"clusterIP": "", "clusterIPs": []}), Ok(vec![])),
+        (
+            json!({"clusterIP": "None", "clusterIPs": ["None"]}),
+            Err(r#"Failed to retrieve ClusterIPs IPFamily for [None] None: invalid IP address "None""#.to_owned()),
+        ),
         (json!({"clusterIP": "10.0.0.1"}), Ok(vec!["10.0.0.1"])),
         (json!({"clusterIP": "10.0.0.9", "clusterIPs": ["fd00::1", "10.0.0.1"]}), Ok(vec!["fd00::1", "10.0.0.1"])),
         (json!({"clusterIPs": ["x"]}), failed("x", r#"invalid IP address "x""#)),

@@ -27,7 +27,11 @@ impl Followed {
         let (sender, changes) = mpsc::channel(64);
         let stop = Stop::new();
         let config = DirConfig { namespace: "metallb-system".to_owned(), config_map: "config".to_owned() };
-        let before = Before { statuses: BTreeMap::new(), copies: folder.path().join("copies"), services, writer };
+        let pools = folder.path().join("pools");
+        if writer == Writer::Own {
+            fs::create_dir(&pools).unwrap();
+        }
+        let before = Before { statuses: BTreeMap::new(), copies: folder.path().join("copies"), services, pools, writer };
         let task = tokio::spawn(follow(folder.path().join("in"), config, before, sender, Clock::start(), stop.clone()));
         let mut followed = Self { folder, changes, told: Default::default(), stop, task };
         if writer == Writer::Own {
@@ -52,6 +56,8 @@ impl Followed {
             Change::Deleted { object, .. } => format!("-{}", object.name),
             Change::Synced => "synced".to_owned(),
             Change::StatusGone(service) => format!("wiped {service}"),
+            Change::CountersTouched => "counters".to_owned(),
+            Change::Ignored { object, .. } => format!("ignored {object}"),
             Change::Listed { .. } => unreachable!("a directory lists nothing"),
         }
     }
@@ -60,6 +66,10 @@ impl Followed {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
     }
+}
+
+fn nowhere() -> Written {
+    Written { services: PathBuf::from("/nowhere"), pools: PathBuf::from("/nowhere") }
 }
 
 fn service(name: &str) -> String {
@@ -112,7 +122,7 @@ async fn a_directory_that_vanishes_keeps_what_it_said_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_status_file_that_somebody_takes_away_is_told() {
+async fn a_status_file_that_somebody_takes_away_or_edits_is_told() {
     let mut followed = Followed::begin().await;
     let file = followed.folder.path().join("default_web.yaml");
     for text in ["one", "two"] {
@@ -120,6 +130,13 @@ async fn a_status_file_that_somebody_takes_away_is_told() {
     }
     fs::remove_file(&file).unwrap();
     assert_eq!(followed.next().await, "wiped default/web");
+    fs::write(&file, "three").unwrap();
+    assert_eq!(followed.next().await, "wiped default/web", "written in place");
+    let file = followed.folder.path().join("pools/p.yaml");
+    replace_file(&file, "one").unwrap();
+    assert_eq!(followed.next().await, "counters");
+    fs::remove_file(&file).unwrap();
+    assert_eq!(followed.next().await, "counters");
     followed.end().await;
 }
 
@@ -168,8 +185,9 @@ async fn without_status_files_of_another_watcher_the_manifests_own_count() {
 async fn a_directory_that_is_not_there_at_the_start_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let config = DirConfig { namespace: String::new(), config_map: String::new() };
-    let (copies, services) = (folder.path().join("copies"), folder.path().to_owned());
-    let before = Before { statuses: BTreeMap::new(), copies, services, writer: Writer::Own };
+    let here = || folder.path().to_owned();
+    let before =
+        Before { statuses: BTreeMap::new(), copies: folder.path().join("copies"), services: here(), pools: here(), writer: Writer::Own };
     let error = follow(folder.path().join("none"), config, before, mpsc::channel(1).0, Clock::start(), Stop::new()).await.unwrap_err();
     assert!(chain(error.as_ref()).contains("none"), "{error:?}");
 }
@@ -188,13 +206,13 @@ fn a_file_is_open_from_its_first_write_to_its_close() {
         (written, true),
         (EventKind::Remove(notify::event::RemoveKind::File), false),
     ] {
-        pending.take_in(event(kind), &root, &root, Mono::ZERO);
+        pending.take_in(event(kind), &root, &nowhere(), Mono::ZERO);
         assert_eq!(pending.open.contains_key(&file), open, "{kind:?}");
     }
     assert_eq!(pending.seen, 5, "that a file is read is no news");
-    pending.take_in(Ok(notify::Event::new(written).add_path("/elsewhere/y.yaml".into())), &root, &root, Mono::ZERO);
+    pending.take_in(Ok(notify::Event::new(written).add_path("/elsewhere/y.yaml".into())), &root, &nowhere(), Mono::ZERO);
     assert_eq!((pending.seen, pending.renewed), (5, false));
-    pending.take_in(Err(notify::Error::generic("lost")), &root, &root, Mono::ZERO);
+    pending.take_in(Err(notify::Error::generic("lost")), &root, &nowhere(), Mono::ZERO);
     assert!(pending.renewed);
 }
 
@@ -207,14 +225,14 @@ fn a_file_that_is_written_to_is_read_when_it_is_closed_or_was_left_open_for_long
     let (set, now) = (|path: &PathBuf| BTreeSet::from([path.clone()]), Mono::ZERO);
     let mut pending = Pending::default();
     for (kind, path) in [(written, &file), (written, &other), (closed, &other)] {
-        pending.take_in(event(kind, path), &root, &root, now);
+        pending.take_in(event(kind, path), &root, &nowhere(), now);
     }
     let happened = pending.take_out(now);
     assert_eq!((happened.touched, happened.busy, pending.next_deadline()), (set(&other), set(&file), Some(now + OPEN_LIMIT)));
-    pending.take_in(event(closed, &file), &root, &root, now);
+    pending.take_in(event(closed, &file), &root, &nowhere(), now);
     let happened = pending.take_out(now);
     assert_eq!((happened.touched, happened.busy, pending.next_deadline()), (set(&file), BTreeSet::new(), None));
-    pending.take_in(event(written, &file), &root, &root, now);
+    pending.take_in(event(written, &file), &root, &nowhere(), now);
     let happened = pending.take_out(now + OPEN_LIMIT);
     assert_eq!((happened.touched, happened.busy, pending.next_deadline()), (set(&file), BTreeSet::new(), None));
 }

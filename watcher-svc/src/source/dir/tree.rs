@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::DirConfig;
 use super::manifest::{Manifest, manifests};
 use crate::k8s::ObjectRef;
+use crate::k8s::annotations::ALLOCATED_FROM_POOL;
 use crate::logs;
 use crate::source::status_dir::{self, key_of};
 use crate::source::{Change, Kind};
@@ -123,6 +124,7 @@ impl Tree {
 
     /// What has to be told now.
     pub(super) fn changes(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
         let mut now: BTreeMap<(Kind, ObjectRef), (Value, String)> = BTreeMap::new();
         let mut twice = BTreeSet::new();
         for (path, file) in &self.files {
@@ -135,6 +137,8 @@ impl Tree {
                     {
                         let (object, namespace) = (&manifest.name, &self.config.namespace);
                         warn!(event = logs::OBJECT_IGNORED, %object, origin, "ignored: the configuration is read from namespace {namespace} only");
+                        let reason = format!("resource must be created in {namespace} namespace: elsewhere it counts for nothing");
+                        changes.push(Change::Ignored { object: object.clone(), reason });
                     }
                     continue;
                 }
@@ -153,7 +157,6 @@ impl Tree {
             }
         }
         self.twice = twice;
-        let mut changes = Vec::new();
         for (kind, name) in self.told.keys().filter(|key| !now.contains_key(*key)) {
             if let Some(key) = service_key(*kind, name) {
                 self.adopted.remove(&key);
@@ -195,13 +198,17 @@ fn service_key(kind: Kind, name: &ObjectRef) -> Option<ServiceKey> {
 }
 
 /// Puts the status of a file of `--status-dir` where a cluster would have kept it. Without such a file the addresses of the manifest's own
-/// status are adopted, but nothing counts as written yet.
+/// status are adopted, but nothing counts as written yet, neither they nor the annotation that names their pool.
 fn adopt(object: &mut Value, written: Option<&Value>) {
     let Value::Object(fields) = object else { return };
     let Some(written) = written else {
         let ingress = fields.get_mut("status").and_then(|status| status.pointer_mut("/loadBalancer/ingress"));
         for entry in ingress.and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
             entry.remove("ipMode");
+        }
+        let annotations = fields.get_mut("metadata").and_then(|metadata| metadata.get_mut("annotations"));
+        if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
+            annotations.remove(ALLOCATED_FROM_POOL.key);
         }
         return;
     };

@@ -3,6 +3,7 @@
 //! Each is one function that may be called as often as one likes: what is there already is not written twice. Whether and when to
 //! repeat a failed one is the caller's decision; the client is shared, so any number may be in flight.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
@@ -13,12 +14,13 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::time::UnixMillis;
 use serde_json::{Value, json};
 
 use super::event::event;
 use super::{Cluster, RequestError, resource};
 use crate::k8s::ObjectRef;
-use crate::k8s::crd::{self, L2Status, PoolStatus};
+use crate::k8s::crd::{self, ConfigurationStatus, L2Status, PoolStatus};
 use crate::source::event::EventRecord;
 
 /// How long one request may take; the API server's own limit is a minute.
@@ -151,6 +153,48 @@ impl Cluster {
         Ok(Written::Done)
     }
 
+    /// Says what was found of the configuration, each ConfigurationState only where it differs. If these are `all`, there are no others of
+    /// controllers and speakers.
+    ///
+    /// [`Written::Gone`] means that the custom resource is not installed.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn write_verdicts(&self, verdicts: &[ConfigurationStatus], all: bool, now: UnixMillis) -> Result<Written, WriteError> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource(crd::CONFIGURATION_STATE));
+        let object = |name: &str| ObjectRef::new(crd::CONFIGURATION_STATE.kind, &self.namespace, name);
+        let own = ListParams::default().labels(crd::COMPONENT_LABEL);
+        let found = match within("list", || object(""), api.list(&own)).await {
+            Ok(found) => found.items,
+            Err(error) => return gone_is_fine::<()>(Err(error)),
+        };
+        let mut found: BTreeMap<String, DynamicObject> = found.into_iter().map(|object| (object.name_any(), object)).collect();
+        for verdict in verdicts {
+            let (name, before) = (verdict.name(), found.remove(&verdict.name()));
+            let before = match before {
+                Some(before) => before,
+                None => {
+                    let new = verdict_object(verdict);
+                    within("create", || object(&name), api.create(&PostParams::default(), &new)).await?
+                }
+            };
+            let before = before.data.get("status");
+            let mut status = verdict.to_json(before, now);
+            if before != Some(&status) {
+                if let Some(fields) = status.as_object_mut() {
+                    // What is left out must go, where it was there.
+                    fields.entry("errorSummary").or_insert(Value::Null);
+                }
+                let patch = json!({"status": status});
+                within("write the status of", || object(&name), api.patch_status(&name, &params(), &Patch::Merge(&patch))).await?;
+            }
+        }
+        for name in found.keys().filter(|_| all) {
+            gone_is_fine(within("delete", || object(name), api.delete(name, &DeleteParams::default())).await)?;
+        }
+        Ok(Written::Done)
+    }
+
     /// The Services that some ServiceL2Status is about: after a start, those of them that nobody announces any more need
     /// [`Cluster::write_l2_status`] with nobody. Empty if the custom resource is not installed.
     ///
@@ -200,11 +244,20 @@ fn is_gone(error: &RequestError) -> bool {
     error.code() == Some(404) || error.blames("metadata.uid")
 }
 
+/// The object of a Service that is announced. The API server makes its name. MetalLB's speakers write it and their Pods own it; here the
+/// watcher does for all of them, and takes away what is outdated itself, so it has no owner.
 fn l2_object(wanted: &L2Status) -> DynamicObject {
     let mut object = DynamicObject::new("", &resource(crd::SERVICE_L2_STATUS));
     object.metadata.name = None;
-    object.metadata.generate_name = Some("l2-".to_owned());
+    object.metadata.generate_name = Some(crd::L2_NAME_PREFIX.to_owned());
     object.metadata.labels = Some(wanted.labels());
+    object.data = json!({"spec": {}});
+    object
+}
+
+fn verdict_object(verdict: &ConfigurationStatus) -> DynamicObject {
+    let mut object = DynamicObject::new(&verdict.name(), &resource(crd::CONFIGURATION_STATE));
+    object.metadata.labels = Some(verdict.labels());
     object.data = json!({"spec": {}});
     object
 }

@@ -74,8 +74,31 @@ fn pools_and_announcers_come_and_go_and_no_name_leads_out_of_the_folder() {
     let status = L2Status { service: key(), node: NodeName::new("n").unwrap(), interfaces: vec![] };
     folder.write_l2(&key(), Some(&status)).unwrap();
     assert_eq!(folder.services().unwrap(), [key()]);
+    let object = read(&root.path().join("servicel2statuses/default_web.yaml")).unwrap();
+    assert_eq!((&object["metadata"]["namespace"], &object["status"]["serviceNamespace"]), (&json!("metallb-system"), &json!("default")));
+    assert!(object["metadata"]["name"].as_str().unwrap().starts_with("l2-"), "{object}");
     folder.write_l2(&key(), None).unwrap();
     assert!(folder.services().unwrap().is_empty());
+}
+
+#[test]
+fn verdicts_on_the_configuration_come_and_go() {
+    use crate::k8s::crd::{Component, Verdict};
+    let root = tempfile::tempdir().unwrap();
+    let folder = StatusDir::open(root.path(), "metallb-system").unwrap();
+    let of = |component| ConfigurationStatus { component, verdict: Verdict::Valid };
+    let (controller, speaker) = (of(Component::Controller), of(Component::Speaker(NodeName::new("a").unwrap())));
+    folder.write_verdicts(&[controller.clone(), speaker], true, UnixMillis(0)).unwrap();
+    let file = |name: &str| root.path().join(VERDICTS).join(name);
+    assert_eq!(folder.files(VERDICTS).unwrap(), [file("controller.yaml"), file("speaker-a.yaml")]);
+    let text = fs::read_to_string(file("controller.yaml")).unwrap();
+    folder.write_verdicts(std::slice::from_ref(&controller), false, UnixMillis(0)).unwrap();
+    assert_eq!(folder.files(VERDICTS).unwrap().len(), 2, "the others are not known");
+    folder.write_verdicts(&[controller], true, UnixMillis(5000)).unwrap();
+    assert_eq!(folder.files(VERDICTS).unwrap(), [file("controller.yaml")]);
+    assert_eq!(fs::read_to_string(file("controller.yaml")).unwrap(), text, "since when it is so has not changed");
+    let object = read(&file("controller.yaml")).unwrap();
+    assert_eq!((&object["status"]["result"], &object["metadata"]["namespace"]), (&json!("Valid"), &json!("metallb-system")));
 }
 
 #[test]

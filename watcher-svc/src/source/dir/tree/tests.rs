@@ -21,7 +21,8 @@ fn told(tree: &mut Tree) -> Vec<String> {
         Change::Applied { kind, object, origin } => format!("+{} from {}", ObjectRef::of(kind.as_str(), &object).name, origin.unwrap()),
         Change::Deleted { object, .. } => format!("-{}", object.name),
         Change::Synced => "synced".to_owned(),
-        Change::Listed { .. } | Change::StatusGone(_) => unreachable!("a tree says neither"),
+        Change::Ignored { object, reason } => format!("{object}: {reason}"),
+        Change::Listed { .. } | Change::StatusGone(_) | Change::CountersTouched => unreachable!("a tree says none of them"),
     };
     tree.changes().into_iter().map(name).collect()
 }
@@ -78,7 +79,9 @@ fn an_object_twice_counts_once_and_configuration_only_in_its_namespace() {
         ("f.yaml", pool("default")),
     ];
     let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
-    assert_eq!(read(&mut tree, &files), ["+config from e.yaml, document 1", "+a from a.yaml, document 1", "synced"]);
+    let ignored = "IPAddressPool default/p: resource must be created in metallb-system namespace: elsewhere it counts for nothing";
+    assert_eq!(read(&mut tree, &files), [ignored, "+config from e.yaml, document 1", "+a from a.yaml, document 1", "synced"]);
+    assert_eq!(read(&mut tree, &files), [""; 0], "told once");
     assert_eq!(read(&mut tree, &[("b.yaml", &service("a"))]), ["-config"]);
 }
 
@@ -89,8 +92,9 @@ fn a_status_of_before_the_start_is_adopted_else_the_manifests_own_addresses() {
     let mut tree =
         Tree::new(config, [("default/a".parse().unwrap(), status.clone()), ("default/b".parse().unwrap(), status.clone())].into());
     let own = |name: &str| format!("{}status: {{loadBalancer: {{ingress: [{{ip: 192.0.2.7, ipMode: VIP}}]}}}}\n", service(name));
-    let found =
-        [("a.yaml", service("a")), ("b.yaml", own("b")), ("c.yaml", own("c"))].map(|(path, text)| (PathBuf::from(path), Found::Text(text)));
+    let annotated = own("c").replace("name: c", "name: c, annotations: {metallb.io/ip-allocated-from-pool: p, a: b}");
+    let found = [("a.yaml", service("a")), ("b.yaml", own("b")), ("c.yaml", annotated)]
+        .map(|(path, text)| (PathBuf::from(path), Found::Text(text)));
     tree.read(found.into(), &[], |_| None);
     let changes = tree.changes();
     let Change::Applied { object, .. } = &changes[0] else { panic!("{changes:?}") };
@@ -99,6 +103,7 @@ fn a_status_of_before_the_start_is_adopted_else_the_manifests_own_addresses() {
     assert_eq!(object["status"], status["status"], "what was written last");
     let Change::Applied { object, .. } = &changes[2] else { panic!("{changes:?}") };
     assert_eq!(object["status"], json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}), "adopted, and to be written");
+    assert_eq!(object["metadata"]["annotations"], json!({"a": "b"}), "to be written too");
     // Deleted and made anew it is another Service.
     read(&mut tree, &[]);
     tree.read([(PathBuf::from("a.yaml"), Found::Text(service("a")))].into(), &[], |_| None);
