@@ -17,6 +17,7 @@ mod lab;
 mod load;
 mod mishaps;
 mod readme;
+mod reservations;
 mod rights;
 mod security;
 mod shadow;
@@ -51,6 +52,7 @@ fn main() -> anyhow::Result<()> {
         rights::SCENARIOS,
         inspection::SCENARIOS,
         explain::SCENARIOS,
+        reservations::SCENARIOS,
         input::SCENARIOS,
         security::SCENARIOS,
         shadow::SCENARIOS,

@@ -16,9 +16,9 @@ use super::dual_stack::{Grant, Need, candidate};
 use super::free::Pool;
 use super::placement::{Placement, Worth, worth};
 use super::refusal::Refusal;
-use super::rules::{Closed, Considered, Rule, Verdict, sharing, verdicts};
+use super::rules::{Closed, Considered, Rule, Verdict, explicit, verdicts};
 use super::state::{Book, State};
-use super::{Event, Now, allocate};
+use super::{Event, Now, allocate, quota};
 
 /// The step before the rules: to keep what the Service has.
 const KEEP: &str = "keep";
@@ -26,9 +26,11 @@ const KEEP: &str = "keep";
 /// How many pools of a rule are told of; the one that grants always is.
 const MOST_POOLS: usize = 200;
 
-/// How many shared addresses are looked at to say why they cannot be shared, and how many are told of in a pool.
+/// How many shared or reserved addresses are looked at to say why the Service cannot have them.
 const MOST_SHARED: usize = 1_000;
-const MOST_CONFLICTS: usize = 5;
+
+/// How many of these are told of in a pool.
+const MOST_OBSTACLES: usize = 5;
 
 /// Why a Service has what it has.
 #[derive(Clone, Debug)]
@@ -186,14 +188,25 @@ fn trial(book: &Book, claim: &Claim, rule: &Rule, verdict: Verdict) -> Trial {
         Verdict::Passes(_) | Verdict::Refuses(_) => None,
     };
     let is_taken = |considered: &Considered<'_>| grant.is_some_and(|grant| grant.pool == *considered.name);
-    let conflicts = if considered.iter().any(|pool| pool.pool.is_err_and(|closed| closed == Closed::NotShared)) {
-        conflicts(book, claim)
+    let is_closed = |closed: Closed| considered.iter().any(|pool| pool.pool.is_err_and(|found| found == closed));
+    let shared = || claim.sharing_key.iter().flat_map(|key| book.under_key(key));
+    let obstacles = if is_closed(Closed::NotShared) {
+        obstacles(book, claim, shared())
+    } else if is_closed(Closed::NotKept) {
+        obstacles(book, claim, book.reservations().kept_for(&claim.service))
     } else {
         BTreeMap::new()
     };
     let numbered = considered.iter().enumerate();
-    let told: Vec<&Considered<'_>> = numbered.filter(|(at, pool)| *at < MOST_POOLS || is_taken(pool)).map(|(_, pool)| pool).collect();
-    let pools: Vec<PoolTrial> = told.iter().map(|considered| pool_trial(book, claim, considered, grant, &conflicts)).collect();
+    let told: Vec<(usize, &Considered<'_>)> = numbered.filter(|(at, pool)| *at < MOST_POOLS || is_taken(pool)).collect();
+    let taken_at = considered.iter().position(is_taken);
+    let asked_after = |at: usize| grant.filter(|_| taken_at.is_some_and(|taken| taken < at)).map(|grant| &grant.pool);
+    let pool_trial = |(at, pool): &(usize, &Considered<'_>)| match (pool.pool, grant.filter(|_| is_taken(pool))) {
+        (Err(closed), _) => closed_trial(pool.name, closed, &obstacles),
+        (Ok(pool), Some(grant)) => taken_trial(book, claim, pool, grant),
+        (Ok(pool), None) => passed_trial(book, claim, pool, asked_after(*at)),
+    };
+    let pools: Vec<PoolTrial> = told.iter().map(pool_trial).collect();
     let taken = pools.iter().find(|pool| pool.taken).map(|pool| pool.reason.clone()).unwrap_or_default();
     let said = match verdict {
         Verdict::Passes(reason) => Said::Passes(reason.to_owned()),
@@ -203,46 +216,56 @@ fn trial(book: &Book, claim: &Claim, rule: &Rule, verdict: Verdict) -> Trial {
     Trial { rule: rule.name, asked: true, said, pools_left_out: considered.len().saturating_sub(told.len()), pools }
 }
 
-fn pool_trial(
-    book: &Book,
-    claim: &Claim,
-    considered: &Considered<'_>,
-    grant: Option<&Grant>,
-    conflicts: &BTreeMap<&PoolName, Vec<String>>,
-) -> PoolTrial {
-    let told = |taken: bool, offers: Vec<Vip>, reason: String| PoolTrial { pool: considered.name.clone(), taken, offers, reason };
-    let pool = match considered.pool {
-        Ok(pool) => pool,
-        Err(Closed::NotShared) => {
-            let conflicts = conflicts.get(considered.name).map(|texts| texts.join("; "));
-            return told(false, Vec::new(), conflicts.unwrap_or_else(|| Closed::NotShared.to_string()));
-        }
-        Err(closed) => return told(false, Vec::new(), closed.to_string()),
+/// A pool that is passed over whatever is free in it.
+fn closed_trial(name: &PoolName, closed: Closed, obstacles: &BTreeMap<&PoolName, Vec<String>>) -> PoolTrial {
+    let obstacles = match closed {
+        Closed::NotShared | Closed::NotKept => obstacles.get(name).map(|texts| texts.join("; ")),
+        Closed::Unknown | Closed::NotAutomatic | Closed::NotAdmitted | Closed::NotGranted | Closed::NotAsked => None,
     };
-    if let Some(grant) = grant.filter(|grant| grant.pool == *considered.name) {
-        let origins: Vec<String> = grant.addresses.iter().map(|vip| origin(book, claim, pool, *vip)).collect();
-        return told(true, grant.addresses.clone(), origins.join("; "));
-    }
+    let reason = obstacles.unwrap_or_else(|| closed.to_string());
+    PoolTrial { pool: name.clone(), taken: false, offers: Vec::new(), reason }
+}
+
+/// The pool that the addresses come from.
+fn taken_trial(book: &Book, claim: &Claim, pool: &Pool, grant: &Grant) -> PoolTrial {
+    let origins: Vec<String> = grant.addresses.iter().map(|vip| origin(book, claim, pool, *vip)).collect();
+    PoolTrial { pool: grant.pool.clone(), taken: true, offers: grant.addresses.clone(), reason: origins.join("; ") }
+}
+
+/// A pool that is open and passed over; `after` is the one that the addresses come from, if that is asked before it.
+fn passed_trial(book: &Book, claim: &Claim, pool: &Pool, after: Option<&PoolName>) -> PoolTrial {
+    let need = Need::of(claim);
     let (mut offers, mut lacking) = (Vec::new(), Vec::new());
-    for family in Need::of(claim).families() {
+    for family in need.families() {
         match candidate(book, claim, pool, *family) {
             Some(vip) => offers.push(vip),
             None if pool.count(*family).total == 0 => lacking.push(format!("it has no {family} addresses")),
+            None if pool.lowest(*family).is_some() => lacking.push(quota::exceeded(book, claim).to_string()),
             None => lacking.push(pool.count(*family).to_string()),
         }
     }
-    let reason = match (grant, lacking.is_empty()) {
-        (_, false) => lacking.join("; "),
-        (Some(grant), true) => format!("pool {} is asked before it", grant.pool),
-        (None, true) => "with the policy SingleStack and two families the Service gets only just the addresses that it asks for".to_owned(),
+    let reason = if !lacking.is_empty() {
+        lacking.dedup();
+        lacking.join("; ")
+    } else if let Some(taken) = after {
+        format!("pool {taken} is asked before it")
+    } else if need == Need::BothAsked {
+        "with the policy SingleStack and two families the Service gets only just the addresses that it asks for".to_owned()
+    } else if quota::affords(book, claim, &offers) {
+        "another pool has more of what is reserved for the Service".to_owned()
+    } else {
+        quota::exceeded(book, claim).to_string()
     };
-    told(false, offers, reason)
+    PoolTrial { pool: pool.spec().name.clone(), taken: false, offers, reason }
 }
 
 /// Why an address of a pool is there for a Service.
 fn origin(book: &Book, claim: &Claim, pool: &Pool, vip: Vip) -> String {
     if book.lease(&claim.service).is_some_and(|lease| lease.addresses.contains(&vip)) {
         return format!("{vip} is its own already");
+    }
+    if book.reservations().kept_for(&claim.service).any(|kept| kept == vip) {
+        return format!("{vip} is reserved for it");
     }
     if let Some(other) = book.others(vip, Some(&claim.service)).next() {
         return format!("{vip} is held by {} and can be shared", other.service);
@@ -251,14 +274,15 @@ fn origin(book: &Book, claim: &Claim, pool: &Pool, vip: Vip) -> String {
     if lowest { format!("{vip} is the first that is free") } else { format!("{vip} is free") }
 }
 
-/// Why addresses under the Service's sharing key cannot be shared, by pool.
-fn conflicts<'a>(book: &'a Book, claim: &Claim) -> BTreeMap<&'a PoolName, Vec<String>> {
+/// Why the Service cannot have these addresses, by pool.
+fn obstacles<'a>(book: &'a Book, claim: &Claim, vips: impl Iterator<Item = Vip>) -> BTreeMap<&'a PoolName, Vec<String>> {
     let mut found: BTreeMap<&PoolName, Vec<String>> = BTreeMap::new();
-    let shared = claim.sharing_key.iter().flat_map(|key| book.under_key(key)).take(MOST_SHARED);
-    for vip in shared {
-        if let (Some(pool), Err(refusal)) = (book.pool_of(vip), sharing::check(book, claim, vip)) {
+    for vip in vips.take(MOST_SHARED) {
+        let exceeded = || (!quota::affords(book, claim, &[vip])).then(|| quota::exceeded(book, claim));
+        let refusal = explicit::allowed(book, claim, &[vip]).err().or_else(exceeded);
+        if let (Some(pool), Some(refusal)) = (book.pool_of(vip), refusal) {
             let texts = found.entry(&pool.spec().name).or_default();
-            if texts.len() < MOST_CONFLICTS {
+            if texts.len() < MOST_OBSTACLES {
                 texts.push(refusal.to_string());
             }
         }

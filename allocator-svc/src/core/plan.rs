@@ -9,6 +9,7 @@ use mooring_proto::types::address::Vip;
 use mooring_proto::types::lease::Lease;
 use mooring_proto::types::pool::{Configuration, PoolName};
 use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::time::Mono;
 
 use super::placement::is_advertised;
 use super::refusal::Refusal;
@@ -90,6 +91,8 @@ pub struct Rehearsal {
     advertised: BTreeSet<ServiceKey>,
     state: State,
     now: Now,
+    /// When every grace is over.
+    end: Mono,
 }
 
 impl From<&Lease> for Held {
@@ -108,6 +111,7 @@ impl Rehearsal {
             advertised: BTreeSet::new(),
             state: State::over(book, settings),
             now,
+            end: now.mono + settings.pool_grace,
         };
         rehearsal.advertised = rehearsal.leases.keys().filter(|service| rehearsal.advertises(service)).cloned().collect();
         let events = pools::replace(&rehearsal.state, Leadership::Present, configuration, now).unwrap_or_default();
@@ -115,13 +119,15 @@ impl Rehearsal {
         rehearsal
     }
 
-    /// Does one piece of the work that follows; time passes when there is nothing else to do. False once the copy is at rest.
+    /// Does one piece of the work that follows; time passes when there is nothing else to do. False once every grace is over and the copy
+    /// is at rest.
     pub fn step(&mut self) -> bool {
         if let Some(events) = claim_next(&self.state, self.now) {
             events.iter().for_each(|event| self.state.book.apply(event));
             return true;
         }
-        let Some(end) = self.state.book.next_stranded() else { return false };
+        let ends = [self.state.book.next_stranded(), self.state.book.reservations().next_end()];
+        let Some(end) = ends.into_iter().flatten().min().filter(|end| *end <= self.end) else { return false };
         self.now.mono = self.now.mono.max(end);
         true
     }

@@ -17,6 +17,7 @@ use mooring_proto::types::address::{Family, Vip};
 use mooring_proto::types::lease::Revision;
 use mooring_proto::types::node::NodeName;
 use mooring_proto::types::pool::PoolName;
+use mooring_proto::types::reservation::ReservationKey;
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
 use tokio::sync::{Semaphore, mpsc};
@@ -24,10 +25,12 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::history::History;
 use super::{configuration, ending, explain, plan, refusal_to_pb, refused};
 use crate::core::nodes::{Liveness, Speaker};
 use crate::core::{self, Now, State, Unannounced};
 use crate::engine::Engine;
+use crate::store::HistoryReader;
 use mooring_kit::clock::{Clock, wall};
 
 /// How many Services a message of the feed has at most, so that it stays well under 4 MiB.
@@ -41,13 +44,15 @@ pub(crate) struct Inspect {
     engine: Engine,
     spawner: Spawner,
     clock: Clock,
+    history: History,
     /// One plan is made at a time: each holds a copy of all leases.
     plans: Arc<Semaphore>,
 }
 
 impl Inspect {
-    pub(crate) fn new(engine: Engine, spawner: Spawner, clock: Clock) -> Self {
-        Self { engine, spawner, clock, plans: Arc::new(Semaphore::new(1)) }
+    pub(crate) fn new(engine: Engine, spawner: Spawner, clock: Clock, history: Option<HistoryReader>) -> Self {
+        let plans = Arc::new(Semaphore::new(1));
+        Self { history: History::new(engine.clone(), history), engine, spawner, clock, plans }
     }
 
     async fn ask<T: Send + 'static>(&self, look: impl FnOnce(&State) -> T + Send + 'static) -> Result<T, Status> {
@@ -142,6 +147,8 @@ impl InspectService for Inspect {
                 assigned_ipv6: pool.count(Family::V6).assigned,
                 available_ipv4: pool.available(Family::V4),
                 available_ipv6: pool.available(Family::V6),
+                reserved_ipv4: pool.count(Family::V4).reserved,
+                reserved_ipv6: pool.count(Family::V6).reserved,
             });
             pb::ListPoolsResponse { pools: pools.collect(), next_page_token }
         };
@@ -196,6 +203,25 @@ impl InspectService for Inspect {
         let now = Now { mono: self.clock.now(), wall: wall() };
         let messages = plan::plan(&self.engine, &self.spawner, configuration, now, permit).await.map_err(ending)?;
         Ok(Response::new(Box::pin(tokio_stream::iter(messages.into_iter().map(Ok)))))
+    }
+
+    async fn list_reservations(
+        &self,
+        request: Request<pb::ListReservationsRequest>,
+    ) -> Result<Response<pb::ListReservationsResponse>, Status> {
+        let request = request.into_inner();
+        let after = token(&request.page_token, |text| text.parse::<ReservationKey>().ok())?;
+        let size = convert::page_size(request.page_size);
+        let look = move |state: &State| {
+            let (page, next_page_token) = page(state.book().reservations().all(), after, size, |_, _| true);
+            let reservations = page.into_iter().map(|(_, reservation)| reservation.into()).collect();
+            pb::ListReservationsResponse { reservations, next_page_token }
+        };
+        self.ask(look).await.map(Response::new)
+    }
+
+    async fn list_history(&self, request: Request<pb::ListHistoryRequest>) -> Result<Response<pb::ListHistoryResponse>, Status> {
+        self.history.list(request.into_inner()).await.map(Response::new)
     }
 }
 

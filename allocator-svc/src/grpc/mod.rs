@@ -3,7 +3,9 @@
 pub(crate) mod allocator;
 pub(crate) mod assignment;
 mod explain;
+pub(crate) mod history;
 pub(crate) mod inspect;
+pub(crate) mod operator;
 mod plan;
 pub(crate) mod shadow;
 

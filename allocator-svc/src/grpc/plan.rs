@@ -13,11 +13,11 @@ use tracing::debug;
 
 use super::refusal_to_pb;
 use crate::core::plan::{Change, Fate, Held, Plan, Rehearsal};
-use crate::core::state::{Book, Part};
+use crate::core::state::{Book, Part, Place};
 use crate::core::{Now, Settings, State};
 use crate::engine::Engine;
 
-/// How many Services are copied at a time: a few milliseconds, between which the engine hears its speakers.
+/// How many Services and reservations are copied at a time: a few milliseconds, between which the engine hears its speakers.
 const PART: usize = 2_000;
 
 /// By how much more are copied at a time when the book was changed meanwhile; in the end it is copied at once.
@@ -69,18 +69,18 @@ struct Copy {
 async fn copy(engine: &Engine) -> Result<Copy, Closed> {
     let mut most = PART;
     loop {
-        let (mut parts, mut after) = (Vec::<Part>::new(), None);
+        let (mut parts, mut place) = (Vec::<Part>::new(), Place::Services(None));
         let (configuration, settings) = loop {
             let look = move |state: &State| {
-                let part = state.book().part(after.as_ref(), most);
-                let rest = part.next().is_none().then(|| (state.book().configuration().clone(), state.settings));
-                (part, rest)
+                let part = state.book().part(&place, most);
+                let next = part.next().cloned().ok_or_else(|| (state.book().configuration().clone(), state.settings));
+                (part, next)
             };
-            let (part, rest) = engine.ask(look).await?;
-            after = part.next().cloned();
+            let (part, next) = engine.ask(look).await?;
             parts.push(part);
-            if let Some(rest) = rest {
-                break rest;
+            match next {
+                Ok(next) => place = next,
+                Err(rest) => break rest,
             }
         };
         let edition = parts.first().map(Part::edition);

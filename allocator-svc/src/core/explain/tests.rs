@@ -11,7 +11,7 @@ use mooring_proto::types::pool::{AdvertisementSpec, Configuration, NodePreferenc
 use super::*;
 use crate::core::tests::lan::{Lan, VIP, node, vip};
 use crate::core::tests::{Rig, advertise_everything, claim, pinned, pool, ports, vips};
-use crate::core::{Command, Leadership};
+use crate::core::{Command, Leadership, apply};
 
 /// What is explained of `default/NAME`, a line each; rules that are not asked stand in brackets.
 fn told(rig: &Rig, name: &str) -> Vec<String> {
@@ -61,6 +61,7 @@ fn a_service_that_has_what_it_may_keep_is_told_what_it_would_get_anew() {
         [
             "keep grants 10.0.1.0@b: it has them and may have them: nothing moves that can stay",
             "(explicit passes: the Service asks for no address)",
+            "(reserved passes: nothing is reserved for the Service)",
             "(requested passes: the Service asks for no pool)",
             "(sharing passes: the Service has no sharing key)",
             "(pinned passes: no pool with a serviceAllocation has what the Service needs)",
@@ -114,6 +115,7 @@ fn a_claim_that_waits_is_told_why_each_pool_was_passed_over() {
             wanted: &[
                 NOTHING,
                 "explicit passes: the Service asks for no address",
+                "reserved passes: nothing is reserved for the Service",
                 "requested passes: the Service asks for no pool",
                 "sharing passes: the Service has no sharing key",
                 "pinned passes: no pool with a serviceAllocation has what the Service needs",
@@ -136,6 +138,7 @@ fn a_claim_that_waits_is_told_why_each_pool_was_passed_over() {
             wanted: &[
                 NOTHING,
                 "explicit passes: the Service asks for no address",
+                "reserved passes: nothing is reserved for the Service",
                 "requested passes: the Service asks for no pool",
                 "sharing passes: the Service has no sharing key",
                 "pinned passes: no pool with a serviceAllocation has what the Service needs",
@@ -177,6 +180,7 @@ fn a_claim_that_waits_is_told_why_each_pool_was_passed_over() {
             wanted: &[
                 NOTHING,
                 "explicit passes: the Service asks for no address",
+                "reserved passes: nothing is reserved for the Service",
                 r#"requested refuses: unknown pool "nope""#,
                 "  - nope: it does not exist",
                 r#"by requested: , refused: unknown pool "nope""#,
@@ -190,6 +194,7 @@ fn a_claim_that_waits_is_told_why_each_pool_was_passed_over() {
             wanted: &[
                 NOTHING,
                 "explicit passes: the Service asks for no address",
+                "reserved passes: nothing is reserved for the Service",
                 "requested refuses: pool p not compatible for ip assignment: its serviceAllocation does not admit this Service",
                 "  - p: its serviceAllocation does not admit this Service",
                 "by requested: , refused: pool p not compatible for ip assignment: its serviceAllocation does not admit this Service",
@@ -203,6 +208,7 @@ fn a_claim_that_waits_is_told_why_each_pool_was_passed_over() {
             wanted: &[
                 NOTHING,
                 "explicit passes: the Service asks for no address",
+                "reserved passes: nothing is reserved for the Service",
                 "requested refuses: no available IPs in pool a: 1 of 1 IPv4 addresses leased",
                 "  - a: 1 of 1 IPv4 addresses leased",
                 "by requested: , refused: no available IPs in pool a: 1 of 1 IPv4 addresses leased",
@@ -216,6 +222,7 @@ fn a_claim_that_waits_is_told_why_each_pool_was_passed_over() {
             wanted: &[
                 NOTHING,
                 "explicit passes: the Service asks for no address",
+                "reserved passes: nothing is reserved for the Service",
                 "requested passes: the Service asks for no pool",
                 "sharing passes: no pool has an address that the Service could share",
                 r#"  - a: port TCP/80 is already in use on "10.0.0.1": default/y has it; can't change sharing key for "default/web", address also in use by default/x: the backend key (externalTrafficPolicy, or the selector under Local) on 10.0.0.0 differs"#,
@@ -235,6 +242,7 @@ fn a_claim_that_waits_is_told_why_each_pool_was_passed_over() {
             wanted: &[
                 NOTHING,
                 "explicit passes: the Service asks for no address",
+                "reserved passes: nothing is reserved for the Service",
                 "requested passes: the Service asks for no pool",
                 "sharing passes: the Service has no sharing key",
                 "pinned passes: no pool with a serviceAllocation has what the Service needs",
@@ -260,6 +268,7 @@ fn where_an_address_comes_from_is_told() {
         [
             "keep grants 10.0.0.3@a: it has them and may have them: nothing moves that can stay",
             "(explicit passes: the Service asks for no address)",
+            "(reserved passes: nothing is reserved for the Service)",
             "(requested passes: the Service asks for no pool)",
             "(sharing grants 10.1.0.0@p: 10.1.0.0 is held by default/tcp and can be shared)",
             "  + p 10.1.0.0: 10.1.0.0 is held by default/tcp and can be shared",
@@ -270,6 +279,96 @@ fn where_an_address_comes_from_is_told() {
             "  + a 10.0.0.3: 10.0.0.3 is its own already",
             "by keep: 10.0.0.3@a",
         ]
+    );
+}
+
+#[test]
+fn what_is_reserved_for_a_service_or_kept_from_it_is_told() {
+    let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/31"]), PoolSpec { auto_assign: false, ..pool("manual", &["10.0.9.0/31"]) }]);
+    rig.reserve("10.0.9.1/default/web", None).unwrap();
+    rig.claim(claim("web")).unwrap();
+    let told_anew = |rig: &Rig| told(rig, "web").into_iter().skip(2).take(2).collect::<Vec<_>>();
+    assert_eq!(
+        told_anew(&rig),
+        ["(reserved grants 10.0.9.1@manual: 10.0.9.1 is its own already)", "  + manual 10.0.9.1: 10.0.9.1 is its own already"]
+    );
+    rig.reserve("10.0.0.1", None).unwrap();
+    rig.claim(Claim { requested_addresses: vips(&["10.0.0.1"]), ..claim("asks") }).unwrap_err();
+    assert_eq!(
+        asked(&rig, "asks"),
+        [
+            NOTHING,
+            r#"explicit refuses: ["10.0.0.1"] is not allowed in config: reserved"#,
+            "  - a: it has an address asked for, which is refused",
+            r#"by explicit: , refused: ["10.0.0.1"] is not allowed in config: reserved"#,
+        ]
+    );
+    rig.claim(claim("first")).unwrap();
+    rig.claim(claim("second")).unwrap_err();
+    let full = "no available IPs: pool a: 1 of 2 IPv4 addresses leased and 1 reserved";
+    assert_eq!(
+        asked(&rig, "second")[6..],
+        [
+            format!("auto refuses: {full}"),
+            "  - a: 1 of 2 IPv4 addresses leased and 1 reserved".to_owned(),
+            "  - manual: its autoAssign is false".to_owned(),
+            format!("by auto: , refused: {full}"),
+        ]
+    );
+    rig.unreserve("10.0.0.1");
+    rig.reserve("10.0.0.0/default/first", None).unwrap();
+    rig.claim(Claim { requested_pool: PoolName::new("manual"), ..claim("first") }).unwrap();
+    assert_eq!(
+        told(&rig, "first")[2..4],
+        ["(reserved passes: the Service can have nothing of what is reserved for it)", "  - a: the Service asks for another pool"]
+    );
+    rig.claim(Claim { families: Families::Single(Family::V6), ..claim("first") }).unwrap_err();
+    assert_eq!(
+        told(&rig, "first")[2..4],
+        [
+            "reserved passes: the Service can have nothing of what is reserved for it",
+            "  - a: what is kept for the Service in it is of a family that it does not need",
+        ]
+    );
+}
+
+#[test]
+fn what_a_service_finds_again_is_told() {
+    let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/31", "fc00::/127"])]);
+    rig.claim(Claim { retain: Some(Duration::from_secs(60)), ..claim("web") }).unwrap();
+    rig.release("default/web");
+    let explained = |claim: &Claim| {
+        let mut copy = Rig { state: rig.state.clone(), now: rig.now, events: vec![], is_audited: true };
+        apply(&mut copy.state, &Event::ClaimMade(Box::new(claim.clone())));
+        told(&copy, "web").into_iter().skip(2).take(2).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        explained(&claim("web")),
+        ["reserved grants 10.0.0.0@a: 10.0.0.0 is reserved for it", "  + a 10.0.0.0: 10.0.0.0 is reserved for it"]
+    );
+    let dual = Claim { families: Families::Dual { primary: Family::V4 }, policy: FamilyPolicy::RequireDualStack, ..claim("web") };
+    let both = "10.0.0.0 is reserved for it; fc00:: is the first that is free";
+    assert_eq!(explained(&dual), [format!("reserved grants 10.0.0.0,fc00::@a: {both}"), format!("  + a 10.0.0.0,fc00::: {both}")]);
+    let exceeded = "no available IPs: namespace default holds 0 of its quota of 0 addresses (mooring.io/address-quota)";
+    assert_eq!(
+        explained(&Claim { quota: Some(0), ..claim("web") }),
+        ["reserved passes: the Service can have nothing of what is reserved for it".to_owned(), format!("  - a: {exceeded}")]
+    );
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_told() {
+    let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/24", "fc00::/120"])]);
+    rig.claim(Claim { quota: Some(1), ..claim("one") }).unwrap();
+    rig.claim(Claim { quota: Some(1), ..claim("web") }).unwrap_err();
+    let full = "no available IPs: namespace default holds 1 of its quota of 1 addresses (mooring.io/address-quota)";
+    assert_eq!(asked(&rig, "web")[6..], [format!("auto refuses: {full}"), format!("  - a: {full}"), format!("by auto: , refused: {full}")]);
+    let dual = Claim { families: Families::Dual { primary: Family::V4 }, policy: FamilyPolicy::RequireDualStack, ..claim("web") };
+    rig.claim(Claim { quota: Some(2), ..dual }).unwrap_err();
+    let full = "no available IPs: namespace default holds 1 of its quota of 2 addresses (mooring.io/address-quota), and 2 more are needed";
+    assert_eq!(
+        asked(&rig, "web")[6..],
+        [format!("auto refuses: {full}"), format!("  - a 10.0.0.1,fc00::: {full}"), format!("by auto: , refused: {full}")]
     );
 }
 

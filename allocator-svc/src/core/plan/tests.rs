@@ -3,19 +3,21 @@ use std::time::Duration;
 use mooring_proto::types::address::Family;
 use mooring_proto::types::claim::{Claim, Families, FamilyPolicy, SharingKey};
 use mooring_proto::types::pool::{AdvertisementSpec, PoolSpec};
+use mooring_proto::types::reservation::ReservationKey;
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::tests::model::{Step, configurations, made, step};
+use crate::core::state::Place;
+use crate::core::tests::model::{Step, configurations, made, service_of, some_vip, step};
 use crate::core::tests::{Rig, advertise_everything, claim, pinned, pool, ports, vips};
 use crate::core::{Command, audit};
 
 /// A copy of the rig's book, taken in parts of so many Services.
 fn copy(rig: &Rig, most: usize) -> Book {
     let book = rig.state.book();
-    let mut parts = vec![book.part(None, most)];
-    while let Some(after) = parts.last().unwrap().next().cloned() {
-        parts.push(book.part(Some(&after), most));
+    let mut parts = vec![book.part(&Place::Services(None), most)];
+    while let Some(next) = parts.last().unwrap().next().cloned() {
+        parts.push(book.part(&next, most));
     }
     Book::copied(book.configuration(), parts)
 }
@@ -139,21 +141,36 @@ fn addresses_that_nobody_would_announce_are_told() {
     assert_eq!(told(&rehearsed(&rig, 9, silent).plan()), ["2 unchanged, 0 waiting"], "it is so already");
 }
 
-fn play(rig: &mut Rig, step: &Step, wanted: &mut BTreeMap<u8, Claim>) {
+/// Does a step; what Services want is kept in `wanted`, and the quota of their namespaces in `quota`.
+fn play(rig: &mut Rig, step: &Step, wanted: &mut BTreeMap<u8, Claim>, quota: &mut Option<u32>) {
     match step {
         Step::Claim { name, .. } => {
-            let claim = made(step).unwrap();
+            let claim = Claim { quota: *quota, ..made(step).unwrap() };
             wanted.insert(*name, claim.clone());
             rig.claim(claim).ok();
         }
         Step::Release(name) => {
             wanted.remove(name);
-            rig.release(&format!("default/s{name}"));
+            rig.release(&service_of(*name).to_string());
         }
         Step::Pools(which) => drop(rig.pools(configurations()[usize::from(*which)].clone())),
         Step::Wait(seconds) => rig.wait(Duration::from_secs(u64::from(*seconds))),
         Step::FullView(names) => {
             wanted.retain(|name, _| names.contains(name));
+            rig.full_view(wanted.values().cloned().collect());
+        }
+        Step::Reserve { vip, service, seconds } => {
+            let key = ReservationKey { address: some_vip(*vip), service: (*service < 8).then(|| service_of(*service)) };
+            rig.reserve(&key.to_string(), (*seconds > 0).then_some(u64::from(*seconds))).ok();
+        }
+        Step::Unreserve(vip) => drop(rig.unreserve(&some_vip(*vip).to_string())),
+        Step::Quota(most) => {
+            *quota = (*most < 4).then_some(u32::from(*most));
+            wanted.values_mut().for_each(|claim| claim.quota = *quota);
+            rig.full_view(wanted.values().cloned().collect());
+        }
+        Step::Restart => {
+            rig.restart();
             rig.full_view(wanted.values().cloned().collect());
         }
     }
@@ -173,15 +190,16 @@ proptest! {
     #[test]
     fn a_plan_foretells_what_happens(steps in prop::collection::vec(step(), 1..30), pools in pools(), most in 1..5usize) {
         let mut rig = Rig::with_pools(configurations()[0].clone());
-        let mut wanted = BTreeMap::new();
+        let (mut wanted, mut quota) = (BTreeMap::new(), None);
         for step in &steps {
-            play(&mut rig, step, &mut wanted);
+            play(&mut rig, step, &mut wanted, &mut quota);
         }
         let copy = copy(&rig, most);
         prop_assert_eq!(copy.audit(), Ok(()));
         prop_assert_eq!((copy.leases(), copy.claims()), (rig.state.book().leases(), rig.state.book().claims()));
         prop_assert_eq!((copy.waiting(), copy.holders()), (rig.state.book().waiting(), rig.state.book().holders()));
         prop_assert_eq!((copy.next_stranded(), copy.has_due()), (rig.state.book().next_stranded(), false));
+        prop_assert!(copy.reservations().agrees_with(rig.state.book().reservations()));
 
         let before = rig.state.book().clone();
         let rehearsal = rehearsed(&rig, most, configuration(pools.clone()));
@@ -194,6 +212,7 @@ proptest! {
         };
         prop_assert_eq!(held(&rehearsal.state.book), held(after));
         prop_assert_eq!(rehearsal.state.book.waiting(), after.waiting());
+        prop_assert_eq!(rehearsal.state.book.reservations().all(), after.reservations().all());
 
         let plan = rehearsal.plan();
         let (before, held) = (held(&before), held(after));

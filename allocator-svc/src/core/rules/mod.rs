@@ -7,6 +7,7 @@ use mooring_proto::types::pool::PoolName;
 
 use super::dual_stack::Grant;
 use super::free::Pool;
+use super::quota;
 use super::refusal::Refusal;
 use super::state::Book;
 
@@ -14,6 +15,7 @@ pub(crate) mod auto;
 pub(crate) mod explicit;
 pub(crate) mod pinned;
 pub(crate) mod requested;
+pub(crate) mod reserved;
 pub(crate) mod sharing;
 
 /// What a rule says of a claim.
@@ -66,6 +68,10 @@ pub(crate) enum Closed {
     NotGranted,
     /// None of its addresses can be shared.
     NotShared,
+    /// The Service asks for another pool.
+    NotAsked,
+    /// The Service can have none of its addresses that are kept for it.
+    NotKept,
 }
 
 impl fmt::Display for Closed {
@@ -76,6 +82,8 @@ impl fmt::Display for Closed {
             Self::NotAdmitted => "its serviceAllocation does not admit this Service",
             Self::NotGranted => "it has an address asked for, which is refused",
             Self::NotShared => "no address of it is held under the Service's sharing key and backend key",
+            Self::NotAsked => "the Service asks for another pool",
+            Self::NotKept => "what is kept for the Service in it is of a family that it does not need",
         })
     }
 }
@@ -93,15 +101,23 @@ pub(crate) struct Rule {
 /// Where addresses may come from, in the order asked; the first that grants or refuses decides.
 pub(crate) const RULES: &[Rule] = &[
     Rule { name: "explicit", judge: explicit::judge, considers: explicit::considers },
+    Rule { name: "reserved", judge: reserved::judge, considers: reserved::considers },
     Rule { name: "requested", judge: requested::judge, considers: requested::considers },
     Rule { name: "sharing", judge: sharing::judge, considers: sharing::considers },
     Rule { name: "pinned", judge: pinned::judge, considers: pinned::considers },
     Rule { name: "auto", judge: auto::judge, considers: auto::considers },
 ];
 
-/// What each rule says of a claim, in order, asked one by one.
+/// What each rule says of a claim, in order, asked one by one. Where there is no room, and the namespace's quota would stand against it
+/// anyway, that is what is said.
 pub(crate) fn verdicts(book: &Book, claim: &Claim) -> impl Iterator<Item = (&'static Rule, Verdict)> {
-    RULES.iter().map(|rule| (rule, (rule.judge)(book, claim)))
+    let within_quota = |verdict: Verdict| match verdict {
+        Verdict::Refuses(refusal) if refusal.is_of_room() && quota::is_exhausted(book, claim) => {
+            Verdict::Refuses(quota::exceeded(book, claim))
+        }
+        Verdict::Passes(_) | Verdict::Grants(_) | Verdict::Refuses(_) => verdict,
+    };
+    RULES.iter().map(move |rule| (rule, within_quota((rule.judge)(book, claim))))
 }
 
 /// New addresses for a claim.

@@ -18,7 +18,7 @@ pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
     let pool = match find(book, claim, name) {
         Ok(pool) => pool,
         Err(Closed::Unknown) => return Verdict::Refuses(Refusal::UnknownPool { pool: name.clone() }),
-        Err(Closed::NotAdmitted | Closed::NotAutomatic | Closed::NotGranted | Closed::NotShared) => {
+        Err(Closed::NotAdmitted | Closed::NotAutomatic | Closed::NotGranted | Closed::NotShared | Closed::NotAsked | Closed::NotKept) => {
             return Verdict::Refuses(Refusal::PoolNotCompatible { pool: name.clone() });
         }
     };
