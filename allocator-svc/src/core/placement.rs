@@ -25,7 +25,7 @@ use super::{Event, Now};
 mod demand;
 mod worth;
 
-use demand::{Demand, advertisements, demand};
+use self::demand::{Demand, advertisements, demand};
 pub(crate) use worth::Worth;
 pub(super) use worth::{is_advertised, worth};
 

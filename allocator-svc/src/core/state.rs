@@ -25,7 +25,7 @@ use super::{Event, Leadership};
 
 mod copy;
 
-pub use copy::{Part, Place};
+pub use self::copy::{Part, Place};
 
 /// What the flags say about decisions.
 #[derive(Clone, Copy, Debug)]

@@ -122,6 +122,30 @@ fn moves_are_told_with_what_stands_against_staying() {
 }
 
 #[test]
+fn reservations_and_quotas_count_in_a_plan() {
+    let by_name = |name: &str, ranges: &[&str]| PoolSpec { auto_assign: false, ..pool(name, ranges) };
+    let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/30"]), by_name("b", &["10.0.1.0/32"])]);
+    rig.claim(claim("web")).unwrap();
+    rig.claim(from("stays", "b")).unwrap();
+    rig.claim(Claim { quota: Some(2), ..from("no-room", "c") }).unwrap_err();
+    rig.claim(Claim { quota: Some(3), ..from("room", "c") }).unwrap_err();
+    rig.reserve("10.0.0.2/default/other", None).unwrap();
+    let after = |rig: &Rig| {
+        let pools = vec![pool("a", &["10.0.0.2/31"]), by_name("b", &["10.0.1.0/32"]), by_name("c", &["10.0.3.0/31"])];
+        told(&rehearsed(rig, 1, configuration(pools)).plan())
+    };
+    let room = "room nothing -> 10.0.3.0@c Served: unknown pool \"c\"";
+    let untenable = r#"["10.0.0.0"] is not allowed in config: 10.0.0.0 is in no pool"#;
+    rig.reserve("10.0.0.3", Some(9)).unwrap();
+    let web = format!("web 10.0.0.0@a -> 10.0.0.3@a Moved: {untenable}");
+    assert_eq!(after(&rig), [room, &web, "1 unchanged, 1 waiting"], "the reservation is over before the grace is");
+    rig.reserve("10.0.0.3", Some(11)).unwrap();
+    let full = "no available IPs: pool a: 0 of 2 IPv4 addresses leased and 2 reserved";
+    let web = format!("web 10.0.0.0@a -> nothing Lost: {untenable}: {full}");
+    assert_eq!(after(&rig), [room, &web, "1 unchanged, 1 waiting"]);
+}
+
+#[test]
 fn addresses_that_nobody_would_announce_are_told() {
     let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/31"]), pool("b", &["10.0.1.0/31"])]);
     rig.claim(claim("stays")).unwrap();
