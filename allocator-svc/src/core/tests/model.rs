@@ -130,11 +130,13 @@ fn nobody_gained_what_it_may_not(rig: &Rig, before: &BTreeMap<ServiceKey, Lease>
         leases.values().all(|lease| lease.addresses.iter().filter(|vip| gained(lease, vip)).all(|vip| !is_kept_from(*vip, &lease.service)));
     let within = NAMESPACES.iter().all(|namespace| {
         let (held, had) = (naive_held(leases.values(), namespace, None), naive_held(before.values(), namespace, None));
-        let adopts = |vip: &&Vip| {
-            let mut claims = leases.values().filter(|lease| lease.addresses.contains(vip)).filter_map(|lease| book.claim(&lease.service));
-            claims.any(|claim| claim.adopt.contains(vip))
+        // Whoever gains what its own status holds does so whatever the quota, also where another one of the namespace had it before.
+        let adopts = |lease: &&Lease, vip: &Vip| book.claim(&lease.service).is_some_and(|claim| claim.adopt.contains(vip));
+        let is_adopted = |vip: &&Vip| {
+            let mut holders = leases.values().filter(|lease| lease.addresses.contains(vip));
+            holders.any(|lease| gained(lease, vip) && adopts(&lease, vip))
         };
-        let adopted = held.difference(&had).filter(adopts).count();
+        let adopted = held.iter().filter(is_adopted).count();
         quota.is_none_or(|quota| held.len() - adopted <= had.len().max(usize::try_from(quota).unwrap()))
     });
     kept && within
