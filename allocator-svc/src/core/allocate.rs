@@ -35,9 +35,21 @@ pub(super) fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     };
     match rules::judge(book, claim) {
         Ok(grant) => granted(state, claim, grant, now).into_iter().chain(untenable(claim, unkept)).collect(),
-        Err(refusal) if lease.is_some() => vec![refused(state, claim, refusal)],
-        Err(refusal) => std::iter::once(refused(state, claim, refusal)).chain(untenable(claim, unkept)).collect(),
+        Err(refusal) => match lease.and_then(|lease| elsewhere(book, claim, lease)) {
+            Some(grant) => {
+                let refused = Event::ClaimRefused { service: claim.service.clone(), refusal };
+                granted(state, claim, grant, now).into_iter().chain([refused]).collect()
+            }
+            None if lease.is_some() => vec![refused(state, claim, refusal)],
+            None => std::iter::once(refused(state, claim, refusal)).chain(untenable(claim, unkept)).collect(),
+        },
     }
+}
+
+/// A lease whose addresses are in another pool than it says, as pools were renamed or merged: the same addresses by that pool.
+fn elsewhere(book: &Book, claim: &Claim, lease: &Lease) -> Option<Grant> {
+    let pool = explicit::allowed(book, claim, &lease.addresses).ok().map(|pool| &pool.spec().name).filter(|name| **name != lease.pool)?;
+    Some(Grant { addresses: lease.addresses.clone(), pool: pool.clone() })
 }
 
 /// Whether a Service keeps what it has as its pool may come back.
@@ -45,8 +57,8 @@ pub(super) fn waits_for_its_pool(book: &Book, claim: &Claim) -> bool {
     book.is_in_grace(&claim.service) && !asks_for_others(claim, book.lease(&claim.service))
 }
 
-/// Keeps what a status holds. Whoever cannot, or may have more, waits until all others have done so: what is free now may be in the
-/// status of one of them.
+/// Keeps what a status holds, also for whoever asks for something else: it is to move, and has that until it can. Whoever may not keep it,
+/// or wants more or others, waits until all others have done so: what is free now may be in the status of one of them.
 fn adopt(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     let deferred = || Event::ClaimDeferred(claim.service.clone());
     match keep(state, claim) {
@@ -54,7 +66,16 @@ fn adopt(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
             let is_extensible = is_extensible(claim, &grant.addresses);
             granted(state, claim, grant, now).into_iter().chain(is_extensible.then(deferred)).collect()
         }
-        Err(_unkept) => vec![deferred()],
+        Err(Unkept::OtherFamilies | Unkept::OtherAddresses | Unkept::OtherPool(_)) => {
+            match explicit::allowed(&state.book, claim, &claim.adopt) {
+                Ok(pool) => {
+                    let grant = Grant { addresses: claim.adopt.clone(), pool: pool.spec().name.clone() };
+                    granted(state, claim, grant, now).into_iter().chain([deferred()]).collect()
+                }
+                Err(_refusal) => vec![deferred()],
+            }
+        }
+        Err(Unkept::Nothing | Unkept::Untenable(_)) => vec![deferred()],
     }
 }
 

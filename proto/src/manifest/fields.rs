@@ -33,6 +33,12 @@ impl Errors {
         self.found.push(ParseError { object: self.object.clone(), field: field.path.clone(), value, message: message.to_string() });
     }
 
+    /// How much is wrong so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.found.len()
+    }
+
     /// The object as read, if nothing is wrong with it.
     ///
     /// # Errors

@@ -52,8 +52,9 @@ pub(super) fn name(field: &Field<'_>, prefix: &str, errors: &mut Errors) -> Opti
 
 /// Reads a pool's addresses; the legacy ConfigMap has the same rules and texts.
 pub(super) fn ranges(field: &Field<'_>, pool: Option<&PoolName>, prefix: &str, errors: &mut Errors) -> Vec<AddressRange> {
+    let wrong = errors.count();
     let items = field.items(errors);
-    if items.is_empty() {
+    if items.is_empty() && errors.count() == wrong {
         errors.at(field, format_args!("{prefix}pool has no prefixes defined"));
     }
     let pool = pool.map_or("", PoolName::as_str);

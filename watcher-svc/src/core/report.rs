@@ -231,7 +231,10 @@ impl News {
 /// Why a Service has no addresses, or not those that it wants: the machine-readable reason, and MetalLB's text with the cause.
 fn failure(view: &ServiceView, wish: &Wish, fed: &Fed) -> Option<(String, String)> {
     let (why, text) = match wish {
-        Wish::Claim(_) => return fed.refusal.as_ref().map(|refused| (refused.reason.clone(), refused.message.clone())),
+        Wish::Claim(_) => {
+            let stays = fed.lease.as_ref().map(|lease| format!("; it keeps {}", Quoted(&lease.addresses))).unwrap_or_default();
+            return fed.refusal.as_ref().map(|refused| (refused.reason.clone(), format!("{}{stays}", refused.message)));
+        }
         Wish::Hold(why @ Why::BadRequest(error)) => (why, error.to_string()),
         Wish::Hold(why @ Why::BadClusterIps(error)) => (why, error.why.to_string()),
         Wish::Hold(_) | Wish::Nothing(_) | Wish::Foreign => return None,

@@ -20,7 +20,7 @@ use mooring_kit::clock::Clock;
 use mooring_kit::telemetry::chain;
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
-use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind};
+use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -30,7 +30,7 @@ use walkdir::WalkDir;
 use self::manifest::Manifest;
 use self::tree::{Found, Tree};
 use crate::logs;
-use crate::source::status_dir::{key_of, replace_file};
+use crate::source::status_dir::{is_replacement, key_of, replace_file};
 use crate::source::{Change, Kind};
 
 /// How long it must be quiet before the directory is read: editors replace a file in several steps.
@@ -120,6 +120,8 @@ struct Pending {
     /// Status files that another watcher wrote or took away.
     restated: BTreeSet<PathBuf>,
     writer: Writer,
+    /// The rename by which this watcher last replaced a file, as the file system counts them.
+    own_rename: Option<usize>,
 }
 
 impl Pending {
@@ -167,17 +169,22 @@ impl Pending {
         }
     }
 
-    /// Takes in what became of status files. Another watcher's are all news; this one's own replaces them by rename, so whoever removes one,
-    /// or writes to one in place, is somebody else.
+    /// Takes in what became of status files. Another watcher's are all news; this one's own replaces them by a rename of its own, so
+    /// whoever removes one, writes to one in place or moves another one there is somebody else.
     fn take_in_status(&mut self, event: &notify::Event, written: &Written) {
         let before = (self.wiped.len(), self.restated.len(), self.counters);
+        if event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::From)) && event.paths.iter().all(|path| is_replacement(path)) {
+            self.own_rename = event.tracker();
+        }
+        let is_own_rename = event.tracker().is_some() && event.tracker() == self.own_rename;
         for path in event.paths.iter().filter(|path| is_manifest(path)) {
             let is_service = path.parent() == Some(&written.services);
             match (self.writer, event.kind) {
                 (Writer::Other, EventKind::Access(AccessKind::Open(_) | AccessKind::Read)) => {}
                 (Writer::Other, _) => self.restated.extend(is_service.then(|| path.clone())),
+                (Writer::Own, EventKind::Modify(ModifyKind::Name(_))) if is_own_rename => {}
                 (Writer::Own, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) => {
-                    self.wiped.extend(key_of(path).filter(|_| is_service && !path.exists()));
+                    self.wiped.extend(key_of(path).filter(|_| is_service));
                     self.counters |= path.parent() == Some(&written.pools);
                 }
                 (Writer::Own, EventKind::Access(AccessKind::Close(AccessMode::Write))) => {

@@ -321,9 +321,17 @@ fn replace(path: &Path, text: &str) -> Result<(), FolderError> {
     replace_file(path, text).map_err(FolderError::io("write", path))
 }
 
+/// What the file is called that takes the place of another one.
+const REPLACEMENT: &str = "new";
+
+/// Whether a file is there to take the place of another one.
+pub(super) fn is_replacement(path: &Path) -> bool {
+    path.extension() == Some(OsStr::new(REPLACEMENT))
+}
+
 /// Replaces a file whole.
 pub(super) fn replace_file(path: &Path, text: &str) -> io::Result<()> {
-    let new = path.with_extension("new");
+    let new = path.with_extension(REPLACEMENT);
     fs::write(&new, text)?;
     fs::rename(&new, path)
 }

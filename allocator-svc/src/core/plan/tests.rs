@@ -82,7 +82,7 @@ fn how_each_service_would_fare() {
             r#"asks 10.0.0.3@a -> nothing Lost: ["10.0.0.3"] is not allowed in config: 10.0.0.3 is in no pool: ["10.0.0.3"] is not allowed in config: 10.0.0.3 is in no pool"#,
             "dual 10.0.0.0@a -> 10.0.0.0,fc00::@a Gained",
             "waits-for-c nothing -> 10.0.2.0@c Served: unknown pool \"c\"",
-            "wants-b 10.0.1.1@b -> 10.0.1.1@b Refused: no available IPs in pool b: 1 of 1 IPv4 addresses leased",
+            "wants-b 10.0.1.1@b -> 10.0.1.1@bb Renamed: no available IPs in pool b: 1 of 1 IPv4 addresses leased",
             "2 unchanged, 2 waiting",
         ]
     );

@@ -45,6 +45,24 @@ fn what_a_status_holds_is_adopted_before_anybody_gets_anything_new() {
 }
 
 #[test]
+fn who_asks_in_vain_for_something_else_keeps_what_its_status_holds() {
+    let asks = |address: &str| Claim { requested_addresses: vips(&[address]), ..held("web", &["10.0.0.7"]) };
+    let cases = [
+        (asks("10.9.0.1"), "[\"10.9.0.1\"] is not allowed in config: 10.9.0.1 is in no pool"),
+        (asks("10.0.0.8"), "can't change sharing key for \"default/web\", address also in use by default/other"),
+        (Claim { requested_pool: PoolName::new("none"), ..held("web", &["10.0.0.7"]) }, "unknown pool \"none\""),
+        (Claim { families: Families::Single(Family::V6), ..held("web", &["10.0.0.7"]) }, "no available IPs"),
+    ];
+    for (claim, refusal) in cases {
+        let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/24"])]);
+        let service = claim.service.clone();
+        rig.full_view(vec![held("other", &["10.0.0.8"]), claim]);
+        let outcome = rig.outcome(&service).unwrap_err();
+        assert!(rig.held("default/web") == "10.0.0.7@a" && outcome.starts_with(refusal), "{outcome}");
+    }
+}
+
+#[test]
 fn of_two_that_may_not_share_one_keeps_the_address() {
     let both = |name: &str, key: &str, port: &str| Claim { adopt: vips(&["10.0.0.5"]), ..shared(name, key, port) };
     let cases = [

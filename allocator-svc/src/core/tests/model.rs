@@ -130,8 +130,13 @@ fn nobody_gained_what_it_may_not(rig: &Rig, before: &BTreeMap<ServiceKey, Lease>
         leases.values().all(|lease| lease.addresses.iter().filter(|vip| gained(lease, vip)).all(|vip| !is_kept_from(*vip, &lease.service)));
     let within = NAMESPACES.iter().all(|namespace| {
         let (held, had) = (naive_held(leases.values(), namespace, None), naive_held(before.values(), namespace, None));
-        // Whoever gains what its own status holds does so whatever the quota, also where another one of the namespace had it before.
-        let adopts = |lease: &&Lease, vip: &Vip| book.claim(&lease.service).is_some_and(|claim| claim.adopt.contains(vip));
+        // Whoever gains what its own status holds does so whatever the quota, also where another one of the namespace had it before, and
+        // may have another one in its place.
+        let is_new = |lease: &Lease| !before.contains_key(&lease.service);
+        let adopts = |lease: &&Lease, vip: &Vip| {
+            let adopt = book.claim(&lease.service).map(|claim| &claim.adopt);
+            adopt.is_some_and(|adopt| adopt.contains(vip) || (is_new(lease) && !adopt.is_empty()))
+        };
         let is_adopted = |vip: &&Vip| {
             let mut holders = leases.values().filter(|lease| lease.addresses.contains(vip));
             holders.any(|lease| gained(lease, vip) && adopts(&lease, vip))
@@ -231,9 +236,13 @@ fn naive_could_be_served(rig: &Rig, claim: &Claim) -> bool {
     })
 }
 
-/// A claim that is refused leaves the Service with what it had.
+/// A claim that is refused leaves the Service with what it had, or what its status holds.
 fn refusal_keeps_the_lease(rig: &Rig, service: &ServiceKey, before: &BTreeMap<ServiceKey, Lease>) -> bool {
-    rig.state.book().refusal(service).is_none() || rig.state.book().lease(service) == before.get(service)
+    let book = rig.state.book();
+    let held = |lease: Option<&Lease>| lease.map(|lease| lease.addresses.clone());
+    let (now, before) = (held(book.lease(service)), held(before.get(service)));
+    let adopted = before.is_none() && now.is_some() && now.as_ref() == book.claim(service).map(|claim| &claim.adopt);
+    book.refusal(service).is_none() || now == before || adopted
 }
 
 fn is_one_v4(lease: &Lease) -> bool {

@@ -56,6 +56,7 @@ fn errors_of_a_pool_are_metallbs() {
     let expression = |values: Value| json!({"key": "k", "operator": "In", "values": values});
     let cases = [
         (json!({}), pairs(&[("spec.addresses", "parsing address pool prod: pool has no prefixes defined")])),
+        (json!({"addresses": "192.0.2.0/24"}), pairs(&[("spec.addresses", "want a list")])),
         (
             json!({"addresses": ["192.0.2.1", "192.0.2.9-192.0.2.1"]}),
             pairs(&[

@@ -118,8 +118,12 @@ fn what_is_wrong_with_a_service_that_was_found_with_its_address_has_been_told() 
     let fed = |refusal| Fed { announcements: [("192.0.2.1".parse().unwrap(), stranger.clone())].into(), refusal, ..held(&["192.0.2.1"]) };
     assert_eq!(news(&object, &fed(None)), (vec![], vec![]));
     let (drafts, lines) = news(&object, &fed(refused("full").refusal));
-    assert_eq!(drafts, ["AllocationFailed Failed to allocate IP for \"default/web\": full"], "a request may be news");
-    assert_eq!(lines, [Line::Failed { reason: "R".to_owned(), error: "full".to_owned() }]);
+    assert_eq!(
+        drafts,
+        ["AllocationFailed Failed to allocate IP for \"default/web\": full; it keeps [\"192.0.2.1\"]"],
+        "a request may be news"
+    );
+    assert_eq!(lines, [Line::Failed { reason: "R".to_owned(), error: "full; it keeps [\"192.0.2.1\"]".to_owned() }]);
     let other = Fed { announcements: fed(None).announcements, ..held(&["192.0.2.2"]) };
     let (drafts, lines) = news(&object, &other);
     assert_eq!(drafts.len(), 4, "with another address everything is: {drafts:?}");

@@ -132,8 +132,14 @@ async fn a_status_file_that_somebody_takes_away_or_edits_is_told() {
     assert_eq!(followed.next().await, "wiped default/web");
     fs::write(&file, "three").unwrap();
     assert_eq!(followed.next().await, "wiped default/web", "written in place");
+    let beside = followed.folder.path().join("pools/edited");
+    fs::write(&beside, "four").unwrap();
+    fs::rename(&beside, &file).unwrap();
+    assert_eq!(followed.next().await, "wiped default/web", "moved there");
     let file = followed.folder.path().join("pools/p.yaml");
     replace_file(&file, "one").unwrap();
+    fs::write(&beside, "two").unwrap();
+    fs::rename(&beside, &file).unwrap();
     assert_eq!(followed.next().await, "counters");
     fs::remove_file(&file).unwrap();
     assert_eq!(followed.next().await, "counters");
