@@ -108,7 +108,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     supervisor.run(DRAIN).await
 }
 
-/// The next leadership: more than the last on disk, and more than any before it even if the disk was lost, as milliseconds since the Unix epoch.
+/// The next leadership: more than the last on disk, and more than any before it even if the disk was lost, as seconds since the Unix epoch.
 fn next_epoch(last: Epoch) -> Epoch {
-    Epoch(last.0.saturating_add(1).max(wall().0))
+    Epoch(last.0.saturating_add(1).max(wall().0 / 1000))
 }
