@@ -125,10 +125,6 @@ struct Pending {
 }
 
 impl Pending {
-    fn new(writer: Writer) -> Self {
-        Self { writer, ..Self::default() }
-    }
-
     fn take_in(&mut self, event: notify::Result<notify::Event>, root: &Path, written: &Written, now: Mono) {
         let Ok(event) = event else {
             self.renewed = true;
@@ -247,7 +243,7 @@ pub async fn follow(
 ) -> anyhow::Result<()> {
     let root = std::path::absolute(&root).with_context(|| format!("no such directory: {}", root.display()))?;
     let Before { statuses, copies, services, pools, writer } = before;
-    let (pending, mut news) = watch::channel(Pending::new(writer));
+    let (pending, mut news) = watch::channel(Pending { writer, ..Pending::default() });
     let written = Written { services: std::path::absolute(&services)?, pools: std::path::absolute(&pools)? };
     let mut watcher = watcher(&root, written.clone(), pending.clone(), clock)?;
     watch_root(&mut watcher, &root)?;
