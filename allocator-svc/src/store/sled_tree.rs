@@ -144,26 +144,48 @@ impl LeaseStore {
         self.write(&written, &removed)
     }
 
-    /// Writes and removes records in one batch.
+    /// Writes and removes records, all of them or none.
     ///
     /// # Errors
     /// The disk fails.
     pub fn write(&self, written: &[Record], removed: &[String]) -> Result<Durable, StoreError> {
-        let records = written.len().saturating_add(removed.len());
+        let mut changes: Vec<(&[u8], Option<Vec<u8>>)> = Vec::new();
+        for key in removed {
+            // What is not there costs a look, and not a write: most addresses are announced by nobody before they are.
+            if self.tree.contains_key(key).map_err(StoreError::Read)? {
+                changes.push((key.as_bytes(), None));
+            }
+        }
+        let keys: Vec<String> = written.iter().map(Record::key).collect();
+        changes.extend(keys.iter().zip(written).map(|(key, record)| (key.as_bytes(), Some(record.encode()))));
+        let records = changes.len();
         if records == 0 {
             return Ok(Durable(()));
         }
-        let mut batch = sled::Batch::default();
-        for key in removed {
-            batch.remove(key.as_bytes());
-        }
-        for record in written {
-            batch.insert(record.key().into_bytes(), record.encode());
-        }
-        let flushed = self.tree.apply_batch(batch).and_then(|()| self.tree.flush());
+        let flushed = self.apply(changes).and_then(|()| self.tree.flush());
         flushed.map_err(|source| StoreError::Flush { records, path: self.path.clone(), source })?;
         self.file.sync_data().map_err(|source| StoreError::Sync { records, path: self.path.clone(), source })?;
         Ok(Durable(()))
+    }
+
+    /// One change is whole by itself. For several sled writes to its file what says that they belong together, and then them: twice the
+    /// waits for the disk.
+    fn apply(&self, mut changes: Vec<(&[u8], Option<Vec<u8>>)>) -> sled::Result<()> {
+        if let [(key, bytes)] = changes.as_mut_slice() {
+            match bytes.take() {
+                Some(bytes) => self.tree.insert(key, bytes)?,
+                None => self.tree.remove(key)?,
+            };
+            return Ok(());
+        }
+        let mut batch = sled::Batch::default();
+        for (key, bytes) in changes {
+            match bytes {
+                Some(bytes) => batch.insert(key, bytes),
+                None => batch.remove(key),
+            }
+        }
+        self.tree.apply_batch(batch)
     }
 }
 
