@@ -20,6 +20,7 @@ pub mod assignment;
 pub mod dual_stack;
 pub mod feed;
 pub mod free;
+pub mod holders;
 pub mod nodes;
 mod parts;
 pub mod placement;
@@ -266,6 +267,14 @@ pub fn has_claims_due(state: &State) -> bool {
 pub fn audit(state: &State) -> Result<(), Violation> {
     state.book.audit()?;
     state.network.audit(&state.book)
+}
+
+/// Checks that the records of a data directory do not contradict each other.
+///
+/// # Errors
+/// The first address that is held against the rules of sharing.
+pub fn audit_records(state: &State) -> Result<(), Violation> {
+    state.book.audit_sharing()
 }
 
 /// One piece of the work that is due: claims first, then speakers' deadlines, then VIPs to place, then their spread.

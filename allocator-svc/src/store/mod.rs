@@ -7,7 +7,7 @@ mod codec;
 pub(crate) mod sled_tree;
 
 pub use codec::{Record, RecordError};
-pub use sled_tree::{LeaseStore, StoreError, replay};
+pub use sled_tree::{LeaseStore, StoreError};
 
 use crate::core::Event;
 

@@ -84,21 +84,55 @@ impl LeaseStore {
     /// Another process has them, one is damaged or of a newer build, or the disk fails.
     pub fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
         let store = Self::open_unchecked(path)?;
-        let damaged = |source| StoreError::Damaged { path: path.to_owned(), source };
         let mut records = Vec::new();
-        for read in store.scan()? {
-            match read {
-                Ok(record) => records.push(record),
+        store.check(store.tree.iter(), |record| records.push(record))?;
+        store.mark(records.iter().any(|record| matches!(record, Record::Schema(_))))?;
+        Ok((store, records))
+    }
+
+    /// As [`LeaseStore::open`], but hands over one after the other the facts that the records stand for, in the order to apply them: leases
+    /// first, so that the configuration finds those it has no pool for. Returns the last leadership as well.
+    ///
+    /// # Errors
+    /// As [`LeaseStore::open`]; some facts have been handed over then.
+    pub fn load(path: &Path, stranded_until: Mono, mut take: impl FnMut(Event)) -> Result<(Self, Epoch), StoreError> {
+        let store = Self::open_unchecked(path)?;
+        let (mut last, mut is_marked) = (Epoch::default(), false);
+        let (leases, after) = codec::lease_keys();
+        for part in [store.tree.range(leases..after), store.tree.range(..leases), store.tree.range(after..)] {
+            store.check(part, |record| {
+                is_marked |= matches!(record, Record::Schema(_));
+                if let Record::Epoch(epoch) = record {
+                    last = epoch;
+                }
+                fact(record, stranded_until).into_iter().for_each(&mut take);
+            })?;
+        }
+        store.mark(is_marked)?;
+        Ok((store, last))
+    }
+
+    /// Hands over the records that can be read.
+    fn check(&self, entries: sled::Iter, mut take: impl FnMut(Record)) -> Result<(), StoreError> {
+        for entry in entries {
+            let (key, bytes) = entry.map_err(StoreError::Read)?;
+            match Record::decode(&key, &bytes) {
+                Ok(record) => take(record),
                 Err(error) if error.is_told_anew() => {
                     warn!(event = logs::RECORD_LEFT_OUT, error = %error, "this record of an older build is left out; what it said is told anew");
                 }
-                Err(error) => return Err(damaged(error)),
+                Err(source) => return Err(StoreError::Damaged { path: self.path.clone(), source }),
             }
         }
-        if !records.iter().any(|record| matches!(record, Record::Schema(_))) {
-            store.write(&[Record::Schema(SCHEMA)], &[])?;
+        Ok(())
+    }
+
+    /// Says in new records of which schema they are.
+    fn mark(&self, is_marked: bool) -> Result<(), StoreError> {
+        if !is_marked {
+            self.write(&[Record::Schema(SCHEMA)], &[])?;
         }
-        Ok((store, records))
+        Ok(())
     }
 
     /// Opens the records without looking at them.
@@ -238,23 +272,15 @@ fn change(event: &Event) -> Change {
     }
 }
 
-/// The facts that records stand for, in the order to apply them: leases first, so that the configuration finds those it has no pool for.
-#[must_use]
-pub fn replay(records: Vec<Record>, stranded_until: Mono) -> (Vec<Event>, Epoch) {
-    let mut epoch = Epoch::default();
-    let (mut leases, mut rest) = (Vec::new(), Vec::new());
-    for record in records {
-        match record {
-            Record::Lease(lease) => leases.push(Event::LeaseGranted(lease)),
-            Record::Config(configuration) => rest.push(Event::ConfigurationReplaced { configuration, stranded_until }),
-            Record::Place(vip, speaker) => rest.push(Event::VipPlaced { vip, placement: Ok(Placement::on(speaker)) }),
-            Record::Term(Term(term)) => rest.push(Event::TermBegan(Term(term))),
-            Record::Epoch(last) => epoch = last,
-            Record::Schema(_) => {}
-        }
+/// The fact that a record stands for.
+fn fact(record: Record, stranded_until: Mono) -> Option<Event> {
+    match record {
+        Record::Lease(lease) => Some(Event::LeaseGranted(lease)),
+        Record::Config(configuration) => Some(Event::ConfigurationReplaced { configuration, stranded_until }),
+        Record::Place(vip, speaker) => Some(Event::VipPlaced { vip, placement: Ok(Placement::on(speaker)) }),
+        Record::Term(Term(term)) => Some(Event::TermBegan(Term(term))),
+        Record::Epoch(_) | Record::Schema(_) => None,
     }
-    leases.extend(rest);
-    (leases, epoch)
 }
 
 #[cfg(test)]

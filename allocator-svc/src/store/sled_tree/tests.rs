@@ -7,10 +7,9 @@ use crate::core::State;
 use crate::core::apply;
 use crate::core::tests::{Rig, SETTINGS, claim, pool};
 
-fn state_of(records: Vec<Record>) -> State {
+fn state_in(folder: &Path) -> State {
     let mut state = State::new(SETTINGS);
-    let (events, _) = replay(records, Mono::ZERO);
-    events.iter().for_each(|event| apply(&mut state, event));
+    LeaseStore::load(folder, Mono::ZERO, |fact| apply(&mut state, &fact)).unwrap();
     state
 }
 
@@ -41,8 +40,7 @@ proptest! {
             store.append(&rig.events[from..]).unwrap();
         }
         let crashed = copy(folder.path());
-        let (_, records) = LeaseStore::open(crashed.path()).unwrap();
-        let found = state_of(records);
+        let found = state_in(crashed.path());
         prop_assert_eq!(found.book().leases(), rig.state.book().leases());
         prop_assert_eq!(found.book().configuration(), rig.state.book().configuration());
         let holders: BTreeMap<_, _> = found.book().holders().clone();
