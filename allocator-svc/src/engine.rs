@@ -18,7 +18,9 @@ use tokio::sync::{Notify, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::core::nodes::{SpeakerEvent, Untold};
-use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, assignment, decide, has_claims_due, next_deadline};
+use crate::core::{
+    Command, Event, Now, Placement, Refusal, SessionId, State, Unannounced, apply, assignment, decide, has_claims_due, next_deadline,
+};
 use crate::logs;
 use crate::metrics::{Metrics, Outcome};
 use crate::store::{Durable, Store};
@@ -379,6 +381,8 @@ impl Owner {
                 let before = self.state.network().placements().get(vip).and_then(|placed| placed.as_ref().ok());
                 self.placed(&vip.to_string(), before, now);
             }
+            // Of a new address it is not known yet where it can be served: that is no news.
+            Event::VipPlaced { placement: Err(Unannounced::BackendsUnknown), .. } => debug!(?event, "decided"),
             Event::VipPlaced { vip, placement: Err(reason) } => {
                 info!(event = logs::VIP_UNANNOUNCED, ip = %vip, %reason, "announced by nobody");
             }
