@@ -433,7 +433,7 @@ impl Owner {
                     warn!(event = logs::ANNOUNCE_FAILED, node = %speaker.node, %ip, reason, "cannot announce");
                 }
             }
-            SpeakerEvent::ConflictSeen { vip, conflict } => {
+            SpeakerEvent::ConflictSeen { vip, conflict, .. } => {
                 self.metrics.conflict();
                 let (mac, interface, node) = (&conflict.mac, &conflict.interface, &conflict.node);
                 warn!(event = logs::ADDRESS_CONFLICT, ip = %vip, %mac, %interface, %node, "another machine claims the address");
@@ -444,10 +444,16 @@ impl Owner {
             SpeakerEvent::GraceBegan(speaker, _) => {
                 info!(event = logs::SPEAKER_GRACE, node = %speaker.node, instance = %speaker.instance, "its stream ended");
             }
-            SpeakerEvent::Lost(speaker) => {
+            SpeakerEvent::ConflictOver(ip) => {
+                info!(event = logs::CONFLICT_OVER, %ip, "the other machine has not claimed the address for a while");
+            }
+            SpeakerEvent::Lost(speaker, _) => {
                 warn!(event = logs::SPEAKER_LOST, node = %speaker.node, instance = %speaker.instance, "given up, its addresses move");
             }
-            SpeakerEvent::Heard { .. } | SpeakerEvent::Told { .. } => {}
+            SpeakerEvent::Forgotten(speaker) => {
+                info!(event = logs::SPEAKER_FORGOTTEN, node = %speaker.node, instance = %speaker.instance, "away for long, not awaited any more");
+            }
+            SpeakerEvent::ConflictRepeated { .. } | SpeakerEvent::Heard { .. } | SpeakerEvent::Told { .. } => {}
         }
     }
 }

@@ -31,12 +31,12 @@ use mooring_kit::metrics::GrpcMetrics;
 use mooring_kit::server::{self, Api, Listener};
 use mooring_kit::supervise::Supervisor;
 use mooring_kit::tls;
-use mooring_proto::FILE_DESCRIPTOR_SET;
 use mooring_proto::pb::allocator_service_server::AllocatorServiceServer;
 use mooring_proto::pb::assignment_service_server::AssignmentServiceServer;
 use mooring_proto::pb::inspect_service_server::InspectServiceServer;
 use mooring_proto::types::lease::Epoch;
 use mooring_proto::types::time::Mono;
+use mooring_proto::{FILE_DESCRIPTOR_SET, LARGEST_CALL};
 use tracing::info;
 
 use crate::args::Args;
@@ -85,7 +85,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         runtime.block_on(shadow_owner.run(next_epoch(last), || (), stop.clone()))
     });
-    let allocator = |engine: &Engine| AllocatorServiceServer::new(Allocator::new(engine.clone()));
+    let allocator = |engine: &Engine| AllocatorServiceServer::new(Allocator::new(engine.clone())).max_decoding_message_size(LARGEST_CALL);
     let inspect = |engine: &Engine| InspectServiceServer::new(Inspect::new(engine.clone(), supervisor.spawner(), clock));
     let assignments = AssignmentServiceServer::new(Assignments::new(engine.clone(), supervisor.spawner()));
     let api = Api::new(&[FILE_DESCRIPTOR_SET])

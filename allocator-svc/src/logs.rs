@@ -38,5 +38,9 @@ pub(crate) const ANNOUNCE_FAILED: &str = "announceFailed";
 pub(crate) const ADDRESS_CONFLICT: &str = "addressConflict";
 /// A record that an older build wrote is left out.
 pub(crate) const RECORD_LEFT_OUT: &str = "recordLeftOut";
+/// A stranger has not claimed a VIP for a while.
+pub(crate) const CONFLICT_OVER: &str = "conflictOver";
+/// A speaker that was given up has stayed away.
+pub(crate) const SPEAKER_FORGOTTEN: &str = "speakerForgotten";
 /// All speakers that were there before the start have come back, or are given up.
 pub(crate) const RECOVERY_ENDED: &str = "recoveryEnded";

@@ -25,5 +25,9 @@ pub mod pb {
     tonic::include_proto!("mooring.v1");
 }
 
+/// The largest message of a call to AllocatorService, in bytes: all nodes come in one, and 5,000 of them with labels are some 10 MiB; all
+/// pools and advertisements likewise. A caller that would send more is refused on its own side.
+pub const LARGEST_CALL: usize = 32 << 20;
+
 /// The encoded `FileDescriptorSet` of package `mooring.v1`, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/mooring.v1.bin"));

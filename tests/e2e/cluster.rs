@@ -1,13 +1,13 @@
 //! On a real API server: kubectl in front, kube-proxy behind, the watcher under its own ServiceAccount.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use mooring_tests::lab::cluster::{Cluster, dns, nginx};
 use mooring_tests::lab::until::{millis, secs, until};
 use mooring_tests::lab::workloads::{Mooring, watcher};
-use mooring_tests::lab::{Lab, Process};
+use mooring_tests::lab::{Host, Lab, Process};
 use serde_json::json;
 
 use crate::Scenario;
@@ -26,6 +26,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         etcd_restored_to_before_the_status_gives_the_same_address_back,
     ),
     ("cluster::a_second_watcher_stands_by_and_takes_over", a_second_watcher_stands_by_and_takes_over),
+    (
+        "cluster::a_leader_whose_requests_are_swallowed_stops_before_another_one_leads",
+        a_leader_whose_requests_are_swallowed_stops_before_another_one_leads,
+    ),
 ];
 
 /// A cluster with everything of deploy/ in it, but run by the lab instead of kubelets.
@@ -232,12 +236,8 @@ fn etcd_restored_to_before_the_status_gives_the_same_address_back() -> Result<()
     Ok(())
 }
 
-fn a_second_watcher_stands_by_and_takes_over() -> Result<()> {
-    let lab = Lab::of_three_nodes()?;
-    let Setup { mut mooring, cluster, account, backends: _backends, .. } = Setup::new(&lab, true)?;
-    cluster.apply(ONE_POOL)?;
-    cluster.apply(NGINX_LB)?;
-    cluster.wait_external_ip("default", "nginx-lb", "172.17.200.100")?;
+/// Another watcher beside Mooring's own, on a host of its choice.
+fn second_watcher(account: &Path, host: &Host) -> Result<Process> {
     let second = mooring_tests::lab::Program::own("watcher-svc")?
         .args([
             "--source",
@@ -250,10 +250,20 @@ fn a_second_watcher_stands_by_and_takes_over() -> Result<()> {
             "--admin",
             "127.0.0.1:0",
         ])
-        .env("KUBECONFIG", &account)
+        .env("KUBECONFIG", account)
         .env("POD_NAMESPACE", "mooring-system");
-    let mut second = second.start(lab.host("control"))?;
+    let mut second = second.start(host)?;
     second.wait_for(&json!({"event": "listening", "server": "grpc"}))?;
+    Ok(second)
+}
+
+fn a_second_watcher_stands_by_and_takes_over() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let Setup { mut mooring, cluster, account, backends: _backends, .. } = Setup::new(&lab, true)?;
+    cluster.apply(ONE_POOL)?;
+    cluster.apply(NGINX_LB)?;
+    cluster.wait_external_ip("default", "nginx-lb", "172.17.200.100")?;
+    let mut second = second_watcher(&account, lab.host("control"))?;
     cluster.apply(&NGINX_LB.replace("nginx-lb", "second"))?;
     cluster.wait_external_ip("default", "second", "172.17.200.101")?;
     ensure!(second.events("serviceUpdated").is_empty(), "the standby has written");
@@ -264,6 +274,46 @@ fn a_second_watcher_stands_by_and_takes_over() -> Result<()> {
     ensure!(second.events("serviceUpdated").len() == 1, "{:?}", second.events("serviceUpdated"));
     let lease = cluster.get(&["lease", "mooring-watcher", "--namespace", "mooring-system"])?;
     ensure!(lease["spec"]["leaseTransitions"].as_i64() >= Some(1), "{lease}");
+    Ok(())
+}
+
+fn a_leader_whose_requests_are_swallowed_stops_before_another_one_leads() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let Setup { mut mooring, cluster, account, backends: _backends, .. } = Setup::new(&lab, true)?;
+    cluster.apply(ONE_POOL)?;
+    // The leader is on a host of its own, so that its way to the API server can be cut and no other.
+    let host = lab.host("client");
+    let mut cut_off = second_watcher(&account, host)?;
+    ensure!(mooring.watcher.terminate()?.code() == Some(0));
+    cut_off.wait_for(&json!({"event": "leading"}))?;
+    mooring.watcher.restart()?;
+    cluster.apply(NGINX_LB)?;
+    cluster.wait_external_ip("default", "nginx-lb", "172.17.200.100")?;
+    ensure!(cut_off.events("serviceUpdated").len() == 1, "another one has written");
+    // Nothing is refused: what is sent is never answered.
+    let swallow = "table ip cut { chain out { type filter hook output priority filter; ip daddr 172.17.0.2 tcp dport 6443 drop; }; \
+                   chain in { type filter hook input priority filter; ip saddr 172.17.0.2 tcp sport 6443 drop; }; }";
+    host.netns().run("nft", &[swallow])?;
+    let lost =
+        until(secs(20), "the one that is cut off leads no more", || cut_off.events("leadershipLost").first().cloned().context("it leads"))?;
+    cluster.apply(&NGINX_LB.replace("nginx-lb", "second"))?;
+    let led = until(secs(20), "the other one leads", || mooring.watcher.events("leading").first().cloned().context("it does not"))?;
+    ensure!(lost["ts"].as_str() < led["ts"].as_str(), "two have led at once: {lost} {led}");
+    cluster.wait_external_ip("default", "second", "172.17.200.101")?;
+    ensure!(cut_off.events("serviceUpdated").len() == 1 && cut_off.events("ipAllocated").len() == 1, "it has gone on");
+    // Its requests are answered again: it sees what has happened meanwhile, and can lead again.
+    host.netns().run("nft", &["delete table ip cut"])?;
+    ensure!(mooring.watcher.terminate()?.code() == Some(0));
+    until(secs(30), "it leads again", || {
+        ensure!(cut_off.events("leading").len() == 2);
+        Ok(())
+    })?;
+    cluster.apply(&NGINX_LB.replace("nginx-lb", "third"))?;
+    until(secs(90), "the third Service has its address", || {
+        ensure!(cluster.external_ips("default", "third")? == ["172.17.200.102"]);
+        Ok(())
+    })?;
+    ensure!(mooring.leases()?.len() == 3, "{:?}", mooring.leases()?);
     Ok(())
 }
 

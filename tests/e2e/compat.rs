@@ -66,6 +66,10 @@ impl Pair {
     fn step(&mut self, lab: &Lab, step: &Value) -> Result<()> {
         self.take_in(step)?;
         self.apply()?;
+        if let Some((_, watcher)) = self.running.as_mut().filter(|_| step["restart"] == true) {
+            watcher.kill_9()?;
+            watcher.restart()?;
+        }
         // The first step is there when the watcher starts, as its first full view.
         if self.running.is_none() {
             let mut allocator = allocator(&self.folder)?.args(["--pool-grace", "300ms"]).start(lab.host("control"))?;
@@ -94,7 +98,7 @@ impl Pair {
             let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"config": text}});
             self.put("config".to_owned(), (!text.is_null()).then_some(map));
         }
-        let known = ["pools", "namespaces", "services", "config", "gives", "events"];
+        let known = ["pools", "namespaces", "services", "config", "restart", "gives", "events"];
         let unknown = step.as_object().into_iter().flat_map(Map::keys).find(|key| !known.contains(&key.as_str()));
         ensure!(unknown.is_none(), "unknown key {unknown:?}");
         Ok(())

@@ -1,12 +1,14 @@
 //! Configuration on a real API server: what it refuses at once, and what stands written of the rest.
 
 use anyhow::{Result, ensure};
+use mooring_proto::pb;
 use mooring_tests::lab::Lab;
 use mooring_tests::lab::cluster::Cluster;
 use mooring_tests::lab::until::{secs, until};
-use mooring_tests::lab::workloads::{Mooring, watcher};
+use mooring_tests::lab::workloads::{Mooring, inspect, watcher};
 use serde_json::{Value, json};
 
+use crate::story::NGINX_LB;
 use crate::{Scenario, refused};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -15,6 +17,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         the_definitions_refuse_what_an_object_says_wrong_by_itself,
     ),
     ("configuration::the_verdict_and_the_counters_are_written_and_come_back", the_verdict_and_the_counters_are_written_and_come_back),
+    (
+        "configuration::interfaces_that_no_node_has_are_told_and_a_missing_advertisement_is_not",
+        interfaces_that_no_node_has_are_told_and_a_missing_advertisement_is_not,
+    ),
 ];
 
 /// A pool, or what else of the group has a `spec`.
@@ -167,6 +173,7 @@ fn the_verdict_and_the_counters_are_written_and_come_back() -> Result<()> {
     let overlap = r#"configuration error: CIDR "192.0.2.8/29" in pool "b" overlaps with already defined CIDR "192.0.2.0/28""#;
     let bad = verdict("controller", &json!(["Invalid", "poolReconcilerValid", "False", "ConfigurationError", overlap]))?;
     ensure!(bad["status"]["conditions"][0]["message"] == overlap, "{bad}");
+    mooring.watcher.wait_for(&json!({"event": "configStale", "msg": "failed to parse the configuration"}))?;
     verdict("speaker-node-c", &json!(["Invalid", "configReconcilerValid", "False", "ConfigurationError", overlap]))?;
     cluster.kubectl(&["delete", "ipaddresspool", "b", "--namespace", "metallb-system"])?;
     verdict("controller", &json!(["Valid", "poolReconcilerValid", "True", "Reconciled", null]))?;
@@ -200,4 +207,66 @@ fn the_verdict_and_the_counters_are_written_and_come_back() -> Result<()> {
     let refused: Vec<_> = mooring.watcher.log().iter().filter(|line| line.to_string().contains("forbidden")).cloned().collect();
     ensure!(refused.is_empty(), "{refused:?}");
     Ok(())
+}
+
+fn interfaces_that_no_node_has_are_told_and_a_missing_advertisement_is_not() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mooring = Mooring::on_directory(&lab)?;
+    let spec = json!({"addresses": ["172.17.200.100-172.17.200.125"]});
+    let namespaced = |kind: &str, spec: &Value| object(kind, "metallb-system", spec).to_string();
+    mooring.apply("pool.yaml", &namespaced("IPAddressPool", &spec))?;
+    mooring.apply("nginx-lb.yaml", NGINX_LB)?;
+    mooring.wait_status("default", "nginx-lb", "172.17.200.100")?;
+    let failed = |count: usize| {
+        until(secs(10), &format!("{count} Events say that it is not announced"), || {
+            let events = mooring.events()?;
+            let failed: Vec<Value> = events.iter().filter(|event| event["reason"] == "announceFailed").cloned().collect();
+            ensure!(failed.len() == count, "{events:?}");
+            Ok(failed.last().cloned().unwrap_or_default())
+        })
+    };
+    let announced = |wanted: &str| {
+        until(secs(10), &format!("the assignment says {wanted:?}"), || {
+            let assignments = inspect(|mut client| async move {
+                Ok(client.list_assignments(pb::ListAssignmentsRequest::default()).await?.into_inner().assignments)
+            })?;
+            ensure!(assignments.iter().any(|assignment| assignment.reason.starts_with(wanted)), "{assignments:?}");
+            Ok(())
+        })
+    };
+    announced("no L2Advertisement is about pool p")?;
+    mooring.apply("ad.yaml", &namespaced("L2Advertisement", &json!({"interfaces": ["lan9"]})))?;
+    let event = failed(1)?;
+    let text = "the interfaces specified by LB IP \"172.17.200.100\" doesn't exist in assigned node \"node-a\" with protocol \"layer2\": no node is eligible";
+    ensure!(event["note"].as_str().is_some_and(|note| note.starts_with(text)) && event["type"] == "Warning", "{event}");
+    ensure!(event["reportingController"] == "metallb-speaker", "{event}");
+    let selector = json!({"nodeSelectors": [{"matchLabels": {"rack": "none"}}]});
+    mooring.apply("ad.yaml", &namespaced("L2Advertisement", &selector))?;
+    let event = failed(2)?;
+    ensure!(
+        event["note"].as_str().is_some_and(|note| note.starts_with("nobody announces \"172.17.200.100\": no node is eligible")),
+        "{event}"
+    );
+    mooring.delete("ad.yaml")?;
+    announced("no L2Advertisement is about pool p")?;
+    mooring.apply("ad.yaml", &namespaced("L2Advertisement", &json!({})))?;
+    until(secs(10), "it is announced", || mooring.announcer("172.17.200.100"))?;
+    failed(2)?;
+    // A file of counters that somebody takes away or edits comes back.
+    let counters = mooring.status_folder().join("ipaddresspools/p.yaml");
+    let text = until(secs(10), "the counters are written", || {
+        let text = std::fs::read_to_string(&counters)?;
+        ensure!(text.contains("assignedIPv4: 1"), "{text}");
+        Ok(text)
+    })?;
+    let as_it_was = |what: &str| {
+        until(secs(10), what, || {
+            ensure!(std::fs::read_to_string(&counters)? == text);
+            Ok(())
+        })
+    };
+    std::fs::write(&counters, "status: {assignedIPv4: 7}\n")?;
+    as_it_was("the edited file is as it was")?;
+    std::fs::remove_file(&counters)?;
+    as_it_was("the removed file is as it was")
 }

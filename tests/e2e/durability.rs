@@ -59,7 +59,6 @@ fn without_the_allocator_addresses_answer_and_after_it_nothing_has_moved() -> Re
     let pings = client.ping_every(millis(5), VIP)?;
     mooring.allocator.kill_9()?;
     mooring.speaker(&node)?.wait_for(&json!({"event": "sessionChanged", "state": "away"}))?;
-    client.flush_neighbors()?;
     only(client, lab.host(&node))?;
     mooring.allocator.restart()?;
     mooring.allocator.wait_for(&json!({"event": "recoveryEnded"}))?;

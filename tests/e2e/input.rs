@@ -7,12 +7,14 @@ use std::net::TcpStream;
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
+use mooring_proto::pb;
 use mooring_proto::types::node::MacAddress;
 use mooring_tests::lab::capture::{Arp, Capture, Operation, build_arp};
 use mooring_tests::lab::cluster::Cluster;
 use mooring_tests::lab::until::{millis, secs, until};
-use mooring_tests::lab::workloads::{ALLOCATOR, Mooring};
+use mooring_tests::lab::workloads::{ALLOCATOR, Mooring, allocator_call, inspect};
 use mooring_tests::lab::{Host, Lab};
+use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tower::{Service as _, ServiceExt as _};
@@ -28,6 +30,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("input::wrong_calls_are_refused_with_field_and_value", wrong_calls_are_refused_with_field_and_value),
     ("input::messages_that_are_none_are_refused", messages_that_are_none_are_refused),
     ("input::garbage_on_the_ports_stops_nobody", garbage_on_the_ports_stops_nobody),
+    (
+        "input::five_thousand_nodes_fit_into_one_call_and_what_is_too_large_stops_nobody",
+        five_thousand_nodes_fit_into_one_call_and_what_is_too_large_stops_nobody,
+    ),
     ("input::wrong_frames_stop_nobody", wrong_frames_stop_nobody),
     ("input::a_stranger_that_claims_an_address_is_reported", a_stranger_that_claims_an_address_is_reported),
 ];
@@ -419,6 +425,41 @@ fn garbage_on_the_ports_stops_nobody() -> Result<()> {
         format!("{} -plaintext -d @ {ALLOCATOR} mooring.v1.InspectService/GetLease < {}", Cluster::grpcurl_path()?, file.display());
     let refused = refused(mooring_tests::lab::run("sh", &["-c", &command]))?;
     ensure!(refused.contains("OutOfRange") || refused.contains("ResourceExhausted"), "{refused}");
+    unharmed(&lab, &mut mooring, &node)
+}
+
+/// A cluster of so many nodes, the lab's own among them, each with the labels of a large one.
+fn large_cluster(nodes: usize) -> pb::ReplaceNodesRequest {
+    let node = |number: usize| {
+        let name = ["node-a", "node-b", "node-c"].get(number).map_or_else(|| format!("node-{number}"), ToString::to_string);
+        let label = |label: usize| (format!("topology.example.com/of-some-length-{label}"), format!("{name}-value-of-some-length-{label}"));
+        pb::Node { labels: (0..30).map(label).collect(), name, network_unavailable: false }
+    };
+    pb::ReplaceNodesRequest { term: 0, nodes: (0..nodes).map(node).collect() }
+}
+
+fn five_thousand_nodes_fit_into_one_call_and_what_is_too_large_stops_nobody() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let node = one_service(&lab, &mooring)?;
+    let replace =
+        |nodes: usize| allocator_call(|mut client| async move { Ok(client.replace_nodes(large_cluster(nodes)).await.map(|_answer| ())?) });
+    ensure!(large_cluster(5000).encoded_len() > 2 * (4 << 20), "{} bytes", large_cluster(5000).encoded_len());
+    replace(5000)?;
+    let known = inspect(|mut client| async move {
+        let (mut known, mut page_token) = (0, String::new());
+        loop {
+            let page = client.list_nodes(pb::ListNodesRequest { page_size: 1000, page_token }).await?.into_inner();
+            known += page.nodes.len();
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(known);
+            }
+        }
+    })?;
+    ensure!(known == 5000, "{known}");
+    let refused = refused(replace(20_000))?;
+    ensure!(refused.contains("limit") && refused.contains("33554432"), "{refused}");
     unharmed(&lab, &mut mooring, &node)
 }
 

@@ -17,6 +17,7 @@ mod load;
 mod mishaps;
 mod readme;
 mod rights;
+mod security;
 mod shadow;
 mod story;
 
@@ -49,6 +50,7 @@ fn main() -> anyhow::Result<()> {
         rights::SCENARIOS,
         inspection::SCENARIOS,
         input::SCENARIOS,
+        security::SCENARIOS,
         shadow::SCENARIOS,
         readme::SCENARIOS,
     ];

@@ -98,8 +98,9 @@ fn pools_that_are_no_good_keep_the_last_good_configuration() -> Result<()> {
     cluster.apply(POOLS)?;
     cluster.apply(NGINX_LB)?;
     cluster.wait_external_ip("default", "nginx-lb", "172.17.200.100")?;
+    // What the definition's own rules cannot see.
     let wrong = [
-        ("reversed", "172.17.202.9-172.17.202.1", &["spec.addresses[0]", "172.17.202.9-172.17.202.1"][..]),
+        ("reversed", "fd00:2::1-fd00:1::9", &["spec.addresses[0]", "start IP \"fd00:2::1\" is after the end IP \"fd00:1::9\""][..]),
         ("overlapping", "172.17.200.110-172.17.200.120", &["overlaps with already defined CIDR", "172.17.200.120/32"]),
     ];
     for (name, range, told) in wrong {

@@ -104,6 +104,17 @@ fn every_right_is_used_and_no_other_is_asked_for() -> Result<()> {
         ensure!(l2()? == 0);
         Ok(())
     })?;
+    let verdicts = |count: usize| {
+        until(secs(20), &format!("{count} verdicts on the configuration stand written"), || {
+            let list = cluster.get(&["configurationstates.metallb.io", "--namespace", "metallb-system"])?;
+            let valid = list["items"].as_array().into_iter().flatten().filter(|item| item["status"]["result"] == "Valid").count();
+            ensure!(valid == count, "{list}");
+            Ok(())
+        })
+    };
+    verdicts(4)?;
+    mooring.speaker("node-c")?.terminate()?;
+    verdicts(3)?;
     ensure!(mooring.watcher.terminate()?.code() == Some(0));
     let events = cluster.audited("mooring-system", "mooring-watcher")?;
     let refused: Vec<&Value> = events.iter().filter(|event| event["responseStatus"]["code"] == 403).collect();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mooring_kit::Stop;
 use mooring_kit::backoff::Backoff;
 use mooring_kit::telemetry::chain;
+use mooring_proto::LARGEST_CALL;
 use mooring_proto::convert;
 use mooring_proto::pb;
 use mooring_proto::pb::allocator_service_client::AllocatorServiceClient;
@@ -120,7 +121,8 @@ fn failed(status: &Status) -> Done {
 impl Allocator {
     pub(crate) fn new(channel: Channel, engine: Engine) -> Self {
         let line = InterceptedService::new(channel, engine);
-        Self { leases: AllocatorServiceClient::new(line.clone()), inspect: InspectServiceClient::new(line), engine }
+        let leases = AllocatorServiceClient::new(line.clone()).max_encoding_message_size(LARGEST_CALL);
+        Self { leases, inspect: InspectServiceClient::new(line), engine }
     }
 
     pub(crate) async fn replace_pools(&self, term: Term, begin_term: bool, configuration: &Configuration) -> Done {

@@ -68,7 +68,9 @@ impl Feed {
                 self.pending.insert(service.clone());
             }
             Event::ClaimMet(service) => self.pending.extend(before.refusal(service).map(|_| service.clone())),
-            Event::VipPlaced { vip, .. } | Event::VipDropped(vip) | Event::Speaker(SpeakerEvent::ConflictSeen { vip, .. }) => {
+            Event::VipPlaced { vip, .. }
+            | Event::VipDropped(vip)
+            | Event::Speaker(SpeakerEvent::ConflictSeen { vip, .. } | SpeakerEvent::ConflictOver(vip)) => {
                 self.pending.extend(before.holders().get(vip).into_iter().flatten().cloned());
             }
             Event::ShadowBegan => self.pending.extend(before.leases().keys().chain(before.claims().keys()).cloned()),

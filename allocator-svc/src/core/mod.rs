@@ -31,6 +31,7 @@ mod remedies;
 pub mod rules;
 mod shared;
 pub mod state;
+mod strangers;
 
 pub use placement::{Placement, Unannounced};
 pub use refusal::Refusal;
@@ -266,7 +267,7 @@ pub fn has_claims_due(state: &State) -> bool {
 /// The first invariant that does not hold.
 pub fn audit(state: &State) -> Result<(), Violation> {
     state.book.audit()?;
-    state.network.audit(&state.book)
+    state.network.audit(&state.book, &state.settings)
 }
 
 /// Checks that the records of a data directory do not contradict each other.

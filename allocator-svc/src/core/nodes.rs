@@ -19,10 +19,14 @@ use super::parts::Parts;
 use super::placement::{Placement, Unannounced};
 use super::refusal::Refusal;
 use super::state::{Book, Settings, State, Violation};
+use super::strangers::Strangers;
 use super::{Event, Leadership, Now, SessionId};
 
 /// A broken stream has the time to live divided by this to come back: a reconnect on a LAN takes a few milliseconds.
 const GRACE_PART: u32 = 4;
+
+/// How long a lost speaker is listed, so that people see that it was there.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
 /// What `--rebalance` counts by.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -60,13 +64,26 @@ pub enum SpeakerEvent {
         vip: Vip,
         /// The stranger.
         conflict: Conflict,
+        /// When.
+        at: Mono,
     },
+    /// A stranger that is known has claimed its VIP again.
+    ConflictRepeated {
+        /// The address.
+        vip: Vip,
+        /// When.
+        at: Mono,
+    },
+    /// A VIP's stranger has been silent for long.
+    ConflictOver(Vip),
     /// It is about to end.
     DrainBegan(SpeakerId),
     /// Its stream broke; it may come back until then.
     GraceBegan(SpeakerId, Mono),
-    /// It is gone.
-    Lost(SpeakerId),
+    /// It is gone, since then.
+    Lost(SpeakerId, Mono),
+    /// It has been gone for long, and nothing is its any more.
+    Forgotten(SpeakerId),
     /// It was told all that had changed for it.
     Told {
         /// The stream.
@@ -127,6 +144,8 @@ pub struct Speaker {
     unapplied: BTreeMap<Revision, BTreeSet<Vip>>,
     /// VIPs that it cannot put in force, until its interfaces change.
     unable: BTreeSet<Vip>,
+    /// When it was given up.
+    lost: Mono,
     /// Its entry in the network's deadlines.
     deadline: Option<Mono>,
 }
@@ -145,6 +164,7 @@ impl Speaker {
             peers_untold: false,
             unapplied: BTreeMap::new(),
             unable: BTreeSet::new(),
+            lost: Mono::ZERO,
             deadline: None,
         }
     }
@@ -228,9 +248,9 @@ pub struct Network {
     leased: BTreeMap<ServiceKey, Vec<Vip>>,
     placements: BTreeMap<Vip, Result<Placement, Unannounced>>,
     announced: BTreeSet<Vip>,
-    conflicts: BTreeMap<Vip, Conflict>,
+    strangers: Strangers,
     parts: Parts,
-    /// When each speaker is lost unless it is heard.
+    /// When each speaker is lost unless it is heard, or forgotten if it is lost.
     deadlines: BTreeSet<(Mono, SpeakerId)>,
     dirty: BTreeSet<Vip>,
     recovery: Recovery,
@@ -274,7 +294,7 @@ impl Network {
     /// The stranger that claims a VIP.
     #[must_use]
     pub fn conflict(&self, vip: Vip) -> Option<&Conflict> {
-        self.conflicts.get(&vip)
+        self.strangers.of(vip)
     }
 
     /// How many VIPs a node announces.
@@ -388,7 +408,8 @@ impl Network {
     /// When the next speaker is lost unless it is heard, or the recovery ends.
     pub(super) fn next_deadline(&self, settings: &Settings) -> Option<Mono> {
         let lost = self.deadlines.first().map(|(at, _)| *at);
-        [lost, self.recovery.end(), self.next_rebalance(settings)].into_iter().flatten().min()
+        let over = self.strangers.next().map(|(at, _)| at);
+        [lost, over, self.recovery.end(), self.next_rebalance(settings)].into_iter().flatten().min()
     }
 
     /// When the spread of VIPs is next looked at; never while speakers are still coming back after a start.
@@ -405,10 +426,13 @@ impl Network {
                 self.restored = !self.placements.is_empty();
             }
             Event::LeaseGranted(lease) => self.leased_now(&lease.service, lease.addresses.clone()),
-            Event::LeaseReleased(service) => self.leased_now(service, Vec::new()),
+            Event::LeaseReleased(service) => {
+                self.leased_now(service, Vec::new());
+                self.forget_backends(service, book);
+            }
             Event::ClaimMade(claim) => self.service_dirty(&claim.service),
             Event::ClaimForgotten(service) => {
-                self.backends.remove(service);
+                self.forget_backends(service, book);
                 self.service_dirty(service);
             }
             Event::ConfigurationReplaced { .. } | Event::ViewReconciled => self.all_dirty(book),
@@ -428,12 +452,12 @@ impl Network {
                 self.dirty.extend(self.parts.alone().iter().chain(self.parts.awaited()));
             }
             Event::Rebalanced(at) => self.rebalanced = *at,
-            Event::VipPlaced { vip, placement } => self.place(*vip, Some(placement.clone())),
-            Event::VipDropped(vip) => self.place(*vip, None),
+            Event::VipPlaced { vip, placement } => self.place(*vip, Some(placement.clone()), settings),
+            Event::VipDropped(vip) => self.place(*vip, None, settings),
             Event::VipKept(vip) => {
                 self.dirty.remove(vip);
             }
-            Event::VipAnnounced { vip, .. } => self.announced_now(*vip),
+            Event::VipAnnounced { vip, .. } => self.announced_now(*vip, settings),
             Event::Speaker(event) => self.apply_speaker(event, settings),
             Event::TermBegan(_)
             | Event::ShadowBegan
@@ -500,9 +524,13 @@ impl Network {
                 }
                 self.dirty.extend(failures.keys());
             }
-            SpeakerEvent::ConflictSeen { vip, conflict } => {
-                self.conflicts.insert(*vip, conflict.clone());
+            SpeakerEvent::ConflictSeen { vip, conflict, at } => self.strangers.note(*vip, conflict, *at),
+            SpeakerEvent::ConflictRepeated { vip, at } => {
+                if let Some(conflict) = self.strangers.of(*vip).cloned() {
+                    self.strangers.note(*vip, &conflict, *at);
+                }
             }
+            SpeakerEvent::ConflictOver(vip) => self.strangers.forget(*vip),
             SpeakerEvent::DrainBegan(id) => {
                 self.set_liveness(id, Liveness::Draining, settings);
                 self.part_dirty(id);
@@ -512,10 +540,18 @@ impl Network {
                 self.set_liveness(id, Liveness::Grace(*until), settings);
                 self.part_dirty(id);
             }
-            SpeakerEvent::Lost(id) => {
+            SpeakerEvent::Lost(id, at) => {
+                if let Some(speaker) = self.speakers.get_mut(id) {
+                    speaker.lost = *at;
+                }
                 self.set_liveness(id, Liveness::Lost, settings);
                 self.part_dirty(id);
                 self.tell_peers(id);
+            }
+            SpeakerEvent::Forgotten(id) => {
+                if let Some(deadline) = self.speakers.remove(id).and_then(|speaker| speaker.deadline) {
+                    self.deadlines.remove(&(deadline, id.clone()));
+                }
             }
             SpeakerEvent::Told { session, revision, vips } => {
                 let Some(speaker) = self.sessions.get(session).and_then(|id| self.speakers.get_mut(id)) else { return };
@@ -537,7 +573,7 @@ impl Network {
     /// Brings a speaker's entry in the deadlines up to date.
     fn deadline_changed(&mut self, id: &SpeakerId, settings: &Settings) {
         let Some(speaker) = self.speakers.get_mut(id) else { return };
-        let next = deadline(speaker, settings);
+        let next = deadline(speaker, self.parts.has(id), settings);
         let before = std::mem::replace(&mut speaker.deadline, next);
         if before != next {
             before.map(|at| self.deadlines.remove(&(at, id.clone())));
@@ -559,6 +595,13 @@ impl Network {
         }
         if !vips.is_empty() {
             self.leased.insert(service.clone(), vips);
+        }
+    }
+
+    /// Where a Service can be served is of no interest once it neither claims nor holds anything.
+    fn forget_backends(&mut self, service: &ServiceKey, book: &Book) {
+        if book.claim(service).is_none() && book.lease(service).is_none() {
+            self.backends.remove(service);
         }
     }
 
@@ -620,7 +663,7 @@ impl Network {
         }
     }
 
-    fn place(&mut self, vip: Vip, placement: Option<Result<Placement, Unannounced>>) {
+    fn place(&mut self, vip: Vip, placement: Option<Result<Placement, Unannounced>>, settings: &Settings) {
         self.dirty.remove(&vip);
         self.assignment_changed(vip);
         let before = self.placements.remove(&vip);
@@ -635,7 +678,10 @@ impl Network {
         }
         if before.as_ref().map(|before| &before.active) != after.map(|after| &after.active) {
             self.announced.remove(&vip);
-            self.conflicts.remove(&vip);
+            self.strangers.forget(vip);
+        }
+        for speaker in before.iter().chain(after).flat_map(Placement::speakers) {
+            self.deadline_changed(speaker, settings);
         }
         if let Some(placement) = placement {
             self.placements.insert(vip, placement);
@@ -644,14 +690,16 @@ impl Network {
     }
 
     /// The active speaker announces: whoever went on until then is released.
-    fn announced_now(&mut self, vip: Vip) {
+    fn announced_now(&mut self, vip: Vip, settings: &Settings) {
         self.announced.insert(vip);
         self.assignment_changed(vip);
+        let mut released = None;
         if let Some(placed) = self.placements.get_mut(&vip) {
             self.parts.remove(vip, placed);
-            placed.iter_mut().for_each(|placement| placement.outgoing = None);
+            released = placed.as_mut().ok().and_then(|placement| placement.outgoing.take());
             self.parts.add(vip, placed);
         }
+        released.iter().for_each(|released| self.deadline_changed(released, settings));
         self.assignment_changed(vip);
         self.dirty.insert(vip);
     }
@@ -660,7 +708,7 @@ impl Network {
     ///
     /// # Errors
     /// The first that does not hold.
-    pub(super) fn audit(&self, book: &Book) -> Result<(), Violation> {
+    pub(super) fn audit(&self, book: &Book, settings: &Settings) -> Result<(), Violation> {
         let mut parts = Parts::default();
         for (vip, placed) in &self.placements {
             parts.add(*vip, placed);
@@ -677,9 +725,15 @@ impl Network {
                 return Err(Violation(format!("{vip} is placed and leased to nobody")));
             }
         }
-        let deadlines = self.speakers.iter().filter_map(|(id, speaker)| Some((speaker.deadline?, id.clone())));
+        let deadlines = self.speakers.iter().filter_map(|(id, speaker)| {
+            let deadline = deadline(speaker, self.parts.has(id), settings)?;
+            Some((deadline, id.clone()))
+        });
         if deadlines.collect::<BTreeSet<_>>() != self.deadlines {
             return Err(Violation("the deadlines differ from the speakers".to_owned()));
+        }
+        if let Some(service) = self.backends.keys().find(|service| book.claim(service).is_none() && book.lease(service).is_none()) {
+            return Err(Violation(format!("{service} claims and holds nothing, and its backends are kept")));
         }
         if parts != self.parts {
             return Err(Violation("the indexes by speaker and node differ from the placements".to_owned()));
@@ -688,12 +742,14 @@ impl Network {
     }
 }
 
-/// When a speaker is lost unless it is heard.
-fn deadline(speaker: &Speaker, settings: &Settings) -> Option<Mono> {
+/// When a speaker is lost unless it is heard, or forgotten: not before its stream has ended, on which it may be heard again, and all that
+/// it had is others'.
+fn deadline(speaker: &Speaker, has_parts: bool, settings: &Settings) -> Option<Mono> {
     match speaker.liveness {
         Liveness::Live | Liveness::Draining => Some(speaker.heard + settings.speaker_ttl),
         Liveness::Grace(until) => Some(until),
-        Liveness::Lost | Liveness::Awaited => None,
+        Liveness::Lost => (speaker.session.is_none() && !has_parts).then(|| speaker.lost + FORGOTTEN_AFTER),
+        Liveness::Awaited => None,
     }
 }
 
@@ -707,10 +763,11 @@ pub(super) fn replace(state: &State, leadership: Leadership, nodes: Vec<NodeSpec
     Ok(events)
 }
 
-/// Where Services can be served. What is known already changes nothing.
+/// Where Services can be served. What is known already changes nothing, nor does what is said of a Service that claims and holds nothing.
 pub(super) fn report_backends(state: &State, leadership: Leadership, backends: Vec<Backends>) -> Result<Vec<Event>, Refusal> {
     let mut events = Vec::from_iter(state.admit(leadership)?);
-    let news = |reported: &Backends| state.network.backends.get(&reported.service) != Some(&reported.reach);
+    let concerned = |service: &ServiceKey| state.book.claim(service).is_some() || state.book.lease(service).is_some();
+    let news = |reported: &Backends| concerned(&reported.service) && state.network.backends.get(&reported.service) != Some(&reported.reach);
     let news: Vec<Backends> = backends.into_iter().filter(news).collect();
     if !news.is_empty() {
         events.push(Event::BackendsReported(news));
@@ -748,9 +805,13 @@ pub(super) fn said(state: &State, session: SessionId, message: SpeakerMessage, n
         SpeakerMessage::Conflict { vip, mac, interface } => {
             let conflict = Conflict { mac, interface, node: id.node.clone() };
             let own = network.speakers.values().flat_map(|speaker| &speaker.interfaces).any(|interface| interface.mac == mac);
-            let known = network.conflicts.get(&vip) == Some(&conflict);
-            let news = (!own && !known).then_some(Event::Speaker(SpeakerEvent::ConflictSeen { vip, conflict }));
-            std::iter::once(heard(None)).chain(news).collect()
+            let announces = network.placements.get(&vip).into_iter().flatten().any(|placement| placement.active == *id);
+            let event = if network.strangers.of(vip) == Some(&conflict) {
+                SpeakerEvent::ConflictRepeated { vip, at: now.mono }
+            } else {
+                SpeakerEvent::ConflictSeen { vip, conflict, at: now.mono }
+            };
+            std::iter::once(heard(None)).chain((announces && !own).then_some(Event::Speaker(event))).collect()
         }
         SpeakerMessage::Draining if speaker.is_draining() => vec![heard(None)],
         SpeakerMessage::Draining => vec![heard(None), Event::Speaker(SpeakerEvent::DrainBegan(id.clone()))],
@@ -800,19 +861,24 @@ pub(super) fn session_ended(state: &State, session: SessionId, now: Now) -> Vec<
     let grace = Event::Speaker(SpeakerEvent::GraceBegan(id.clone(), now.mono + state.settings.speaker_ttl / GRACE_PART));
     match speaker.liveness {
         Liveness::Live | Liveness::Grace(_) | Liveness::Awaited => vec![grace],
-        Liveness::Draining | Liveness::Lost => vec![grace, Event::Speaker(SpeakerEvent::Lost(id.clone()))],
+        Liveness::Draining | Liveness::Lost => vec![grace, Event::Speaker(SpeakerEvent::Lost(id.clone(), now.mono))],
     }
 }
 
-/// The first speaker whose time is up is lost; then the recovery ends. `None` if no time is up.
+/// The first speaker whose time is up is lost, or forgotten if it was; then a stranger is; then the recovery ends. `None` if no time is up.
 pub(super) fn expire_next(state: &State, now: Now) -> Option<Vec<Event>> {
     let network = &state.network;
     if let Some((_, id)) = network.deadlines.first().filter(|(at, _)| *at <= now.mono) {
-        return Some(vec![Event::Speaker(SpeakerEvent::Lost(id.clone()))]);
+        let is_lost = network.speakers.get(id).is_none_or(|speaker| speaker.liveness == Liveness::Lost);
+        let event = if is_lost { SpeakerEvent::Forgotten(id.clone()) } else { SpeakerEvent::Lost(id.clone(), now.mono) };
+        return Some(vec![Event::Speaker(event)]);
+    }
+    if let Some((_, vip)) = network.strangers.next().filter(|(at, _)| *at <= now.mono) {
+        return Some(vec![Event::Speaker(SpeakerEvent::ConflictOver(vip))]);
     }
     network.recovery.end().filter(|end| *end <= now.mono)?;
     let awaited = network.speakers.iter().filter(|(_, speaker)| speaker.liveness == Liveness::Awaited);
-    let lost = awaited.map(|(id, _)| Event::Speaker(SpeakerEvent::Lost(id.clone())));
+    let lost = awaited.map(|(id, _)| Event::Speaker(SpeakerEvent::Lost(id.clone(), now.mono)));
     Some(lost.chain([Event::RecoveryEnded]).collect())
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::node::{Instance, NodeName, SpeakerId};
 
+use super::nodes::{Liveness, Network, Speaker};
 use super::placement::{Placement, Unannounced};
 
 /// The indexes.
@@ -145,4 +146,14 @@ fn count(counts: &mut BTreeMap<NodeName, usize>, node: &NodeName, more: bool) {
     if *entry == 0 {
         counts.remove(node);
     }
+}
+
+/// A placement that nothing is known against but that its node may be lost: then the one that stood by has it, if there is one.
+pub(super) fn survive(network: &Network, present: &Placement) -> Option<Placement> {
+    let speaker = |id: &SpeakerId| network.speakers().get(id);
+    if speaker(&present.active).is_some_and(|active| active.liveness != Liveness::Lost) {
+        return Some(present.clone());
+    }
+    let standby = present.standby.clone().filter(|standby| speaker(standby).is_some_and(Speaker::is_live))?;
+    Some(Placement { active: standby, standby: None, outgoing: None, interfaces: present.interfaces.clone() })
 }

@@ -17,7 +17,8 @@ use mooring_proto::types::node::{InterfaceName, NodeName, SpeakerId};
 use mooring_proto::types::pool::{AdvertisementSpec, PoolName};
 use sha2::{Digest as _, Sha256};
 
-use super::nodes::{Liveness, Speaker};
+use super::nodes::Speaker;
+use super::parts::survive;
 use super::state::State;
 use super::{Event, Now};
 
@@ -202,7 +203,7 @@ impl<'a> Round<'a> {
         let present = network.placements().get(&vip).and_then(|placed| placed.as_ref().ok());
         let Some(holders) = book.holders().get(&vip) else {
             // A speaker answers for it, and no full view has said yet whether it still should.
-            let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(self.state, placement));
+            let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(network, placement));
             return provisional.map(Ok);
         };
         let leases: Vec<&Lease> = holders.iter().filter_map(|holder| book.lease(holder)).collect();
@@ -218,7 +219,7 @@ impl<'a> Round<'a> {
         if advertisements.is_empty() {
             let pool = leases.first().map(|lease| lease.pool.clone())?;
             // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
-            let in_grace = present.filter(|_| !book.pools().contains_key(&pool)).and_then(|placement| survive(self.state, placement));
+            let in_grace = present.filter(|_| !book.pools().contains_key(&pool)).and_then(|placement| survive(network, placement));
             return Some(in_grace.ok_or(Unannounced::NotAdvertised(pool)));
         }
         let adopted = || leases.iter().filter_map(|lease| book.claim(&lease.service)).any(|claim| claim.adopt.contains(&vip));
@@ -407,16 +408,6 @@ impl<'a> Round<'a> {
         before.into_iter().flatten().for_each(|before| change(before, false));
         after.iter().for_each(|after| change(after, true));
     }
-}
-
-/// A placement that nothing is known against but that its node may be lost: then the one that stood by has it, if there is one.
-fn survive(state: &State, present: &Placement) -> Option<Placement> {
-    let speaker = |id: &SpeakerId| state.network.speakers().get(id);
-    if speaker(&present.active).is_some_and(|active| active.liveness != Liveness::Lost) {
-        return Some(present.clone());
-    }
-    let standby = present.standby.clone().filter(|standby| speaker(standby).is_some_and(Speaker::is_live))?;
-    Some(Placement { active: standby, standby: None, outgoing: None, interfaces: present.interfaces.clone() })
 }
 
 /// The advertisements about a VIP's pool and any of its Services, by their place in the configuration. Labels that are not known yet

@@ -104,11 +104,9 @@ impl InspectService for Inspect {
     async fn watch_leases(&self, request: Request<pb::WatchLeasesRequest>) -> Result<Response<Self::WatchLeasesStream>, Status> {
         let from = Revision(request.into_inner().from_revision);
         let (reader, receiver) = mpsc::channel(DEPTH);
-        let mut feed = Feed { engine: self.engine.clone(), at: from, reader };
-        if from == Revision::default() {
-            feed.at = self.ask(|state| state.feed().revision()).await?;
-        }
-        let first = if from == Revision::default() { feed.snapshot().await? } else { feed.delta().await? };
+        let feed = Feed { engine: self.engine.clone(), at: from, reader };
+        // A revision that is not kept is told before anything else.
+        let first = if from == Revision::default() { None } else { Some(feed.changes().await?) };
         let stop = self.spawner.stop();
         let run = async move {
             tokio::select! {
@@ -175,96 +173,143 @@ impl InspectService for Inspect {
 /// A reader of the feed.
 struct Feed {
     engine: Engine,
+    /// The revision that the reader has reached.
     at: Revision,
     reader: mpsc::Sender<Result<pb::WatchLeasesResponse, Status>>,
 }
 
-impl Feed {
-    /// Sends what was gathered, then each change, until the reader goes.
-    async fn run(mut self, first: Vec<pb::WatchLeasesResponse>) {
-        let mut revisions = self.engine.revisions();
-        let mut messages = Ok(first);
-        loop {
-            let (list, last) = match messages {
-                Ok(list) => (list, None),
-                Err(status) => (Vec::new(), Some(Err(status))),
-            };
-            let ends = last.is_some();
-            for message in list.into_iter().map(Ok).chain(last) {
-                if self.reader.send(message).await.is_err() {
-                    return;
-                }
-            }
-            if ends {
-                return;
-            }
-            let newer = revisions.wait_for(|revision| *revision > self.at);
-            tokio::select! {
-                newer = newer => if newer.is_err() { return },
-                () = self.reader.closed() => return,
-            }
-            messages = self.delta().await;
-        }
-    }
+/// Why a feed ends.
+enum End {
+    /// Its reader has gone.
+    Gone,
+    /// This is told to the reader.
+    Refused(Status),
+}
 
-    /// All Services' states, in parts.
-    async fn snapshot(&mut self) -> Result<Vec<pb::WatchLeasesResponse>, Status> {
-        let look = |state: &State| {
-            let book = state.book();
-            let mut keys: Vec<&ServiceKey> = book.leases().keys().chain(book.claims().keys()).collect();
-            keys.sort();
-            keys.dedup();
-            let states: Vec<pb::ServiceState> = keys.into_iter().map(|service| service_state(state, service)).collect();
-            (state.epoch(), state.term(), state.feed().revision(), states)
-        };
-        let (epoch, term, revision, states) = self.engine.ask(look).await.map_err(ending)?;
-        self.at = revision;
-        let part = |services: Vec<pb::ServiceState>| pb::LeaseSnapshot {
-            epoch: epoch.0,
-            term: term.0,
-            revision: revision.0,
-            services,
-            complete: false,
-        };
-        let mut parts: Vec<pb::LeaseSnapshot> = states.chunks(PART).map(|services| part(services.to_vec())).collect();
-        let mut last = parts.pop().unwrap_or_else(|| part(Vec::new()));
-        last.complete = true;
-        parts.push(last);
-        Ok(parts.into_iter().map(|part| pb::WatchLeasesResponse { message: Some(Message::Snapshot(part)) }).collect())
-    }
-
-    /// What changed since this reader's revision; in several messages of one revision if it is much.
-    async fn delta(&mut self) -> Result<Vec<pb::WatchLeasesResponse>, Status> {
-        let from = self.at;
-        let look = move |state: &State| {
-            let changed = state.feed().since(from)?;
-            let (mut upserts, mut removals) = (Vec::new(), Vec::new());
-            for service in changed {
-                if state.book().lease(service).is_some() || state.book().claim(service).is_some() {
-                    upserts.push(service_state(state, service));
-                } else {
-                    removals.push(convert::service_ref(service));
-                }
-            }
-            Ok((state.feed().revision(), upserts, removals))
-        };
-        let (revision, upserts, removals) = self.engine.ask(look).await.map_err(ending)?.map_err(|refusal| refused(&refusal))?;
-        self.at = revision;
-        Ok(in_parts(from, revision, &upserts, removals))
+impl From<Status> for End {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
     }
 }
 
-/// The change from one revision to another. Only the last part reaches the latter, so that who has seen it has seen all of it.
-fn in_parts(from: Revision, to: Revision, upserts: &[pb::ServiceState], removals: Vec<pb::ServiceRef>) -> Vec<pb::WatchLeasesResponse> {
-    let part = |upserts: &[pb::ServiceState]| pb::LeaseDelta { revision: from.0, upserts: upserts.to_vec(), removals: Vec::new() };
-    let mut parts: Vec<pb::LeaseDelta> = upserts.chunks(PART).map(part).collect();
-    if !removals.is_empty() {
-        parts.push(pb::LeaseDelta { revision: from.0, upserts: Vec::new(), removals });
+/// The Services that changed up to a revision.
+struct Changes {
+    revision: Revision,
+    services: Vec<ServiceKey>,
+}
+
+/// A part of a snapshot.
+struct Page {
+    part: pb::LeaseSnapshot,
+    /// The last Service of it, if there are more.
+    last: Option<ServiceKey>,
+}
+
+impl Feed {
+    /// Sends a snapshot or these changes, then each change, until the reader goes.
+    async fn run(mut self, first: Option<Changes>) {
+        if let Err(End::Refused(status)) = self.follow(first).await
+            && self.reader.send(Err(status)).await.is_err()
+        {
+            tracing::debug!("a reader of the feed did not wait for its end");
+        }
     }
-    if let Some(last) = parts.last_mut() {
-        last.revision = to.0;
+
+    async fn follow(&mut self, first: Option<Changes>) -> Result<(), End> {
+        let mut revisions = self.engine.revisions();
+        match first {
+            None => self.snapshot().await?,
+            Some(changes) => self.tell(changes).await?,
+        }
+        loop {
+            let newer = revisions.wait_for(|revision| *revision > self.at);
+            tokio::select! {
+                newer = newer => drop(newer.map_err(|_ended| End::Gone)?),
+                () = self.reader.closed() => return Err(End::Gone),
+            }
+            let changes = self.changes().await?;
+            self.tell(changes).await?;
+        }
     }
-    parts.into_iter().map(|part| pb::WatchLeasesResponse { message: Some(Message::Delta(part)) }).collect()
+
+    async fn send(&self, message: Message) -> Result<(), End> {
+        self.reader.send(Ok(pb::WatchLeasesResponse { message: Some(message) })).await.map_err(|_gone| End::Gone)
+    }
+
+    /// All Services' states, a few hundred at a time so that nobody waits for them. The snapshot is that of the first part's revision,
+    /// later parts may say what is newer: whatever has changed since follows as changes.
+    async fn snapshot(&mut self) -> Result<(), End> {
+        let mut after = None;
+        let mut revision = None;
+        loop {
+            let Page { mut part, last } = self.engine.ask(move |state| page_of_snapshot(state, after)).await.map_err(ending)?;
+            part.revision = *revision.get_or_insert(part.revision);
+            self.at = Revision(part.revision);
+            self.send(Message::Snapshot(part)).await?;
+            if last.is_none() {
+                return Ok(());
+            }
+            after = last;
+        }
+    }
+
+    /// Who changed since this reader's revision.
+    async fn changes(&self) -> Result<Changes, Status> {
+        let from = self.at;
+        let look = move |state: &State| {
+            let services = state.feed().since(from)?.into_iter().cloned().collect();
+            Ok(Changes { revision: state.feed().revision(), services })
+        };
+        self.engine.ask(look).await.map_err(ending)?.map_err(|refusal| refused(&refusal))
+    }
+
+    /// What became of those that changed, a few hundred at a time. The reader reaches the revision with the last part.
+    async fn tell(&mut self, changes: Changes) -> Result<(), End> {
+        let mut services = changes.services;
+        while !services.is_empty() {
+            let rest = services.split_off(services.len().min(PART));
+            let revision = if rest.is_empty() { changes.revision } else { self.at };
+            let part = std::mem::replace(&mut services, rest);
+            let delta = self.engine.ask(move |state| delta_of(state, revision, &part)).await.map_err(ending)?;
+            self.send(Message::Delta(delta)).await?;
+        }
+        self.at = changes.revision;
+        Ok(())
+    }
+}
+
+/// The states of the next Services after one, by name.
+fn page_of_snapshot(state: &State, after: Option<ServiceKey>) -> Page {
+    let book = state.book();
+    let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+    // The first of both together are among the first of each.
+    let mut keys: Vec<&ServiceKey> = book.leases().range(range.clone()).map(|(service, _)| service).take(PART).collect();
+    keys.extend(book.claims().range(range).map(|(service, _)| service).take(PART));
+    keys.sort();
+    keys.dedup();
+    let last = keys.get(PART.saturating_sub(1)).map(|service| (*service).clone());
+    keys.truncate(PART);
+    let part = pb::LeaseSnapshot {
+        epoch: state.epoch().0,
+        term: state.term().0,
+        revision: state.feed().revision().0,
+        services: keys.into_iter().map(|service| service_state(state, service)).collect(),
+        complete: last.is_none(),
+    };
+    Page { part, last }
+}
+
+/// What became of these Services.
+fn delta_of(state: &State, revision: Revision, services: &[ServiceKey]) -> pb::LeaseDelta {
+    let mut delta = pb::LeaseDelta { revision: revision.0, ..pb::LeaseDelta::default() };
+    for service in services {
+        if state.book().lease(service).is_some() || state.book().claim(service).is_some() {
+            delta.upserts.push(service_state(state, service));
+        } else {
+            delta.removals.push(convert::service_ref(service));
+        }
+    }
+    delta
 }
 
 /// All that is known of one Service.
@@ -354,22 +399,4 @@ fn speaker_state(instance: &str, speaker: &Speaker, now: Mono) -> pb::SpeakerSta
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_last_part_of_a_change_reaches_its_revision() {
-        let revisions = |upserts: usize, removals: usize| -> Vec<u64> {
-            let upserts = vec![pb::ServiceState::default(); upserts];
-            let parts = in_parts(Revision(4), Revision(9), &upserts, vec![pb::ServiceRef::default(); removals]);
-            let revision = |part: &pb::WatchLeasesResponse| match &part.message {
-                Some(Message::Delta(delta)) => delta.revision,
-                other => panic!("{other:?}"),
-            };
-            parts.iter().map(revision).collect()
-        };
-        assert_eq!(revisions(1, 0), [9]);
-        assert_eq!(revisions(0, 1), [9]);
-        assert_eq!(revisions(PART + 1, 1), [4, 4, 9]);
-    }
-}
+mod tests;

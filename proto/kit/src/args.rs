@@ -72,16 +72,26 @@ impl CommonArgs {
         }
     }
 
-    /// Ends the process with exit code 2 if the allocator would be spoken to in plain text beyond this machine without `--insecure`, or by
-    /// TLS without a certificate.
+    /// Ends the process with exit code 2 if the allocator would be spoken to in plain text against what the flags say, or by TLS without a
+    /// certificate.
     pub fn check_allocator<C: CommandFactory>(&self, allocator: &Endpoint) {
-        if allocator.is_plain() && !allocator.stays_here() && !self.insecure {
-            bad_flag::<C>(&format!(
-                "--allocator {allocator} would carry gRPC in plain text beyond this machine: give https:// with --tls-cert, --tls-key and --tls-ca, or --insecure"
-            ));
+        if let Err(problem) = self.may_speak_to(allocator) {
+            bad_flag::<C>(&format!("--allocator {allocator} {problem}"));
         }
-        if !allocator.is_plain() && self.tls_cert.is_none() {
-            bad_flag::<C>(&format!("--allocator {allocator} needs a certificate: give --tls-cert, --tls-key and --tls-ca"));
+    }
+
+    /// Plain text is for Unix sockets and loopback addresses, without a certificate, unless it is asked for.
+    fn may_speak_to(&self, allocator: &Endpoint) -> Result<(), &'static str> {
+        let Endpoint::Uri(_) = allocator else { return Ok(()) };
+        match (allocator.is_plain(), self.tls_cert.is_some()) {
+            (false, false) => Err("needs a certificate: give --tls-cert, --tls-key and --tls-ca"),
+            (true, true) if !self.insecure => {
+                Err("would carry gRPC in plain text although --tls-cert is given: give https://, or --insecure")
+            }
+            (true, false) if !self.insecure && !allocator.stays_here() => Err(
+                "would carry gRPC in plain text beyond this machine: give https:// with --tls-cert, --tls-key and --tls-ca, or --insecure",
+            ),
+            (true | false, true | false) => Ok(()),
         }
     }
 }
@@ -216,7 +226,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        common: CommonArgs,
+    }
 
     #[test]
     fn addresses_to_listen_at() {
@@ -252,6 +270,32 @@ mod tests {
         ];
         for (text, wanted) in cases {
             assert_eq!(text.parse::<Endpoint>().ok().map(|endpoint| endpoint.stays_here()), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn plain_text_is_for_loopback_and_unix_sockets_without_a_certificate_unless_it_is_asked_for() {
+        let common = |tls: bool, insecure: bool| {
+            let tls = tls.then_some(["--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a"]);
+            let insecure = insecure.then_some("--insecure");
+            Flags::try_parse_from(["x"].into_iter().chain(tls.into_iter().flatten()).chain(insecure)).unwrap().common
+        };
+        let (beyond, although, needs) = ("beyond this machine", "although --tls-cert is given", "needs a certificate");
+        // Without and with certificates; then the same with --insecure.
+        let cases = [
+            ("http://10.0.0.1:7470", [beyond, although, "", ""]),
+            ("10.0.0.1:7470", [beyond, although, "", ""]),
+            ("http://127.0.0.1:7470", ["", although, "", ""]),
+            ("https://127.0.0.1:7470", [needs, "", needs, ""]),
+            ("https://10.0.0.1:7470", [needs, "", needs, ""]),
+            ("unix:/run/m.sock", ["", "", "", ""]),
+        ];
+        for (endpoint, wanted) in cases {
+            let endpoint = endpoint.parse().unwrap();
+            let told = [(false, false), (true, false), (false, true), (true, true)]
+                .map(|(tls, insecure)| common(tls, insecure).may_speak_to(&endpoint).err().unwrap_or_default());
+            let fits = told.iter().zip(wanted).all(|(told, wanted)| told.contains(wanted) && told.is_empty() == wanted.is_empty());
+            assert!(fits, "{endpoint}: {told:?}");
         }
     }
 

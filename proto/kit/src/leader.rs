@@ -13,6 +13,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use mooring_proto::types::lease::Term;
 use mooring_proto::types::time::Mono;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::Stop;
@@ -44,13 +45,19 @@ pub struct Settings {
     pub renew: Duration,
 }
 
+/// How long the Lease may take to be handed over: the process is about to end.
+const HAND_OVER: Duration = Duration::from_secs(2);
+
+/// An attempt may take this part of the Lease's duration, so that a second one still fits in.
+const ATTEMPT_PART: u32 = 3;
+
 /// Takes part in the election until asked to stop, then hands the Lease over.
 ///
-/// `leadership` tells of each change. `outdated` carries a term that somebody has seen beyond ours (the Lease was deleted and its count
-/// began anew): the count then goes on from there.
+/// `leadership` tells of each change: it ends before the Lease does, whatever becomes of the attempts to renew it. `outdated` carries a
+/// term that somebody has seen beyond ours (the Lease was deleted and its count began anew): the count then goes on from there.
 ///
 /// # Errors
-/// The settings are no good; an API server that is away is waited for.
+/// The settings are no good; an API server that is away, or takes requests and never answers, is waited for.
 pub async fn elect(
     api: Api<Lease>,
     settings: Settings,
@@ -62,34 +69,39 @@ pub async fn elect(
     let mut candidate = Candidate { api, settings, seconds, clock: Clock::start(), seen: None, held: None };
     loop {
         let beyond = *outdated.borrow_and_update();
-        // An API server that takes requests and never answers must not keep a leader in office.
-        let renew = candidate.settings.renew;
-        match tokio::time::timeout(renew, candidate.attempt(beyond)).await {
-            Ok(Ok(())) => {}
+        let attempt = timeout(candidate.settings.duration / ATTEMPT_PART, candidate.attempt(beyond));
+        let Some(found) = candidate.meanwhile(attempt, &leadership, &stop).await else { break };
+        match found {
+            Ok(Ok(found)) => candidate.take(found),
             Ok(Err(error)) => debug!(error = %crate::telemetry::chain(&error), "could not read or write the Lease"),
-            Err(_elapsed) => debug!("no answer about the Lease in time"),
+            Err(_elapsed) => debug!("the API server takes too long to answer for the Lease"),
         }
-        let now = candidate.current();
-        leadership.send_if_modified(|before| {
-            let changed = *before != now;
-            if changed {
-                match now {
-                    Leadership::Leader { term } => info!(event = "leading", %term, identity = candidate.settings.identity, "leading"),
-                    Leadership::Follower => warn!(event = "leadershipLost", identity = candidate.settings.identity, "leading no more"),
-                }
+        candidate.tell(&leadership);
+        let rest = async {
+            tokio::select! {
+                () = pause(candidate.settings.renew) => {}
+                changed = outdated.changed() => if changed.is_err() { pause(candidate.settings.renew).await },
             }
-            *before = now;
-            changed
-        });
-        tokio::select! {
-            () = pause(candidate.settings.renew) => {}
-            changed = outdated.changed() => if changed.is_err() { pause(candidate.settings.renew).await },
-            () = stop.cancelled() => break,
+        };
+        if candidate.meanwhile(rest, &leadership, &stop).await.is_none() {
+            break;
         }
     }
     leadership.send_replace(Leadership::Follower);
-    candidate.hand_over().await;
+    if timeout(HAND_OVER, candidate.hand_over()).await.is_err() {
+        debug!("the API server takes too long to take the Lease back");
+    }
     Ok(())
+}
+
+/// What an attempt came to.
+struct Found {
+    /// The Lease's version.
+    seen: Option<String>,
+    /// The term, if the Lease is ours.
+    held: Option<Term>,
+    /// When the attempt began.
+    began: Mono,
 }
 
 struct Candidate {
@@ -104,33 +116,72 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// The leadership, as long as its Lease cannot run out before this is asked again: after a pause and an attempt in vain.
+    /// The end of the leadership, before that of its Lease; `None` = there is none.
+    fn end(&self) -> Option<Mono> {
+        let (_, renewed) = self.held?;
+        Some(renewed + self.settings.duration.saturating_sub(self.settings.renew))
+    }
+
+    /// The leadership, as long as its Lease cannot have run out.
     fn current(&self) -> Leadership {
-        let margin = self.settings.renew.saturating_mul(2);
-        let alive = |renewed: Mono| self.clock.now().saturating_since(renewed) + margin < self.settings.duration;
-        match self.held {
-            Some((term, renewed)) if alive(renewed) => Leadership::Leader { term },
+        match (self.held, self.end()) {
+            (Some((term, _)), Some(end)) if self.clock.now() < end => Leadership::Leader { term },
             _ => Leadership::Follower,
         }
     }
 
+    /// Tells of the leadership, if it is another one than before.
+    fn tell(&self, leadership: &watch::Sender<Leadership>) {
+        let now = self.current();
+        leadership.send_if_modified(|before| {
+            let changed = *before != now;
+            if changed {
+                match now {
+                    Leadership::Leader { term } => info!(event = "leading", %term, identity = self.settings.identity, "leading"),
+                    Leadership::Follower => warn!(event = "leadershipLost", identity = self.settings.identity, "leading no more"),
+                }
+            }
+            *before = now;
+            changed
+        });
+    }
+
+    /// Waits for something, and meanwhile ends the leadership when its time is over; `None` = asked to stop.
+    async fn meanwhile<T>(&self, work: impl Future<Output = T>, leadership: &watch::Sender<Leadership>, stop: &Stop) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            // Once it is over it stays so until something is found.
+            let end = self.end().filter(|_| *leadership.borrow() != Leadership::Follower);
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                done = &mut work => return Some(done),
+                () = self.clock.wait_until(end) => self.tell(leadership),
+            }
+        }
+    }
+
+    /// Takes in what an attempt came to.
+    fn take(&mut self, found: Found) {
+        let Found { seen, held, began } = found;
+        if seen.is_some() && self.seen.as_ref().map(|(version, _)| version) != seen.as_ref() {
+            self.seen = seen.map(|version| (version, began));
+        }
+        self.held = held.map(|term| (term, began));
+    }
+
     /// Renews the Lease if it is ours, takes it if it is nobody's or has run out.
-    async fn attempt(&mut self, beyond: Term) -> kube::Result<()> {
+    async fn attempt(&self, beyond: Term) -> kube::Result<Found> {
         let began = self.clock.now();
         let Some(lease) = self.api.get_opt(&self.settings.name).await? else {
             let transitions = i32::try_from(beyond.0).unwrap_or(i32::MAX);
             let metadata = ObjectMeta { name: Some(self.settings.name.clone()), ..ObjectMeta::default() };
             let lease = Lease { metadata, spec: Some(self.spec(transitions, None)) };
             let created = self.api.create(&PostParams::default(), &lease).await?;
-            self.won(&created, began);
-            return Ok(());
+            return Ok(won(&created, began));
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
-        if self.seen.as_ref().is_none_or(|(seen, _)| *seen != version) {
-            self.seen = Some((version, began));
-        }
         let transitions = spec.lease_transitions.unwrap_or_default();
         let outdated = u64::from(transitions.unsigned_abs()) < beyond.0;
         if holder == self.settings.identity {
@@ -138,30 +189,22 @@ impl Candidate {
             return self.write(lease, self.spec(transitions, spec.acquire_time), began).await;
         }
         let patience = Duration::from_secs(u64::from(spec.lease_duration_seconds.unwrap_or(self.seconds).unsigned_abs()));
-        let since = self.seen.as_ref().map_or(began, |(_, since)| *since);
+        let since = self.seen.as_ref().filter(|(seen, _)| *seen == version).map_or(began, |(_, since)| *since);
         if holder.is_empty() || began.saturating_since(since) > patience {
             let next = if outdated { i32::try_from(beyond.0).unwrap_or(i32::MAX) } else { transitions.saturating_add(1) };
             return self.write(lease, self.spec(next, None), began).await;
         }
-        self.held = None;
-        Ok(())
+        Ok(Found { seen: Some(version), held: None, began })
     }
 
     /// Writes the Lease as ours; a conflict means that another one was faster.
-    async fn write(&mut self, mut lease: Lease, spec: LeaseSpec, began: Mono) -> kube::Result<()> {
+    async fn write(&self, mut lease: Lease, spec: LeaseSpec, began: Mono) -> kube::Result<Found> {
         lease.spec = Some(spec);
         match self.api.replace(&self.settings.name, &PostParams::default(), &lease).await {
-            Ok(written) => self.won(&written, began),
-            Err(kube::Error::Api(status)) if status.code == 409 => self.held = None,
-            Err(error) => return Err(error),
+            Ok(written) => Ok(won(&written, began)),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Found { seen: None, held: None, began }),
+            Err(error) => Err(error),
         }
-        Ok(())
-    }
-
-    fn won(&mut self, lease: &Lease, began: Mono) {
-        let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default();
-        self.seen = lease.metadata.resource_version.clone().map(|version| (version, began));
-        self.held = Some((Term(u64::from(transitions.unsigned_abs()) + 1), began));
     }
 
     fn spec(&self, transitions: i32, acquired: Option<MicroTime>) -> LeaseSpec {
@@ -177,7 +220,7 @@ impl Candidate {
     }
 
     /// Leaves the Lease to whoever comes next, at once rather than when it runs out.
-    async fn hand_over(&mut self) {
+    async fn hand_over(&self) {
         let Leadership::Leader { .. } = self.current() else { return };
         let Ok(Some(lease)) = self.api.get_opt(&self.settings.name).await else { return };
         let mut spec = lease.spec.clone().unwrap_or_default();
@@ -190,4 +233,10 @@ impl Candidate {
             debug!(error = %crate::telemetry::chain(&error), "could not hand the Lease over");
         }
     }
+}
+
+/// The Lease is ours as it was written.
+fn won(lease: &Lease, began: Mono) -> Found {
+    let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default();
+    Found { seen: lease.metadata.resource_version.clone(), held: Some(Term(u64::from(transitions.unsigned_abs()) + 1)), began }
 }

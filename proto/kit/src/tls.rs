@@ -40,7 +40,7 @@ pub fn server(args: &CommonArgs, listen: &ListenAddress) -> anyhow::Result<Optio
     Ok(files(args)?.map(|files| ServerTlsConfig::new().identity(files.identity).client_ca_root(files.authority)))
 }
 
-/// A channel that connects when it is used, and again when it broke.
+/// A channel that connects when it is used, and again when it broke. A Unix socket's is plain text.
 ///
 /// # Errors
 /// A file cannot be read, or the certificate is no good.

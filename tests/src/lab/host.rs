@@ -123,14 +123,6 @@ impl Host {
         Ok(())
     }
 
-    /// Forgets which hardware addresses its neighbors have.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn flush_neighbors(&self) -> Result<()> {
-        self.netns.run("ip", &["neighbor", "flush", "all"])
-    }
-
     /// The hardware address that its kernel would send to for a neighbor.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 pub mod bench;
 pub mod capture;
+pub mod certs;
 pub mod cluster;
 pub mod host;
 pub mod netns;

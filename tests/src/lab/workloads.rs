@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use mooring_proto::pb;
+use mooring_proto::pb::allocator_service_client::AllocatorServiceClient;
 use mooring_proto::pb::inspect_service_client::InspectServiceClient;
 use serde_json::{Value, json};
 use tonic::transport::Channel;
@@ -247,10 +248,27 @@ pub fn inspect<T, F>(ask: impl FnOnce(InspectServiceClient<Channel>) -> F) -> Re
 where
     F: Future<Output = Result<T>>,
 {
+    within(Duration::from_secs(2), |channel| ask(InspectServiceClient::new(channel)))
+}
+
+/// Calls the allocator as a watcher does, only without a bound on what is sent.
+///
+/// # Errors
+/// It does not answer within twenty seconds, or not well.
+pub fn allocator_call<T, F>(call: impl FnOnce(AllocatorServiceClient<Channel>) -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    within(Duration::from_secs(20), |channel| call(AllocatorServiceClient::new(channel)))
+}
+
+fn within<T, F>(limit: Duration, work: impl FnOnce(Channel) -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let connect =
-            Channel::from_shared(format!("http://{ALLOCATOR}"))?.connect_timeout(Duration::from_secs(1)).timeout(Duration::from_secs(2));
-        ask(InspectServiceClient::new(connect.connect().await?)).await
+        let connect = Channel::from_shared(format!("http://{ALLOCATOR}"))?.connect_timeout(Duration::from_secs(1)).timeout(limit);
+        work(connect.connect().await?).await
     })
 }

@@ -169,6 +169,8 @@ pub struct State {
     /// Somebody else decides who leads; without, each session begins a term.
     elected: bool,
     term: Option<Term>,
+    /// The last term that somebody elected this watcher for.
+    led: Option<Term>,
     in_flight: usize,
     /// Claims that are to be made, one at a time, so that who gets which address does not depend on which call is faster.
     turns: BTreeSet<Turn>,
@@ -248,6 +250,7 @@ impl State {
             stage_pause: None,
             elected,
             term: None,
+            led: None,
             in_flight: 0,
             turns: BTreeSet::new(),
             claiming: false,
@@ -530,8 +533,9 @@ impl State {
     /// Whether this watcher may speak to the allocator: somebody elected it, with this term, or nobody any more.
     pub fn lead(&mut self, term: Option<Term>) {
         self.begin_session();
-        // What the leader before it has written and told is in the objects.
-        if self.term.is_none() && term.is_some() {
+        // What another leader has meanwhile written and told is in the objects; under the same term there was none.
+        if term.is_some() && self.led != term {
+            self.led = term;
             for (key, view) in &self.services {
                 self.progress.entry(key.clone()).or_default().take_as_found(view);
             }
@@ -854,7 +858,9 @@ impl State {
     }
 
     fn all_backends(&mut self) -> Vec<Backends> {
-        let all: Vec<Backends> = self.services.values().filter_map(|view| self.backends_of(view)).collect();
+        let claims = |key: &ServiceKey| self.progress.get(key).is_some_and(|progress| progress.claimed.is_some());
+        let all: Vec<Backends> =
+            self.services.values().filter(|view| claims(&view.key)).filter_map(|view| self.backends_of(view)).collect();
         for Backends { service, reach } in &all {
             self.progress.entry(service.clone()).or_default().reach = Some(reach.clone());
         }
@@ -914,7 +920,9 @@ impl State {
             None if progress.claimed.is_some() || fed.is_some() => return Some(Step::Release),
             Some(_) | None => {}
         }
-        if let Some(backends) = backends.filter(|backends| progress.reach.as_ref() != Some(&backends.reach)) {
+        // The allocator passes over what is said of a Service that has claimed nothing.
+        let claimed = progress.claimed.is_some();
+        if let Some(backends) = backends.filter(|backends| claimed && progress.reach.as_ref() != Some(&backends.reach)) {
             return Some(Step::Backends(backends));
         }
         if is_shadow {

@@ -9,6 +9,8 @@ pub mod watch;
 pub mod event;
 pub mod write;
 
+use std::time::Duration;
+
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::core::Status;
 use kube::{Api, Client, Config};
@@ -20,6 +22,15 @@ pub const LEASE: &str = "mooring-watcher";
 
 /// Where the Lease lives if neither the pod nor the kubeconfig says where the watcher is at home.
 const HOME: &str = "mooring-system";
+
+/// How long a connection to the API server may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a watch lasts before it is begun anew; the API server ends it.
+const WATCH_LASTS: u32 = 60;
+
+/// How long the API server may send nothing where something is awaited: longer than a watch lasts.
+const READ_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// The API server could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +103,11 @@ impl Cluster {
     /// # Errors
     /// There is no such configuration, or it is no good.
     pub async fn find(namespace: &str, config_map: &str, pod_namespace: Option<String>) -> Result<Self, ConnectError> {
-        let config = Config::infer().await.map_err(|error| ConnectError::Config(Box::new(error)))?;
+        let mut config = Config::infer().await.map_err(|error| ConnectError::Config(Box::new(error)))?;
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        config.read_timeout = Some(READ_TIMEOUT);
+        // Otherwise the time that a connection was not used counts.
+        config.reset_reader_on_write = true;
         // A kubeconfig that names no namespace reads as "default", where nobody keeps a controller's Lease.
         let inferred = Some(config.default_namespace.clone()).filter(|namespace| namespace != "default");
         let home = pod_namespace.filter(|namespace| !namespace.is_empty()).or(inferred).unwrap_or_else(|| HOME.to_owned());

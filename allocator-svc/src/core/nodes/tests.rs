@@ -306,3 +306,73 @@ fn a_stranger_is_remembered_with_its_address_and_moves_nothing() {
     assert_eq!((conflict.mac, conflict.node.as_str()), (mac, active.as_str()));
     assert_eq!(lan.active(VIP), active);
 }
+
+fn conflict(lan: &mut Lan, speaker: &str, address: &str, last: u8) -> Vec<Event> {
+    let (mac, interface) = (MacAddress([2, 9, 9, 9, 9, last]), InterfaceName::new("eth0").unwrap());
+    let from = lan.rig.events.len();
+    lan.say(speaker, SpeakerMessage::Conflict { vip: address.parse().unwrap(), mac, interface });
+    let seen = |event: &&Event| matches!(event, Event::Speaker(SpeakerEvent::ConflictSeen { .. }));
+    lan.rig.events[from..].iter().filter(seen).cloned().collect()
+}
+
+#[test]
+fn a_stranger_that_falls_silent_is_forgotten_and_is_news_when_it_returns() {
+    let mut lan = Lan::of(&NODES);
+    let active = lan.active(VIP);
+    let vip = VIP.parse().unwrap();
+    assert_eq!(conflict(&mut lan, &active, VIP, 9).len(), 1);
+    lan.wait(Duration::from_secs(400));
+    assert_eq!(conflict(&mut lan, &active, VIP, 9), [], "it is known");
+    lan.wait(Duration::from_secs(400));
+    assert!(lan.rig.state.network().conflict(vip).is_some(), "it was seen less than ten minutes ago");
+    let before = lan.rig.state.feed().revision();
+    lan.wait(Duration::from_secs(201));
+    assert_eq!(lan.rig.state.network().conflict(vip), None);
+    assert_eq!(lan.rig.state.feed().since(before).unwrap().len(), 1, "readers of the feed are told");
+    assert_eq!(conflict(&mut lan, &active, VIP, 9).len(), 1, "it is news again");
+    assert_eq!(conflict(&mut lan, &active, VIP, 8).len(), 1, "and so is another one");
+}
+
+#[test]
+fn a_conflict_about_what_is_not_the_speakers_is_nobodys() {
+    let mut lan = Lan::of(&NODES);
+    let (active, other) = (lan.active(VIP), lan.other_than(VIP, &NODES));
+    assert_eq!(conflict(&mut lan, &active, "10.0.0.77", 9), []);
+    assert_eq!(conflict(&mut lan, &other, VIP, 9), []);
+}
+
+#[test]
+fn a_speaker_that_stays_away_is_forgotten_once_nothing_is_its() {
+    let mut lan = Lan::of(&NODES);
+    let gone = lan.other_than(VIP, &NODES);
+    let silent = lan.active(VIP);
+    lan.reset(&gone);
+    lan.mute.insert(silent.clone());
+    lan.wait(Duration::from_secs(590));
+    let known = |lan: &Lan| lan.rig.state.network().speakers().keys().map(|id| id.node.to_string()).collect::<BTreeSet<_>>();
+    assert_eq!(known(&lan), NODES.map(str::to_owned).into());
+    lan.wait(Duration::from_secs(20));
+    assert!(!known(&lan).contains(&gone), "its stream is gone");
+    assert!(known(&lan).contains(&silent), "its stream is open: it may be heard again");
+    lan.mute.clear();
+    lan.wait(ms(100));
+    assert_eq!(lan.rig.state.network().speakers()[&id(&silent)].liveness, Liveness::Live);
+    lan.join(&gone, &[]);
+    assert_eq!(lan.rig.state.network().speakers()[&id(&gone)].liveness, Liveness::Live);
+}
+
+#[test]
+fn where_a_service_can_be_served_is_kept_as_long_as_it_claims_or_holds_something() {
+    let mut lan = Lan::of(&NODES);
+    let known = |lan: &Lan| lan.rig.state.network().backends.keys().map(ServiceKey::name).map(str::to_owned).collect::<Vec<_>>();
+    lan.reach("unknown", Reach::Anywhere);
+    assert_eq!(known(&lan), ["web"]);
+    // After a start a lease is known before its claim.
+    let active = lan.active(VIP);
+    lan.restarted();
+    lan.join(&active, &[VIP]);
+    lan.reach("web", Reach::Anywhere);
+    assert_eq!(known(&lan), ["web"]);
+    lan.rig.full_view(vec![]);
+    assert_eq!(known(&lan), Vec::<String>::new());
+}

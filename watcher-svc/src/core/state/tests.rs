@@ -6,7 +6,7 @@ use mooring_proto::types::time::UnixMillis;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::core::Refused;
+use crate::core::{Announced, Refused};
 use crate::k8s::crd::Verdict;
 use crate::k8s::{pool, service as service_view};
 
@@ -355,6 +355,22 @@ fn another_type_releases_and_another_class_is_left_alone() {
 }
 
 #[test]
+fn where_a_service_can_be_served_is_told_once_it_has_claimed() {
+    let mut rig = Rig::new(false);
+    for seen in [a_pool("192.0.2.0/28"), Seen::Synced] {
+        rig.state.see(seen);
+    }
+    rig.state.connected(Some(BTreeMap::new()));
+    rig.rest();
+    let asks = |address: &str| service(&json!({"spec": {"type": "LoadBalancer", "loadBalancerIP": address}}));
+    assert_eq!(rig.see(asks("nonsense")), ["event"], "it claims nothing");
+    assert_eq!(rig.see(asks("192.0.2.1")), ["allocate", "reach", "status", "event"]);
+    rig.state.connected(Some(BTreeMap::new()));
+    rig.state.see(asks("nonsense"));
+    assert_eq!(rig.rest(), ["pools", "view", "nodes", "backends", "event"]);
+}
+
+#[test]
 fn an_object_that_cannot_be_read_keeps_its_lease_also_in_a_full_view() {
     let mut rig = Rig::live();
     let malformed = Seen::Malformed(ObjectRef::new("Service", "default", "web"), Vec::new());
@@ -546,6 +562,22 @@ fn who_begins_to_lead_does_not_tell_again_what_the_leader_before_has_told() {
     assert_eq!(rig.see(object(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}}))), [""; 0]);
     rig.state.lead(Some(Term(3)));
     assert_eq!(rig.rest(), ["pools", "view", "nodes", "backends"]);
+    // It loses its leadership and has it again: nobody led meanwhile, so what has changed is still to be told.
+    let on = |node: &str| {
+        let announced = Announced { node: NodeName::new(node), ..Announced::default() };
+        let fed = Fed { lease: Some(a_lease()), ..Fed::default() };
+        Fed { announcements: [("192.0.2.1".parse().unwrap(), announced)].into(), ..fed }
+    };
+    rig.state.feed(&key(), Some(on("a")));
+    assert_eq!((rig.rest(), rig.told()), (vec!["l2".to_owned()], vec![]));
+    for (term, told) in [(Term(3), vec!["nodeAssigned"]), (Term(5), vec!["nodeAssigned"])] {
+        rig.state.lead(None);
+        rig.state.lead(Some(term));
+        rig.rest();
+        rig.state.feed(&key(), Some(on(if term == Term(3) { "b" } else { "c" })));
+        rig.rest();
+        assert_eq!(rig.told(), told, "{term:?}");
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::view::{Failure, View};
-use super::{Cluster, api_resource, resource};
+use super::{Cluster, WATCH_LASTS, api_resource, resource};
 use crate::k8s::crd;
 use crate::source::{Change, Kind};
 
@@ -116,7 +116,7 @@ impl Cluster {
     fn stream(&self, kind: Kind) -> BoxStream<'static, Said> {
         let core = |plural| Api::all_with(self.client.clone(), &api_resource("", "v1", kind.as_str(), plural));
         let here = |resource| Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
-        let every = watcher::Config::default();
+        let every = watcher::Config::default().timeout(WATCH_LASTS);
         let (api, config): (Api<DynamicObject>, _) = match kind {
             Kind::Namespace => (core("namespaces"), every),
             Kind::Node => (core("nodes"), every),
