@@ -43,7 +43,7 @@ fn adopt(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     let deferred = || Event::ClaimDeferred(claim.service.clone());
     match keep(state, claim) {
         Ok(grant) => {
-            let is_extensible = is_extensible(claim, &grant.addresses);
+            let is_extensible = Need::of(claim).is_extended_by(&grant.addresses).is_some();
             std::iter::once(granted(state, claim, grant, now)).chain(is_extensible.then(deferred)).collect()
         }
         Err(Unkept::Unwanted | Unkept::Untenable(_)) => vec![deferred()],
@@ -92,18 +92,14 @@ fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
 
 /// With PreferDualStack a second address is added from the same pool as soon as there is one.
 fn extended(book: &Book, claim: &Claim, mut kept: Grant) -> Grant {
-    if is_extensible(claim, &kept.addresses)
-        && let (Some(pool), [one]) = (book.pools().get(&kept.pool), kept.addresses.as_slice())
-        && let Some(other) = candidate(book, claim, pool, one.family().other())
+    if let Some(family) = Need::of(claim).is_extended_by(&kept.addresses)
+        && let Some(pool) = book.pools().get(&kept.pool)
+        && let Some(other) = candidate(book, claim, pool, family)
     {
         kept.addresses.push(other);
         kept.addresses.sort();
     }
     kept
-}
-
-fn is_extensible(claim: &Claim, addresses: &[Vip]) -> bool {
-    matches!((Need::of(claim), addresses), (Need::Prefer { .. }, [_]))
 }
 
 /// Whether addresses are asked for and these are not they.

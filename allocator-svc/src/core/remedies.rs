@@ -1,4 +1,4 @@
-//! Claims that are not met, by what could help them (DESIGN 3.1.7).
+//! Claims that are not met, or may have a second address, by what could help them (DESIGN 3.1.7).
 //!
 //! A claim waits for [`Remedy`]s: things that are not so now and of which at least one must become so before the claim can be met. All
 //! that wait for the same remedy stand in one queue, in the order in which they are served. A fact can bring only the remedies about the
@@ -15,7 +15,7 @@ use mooring_proto::types::lease::Lease;
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::{ServiceKey, ServicePort};
 
-use super::dual_stack::Room;
+use super::dual_stack::{Need, Room};
 use super::free::Pool;
 use super::rules;
 use super::rules::sharing::{self, Party};
@@ -90,8 +90,20 @@ impl Remedy {
         remedies
     }
 
+    /// What could give a claim that is met a second address, from the pool that it has one of.
+    pub(super) fn of_second(book: &Book, claim: &Claim) -> BTreeSet<Self> {
+        let Some(lease) = book.lease(&claim.service) else { return BTreeSet::new() };
+        let pool = book.pools().get(&lease.pool);
+        let family = Need::of(claim).is_extended_by(&lease.addresses);
+        let remedies = pool.zip(family).map(|(pool, family)| Self::of_room(claim, pool, Room::One(family)));
+        remedies.into_iter().flatten().filter(|remedy| !remedy.is_at_hand(book)).collect()
+    }
+
     fn in_pool(book: &Book, claim: &Claim, pool: &Pool) -> Vec<Self> {
-        let Some(room) = Room::lacking(book, claim, pool) else { return Vec::new() };
+        Room::lacking(book, claim, pool).map_or_else(Vec::new, |room| Self::of_room(claim, pool, room))
+    }
+
+    fn of_room(claim: &Claim, pool: &Pool, room: Room) -> Vec<Self> {
         let name = &pool.spec().name;
         let families = claim.sharing_key.iter().flat_map(|_| room.families());
         let shared = families.map(|family| Self::Shared { pool: name.clone(), family: *family, terms: Terms::of(claim) });

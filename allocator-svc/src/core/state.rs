@@ -371,8 +371,8 @@ impl Book {
             }
             Event::ClaimRetried(service) => self.wait(service),
             Event::ClaimMet(service) => {
-                self.not_due(service);
                 self.waiting.remove(service);
+                self.wait_for_second(service);
             }
             Event::ViewReconciled => self.reconciled = true,
             Event::EpochBegan(_)
@@ -418,6 +418,7 @@ impl Book {
         for lease in before.iter().chain([lease]) {
             self.changed(lease);
         }
+        self.wait_for_second(&lease.service);
     }
 
     /// Takes a Service's lease out of every index; `None` if it had none.
@@ -557,6 +558,16 @@ impl Book {
         let Some(claim) = self.claims.get(service) else { return };
         let (order, remedies) = (self.order(claim, Turn::Settle), Remedy::of(self, claim));
         self.remedies.wait(order, remedies);
+    }
+
+    /// A claim is met: if it may have more than it has, it waits for what could give it that.
+    fn wait_for_second(&mut self, service: &ServiceKey) {
+        self.not_due(service);
+        let Some(claim) = self.claims.get(service) else { return };
+        let remedies = Remedy::of_second(self, claim);
+        if !remedies.is_empty() {
+            self.remedies.wait(self.order(claim, Turn::Settle), remedies);
+        }
     }
 
     /// Checks the invariants: indexes are as the leases say, and no address is held twice against the rules of sharing.

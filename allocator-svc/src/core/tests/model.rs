@@ -1,5 +1,5 @@
 //! The real core against a naive one: after any random commands no rule of sharing is broken, nothing moved that could stay, whoever
-//! waits could really not be served, and replaying the facts gives the same leases.
+//! waits, for all or for a second address, could really not be served, and replaying the facts gives the same leases.
 
 use std::net::Ipv4Addr;
 
@@ -153,6 +153,17 @@ fn who_waits_cannot_be_served(rig: &Rig) -> bool {
     book.waiting().keys().filter_map(|service| book.claim(service)).all(|claim| !naive_could_be_served(rig, claim))
 }
 
+/// Whoever may have one address of each family and has one could really not have the other from the same pool.
+fn who_has_one_of_two_could_have_no_other(rig: &Rig) -> bool {
+    let book = rig.state.book();
+    let settled = book.leases().values().filter(|lease| book.refusal(&lease.service).is_none());
+    settled.filter_map(|lease| Some((book.claim(&lease.service)?, lease))).all(|(claim, lease)| {
+        let may = matches!((claim.families, claim.policy), (Families::Dual { .. }, FamilyPolicy::PreferDualStack));
+        let (true, [one], Some(pool)) = (may, lease.addresses.as_slice(), book.pools().get(&lease.pool)) else { return true };
+        naive_addresses(rig, claim, pool).iter().all(|vip| vip.family() == one.family())
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
     #[test]
@@ -189,6 +200,7 @@ proptest! {
                 }
             }
             prop_assert!(who_waits_cannot_be_served(&rig));
+            prop_assert!(who_has_one_of_two_could_have_no_other(&rig));
         }
         prop_assert_eq!(replayed(&rig.events), rig.state.book().leases().clone());
     }
