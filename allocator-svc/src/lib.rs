@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  grpc/allocator ─┐                                   ┌─ feed (grpc/inspect)
+//!  grpc/operator ──┤                                   │
 //!  grpc/inspect  ──┼─► engine ── decide, apply (core/) ─┼─ answers
 //!  grpc/assignment ┘      └── store/ (sled) ── Durable ─┴─ speakers' streams
 //! ```
@@ -34,20 +35,22 @@ use mooring_kit::tls;
 use mooring_proto::pb::allocator_service_server::AllocatorServiceServer;
 use mooring_proto::pb::assignment_service_server::AssignmentServiceServer;
 use mooring_proto::pb::inspect_service_server::InspectServiceServer;
+use mooring_proto::pb::operator_service_server::OperatorServiceServer;
 use mooring_proto::types::lease::Epoch;
 use mooring_proto::types::time::Mono;
 use mooring_proto::{FILE_DESCRIPTOR_SET, LARGEST_CALL};
 use tracing::info;
 
 use crate::args::Args;
-use crate::core::{Event, State, apply};
+use crate::core::{Event, Now, State, apply};
 use crate::engine::{Engine, Owner};
 use crate::grpc::allocator::Allocator;
 use crate::grpc::assignment::Assignments;
 use crate::grpc::inspect::Inspect;
+use crate::grpc::operator::Operator;
 use crate::grpc::shadow::Shadowed;
 use crate::metrics::Metrics;
-use crate::store::{LeaseStore, Store};
+use crate::store::{Found, HistoryReader, LeaseStore, Store};
 
 /// How long open calls and streams have to end after a signal.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -66,8 +69,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let loaded = readiness.handle("store loaded");
 
     let mut state = State::new(args.settings());
-    let (store, last) = load(&args, &mut state)?;
+    let (mut store, found) = load(&args, &mut state)?;
     core::audit_records(&state).context("the records contradict each other")?;
+    if let Some(before) = found.schema.filter(|before| *before < store::SCHEMA) {
+        info!(event = "storeMigrated", before, now = store::SCHEMA, "the records are of this build's schema now");
+    }
+    store.keep_history(args.history());
+    let (history, last) = (store.history(), found.epoch);
 
     let mut supervisor = Supervisor::new();
     let listener = Listener::bind(&args.listen).await?;
@@ -86,12 +94,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         runtime.block_on(shadow_owner.run(next_epoch(last), || (), stop.clone()))
     });
     let allocator = |engine: &Engine| AllocatorServiceServer::new(Allocator::new(engine.clone())).max_decoding_message_size(LARGEST_CALL);
-    let inspect = |engine: &Engine| InspectServiceServer::new(Inspect::new(engine.clone(), supervisor.spawner(), clock));
+    let inspect = |engine: &Engine, history: Option<HistoryReader>| {
+        InspectServiceServer::new(Inspect::new(engine.clone(), supervisor.spawner(), clock, history))
+    };
     let assignments = AssignmentServiceServer::new(Assignments::new(engine.clone(), supervisor.spawner()));
     let api = Api::new(&[FILE_DESCRIPTOR_SET])
         .with(Shadowed::new(allocator(&engine), Some(allocator(&shadow))))
         .with(Shadowed::new(assignments, None))
-        .with(Shadowed::new(inspect(&engine), Some(inspect(&shadow))));
+        .with(Shadowed::new(OperatorServiceServer::new(Operator::new(engine.clone())), None))
+        .with(Shadowed::new(inspect(&engine, Some(history)), Some(inspect(&shadow, None))));
     let stop = supervisor.stop();
     supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common, &args.listen)?, grpc_metrics, readiness.clone(), stop));
     supervisor.task("admin", admin::serve(args.admin, registry, readiness, supervisor.stop()));
@@ -99,12 +110,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Reads the records and takes in what they say; one thread does the one and this one the other, as there may be a million.
-fn load(args: &Args, state: &mut State) -> anyhow::Result<(LeaseStore, Epoch)> {
+fn load(args: &Args, state: &mut State) -> anyhow::Result<(LeaseStore, Found)> {
+    let now = Now { mono: Mono::ZERO, wall: wall() };
     let (sender, chunks) = std::sync::mpsc::sync_channel::<Vec<Event>>(CHUNKS);
     std::thread::scope(|scope| {
         let read = move || {
             let mut chunk = Vec::new();
-            let opened = LeaseStore::load(&args.data_dir, Mono::ZERO + args.pool_grace, |fact| {
+            let opened = LeaseStore::load(&args.data_dir, now.mono + args.pool_grace, now, |fact| {
                 chunk.push(fact);
                 if chunk.len() == CHUNK {
                     drop(sender.send(std::mem::take(&mut chunk)));

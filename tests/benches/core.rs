@@ -176,6 +176,7 @@ const SETTINGS: Settings = Settings {
     recovery_window: Duration::from_secs(2),
     pool_grace: Duration::from_secs(10),
     rebalance: 0,
+    retain: Duration::ZERO,
 };
 
 fn pool(name: &str, auto_assign: bool, range: &str) -> Result<PoolSpec> {
@@ -203,6 +204,7 @@ fn lease(service: ServiceKey, vip: Vip, pool: &str) -> Result<Lease> {
         backend_key: BackendKey::default(),
         revision: Revision::default(),
         granted: UnixMillis(0),
+        retain: None,
     })
 }
 
@@ -221,5 +223,7 @@ fn claim(service: ServiceKey, family: Family) -> Claim {
         backend_key: BackendKey::default(),
         adopt: Vec::new(),
         created: None,
+        retain: None,
+        quota: None,
     }
 }

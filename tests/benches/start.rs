@@ -129,7 +129,7 @@ fn claims(data: [&Path; 2]) -> Result<[Samples; 2]> {
 
 /// Writes the leases as the engine does, in batches.
 fn fill(data: &Path, leases: usize) -> Result<()> {
-    let (store, _records) = LeaseStore::open(data)?;
+    let (mut store, _records) = LeaseStore::open(data)?;
     let pool = PoolName::new("default").context("a pool without a name")?;
     let spec = PoolSpec {
         name: pool.clone(),
@@ -153,6 +153,7 @@ fn fill(data: &Path, leases: usize) -> Result<()> {
             backend_key: BackendKey::default(),
             revision: Revision(u64::try_from(number)?),
             granted: UnixMillis(1_760_000_000_000),
+            retain: None,
         })))
     };
     for first in (0..leases).step_by(BATCH) {

@@ -60,8 +60,10 @@ fn measure(services: usize) -> Result<(Duration, Duration)> {
     until(secs(300), "all Services wait, and have been told", || {
         let waiting = metric(&lab, "7472", "mooring_allocator_waiting ")?;
         ensure!(waiting == services.to_string(), "{waiting} of {services} wait");
-        let written = cluster.kubectl(&["get", "events.events.k8s.io", "--chunk-size=0", "--output=name"])?.lines().count();
-        ensure!(written == services, "{written} Events");
+        let names = r#"--output=jsonpath={range .items[*]}{.regarding.name}{"\n"}{end}"#;
+        let events = cluster.kubectl(&["get", "events.events.k8s.io", "--chunk-size=0", names])?;
+        let told = events.lines().filter(|name| name.starts_with("service-")).collect::<BTreeSet<_>>().len();
+        ensure!(told == services, "{told} have been told");
         Ok(())
     })?;
     let ours = runtime.block_on(async {

@@ -44,6 +44,21 @@ impl Holders {
         true
     }
 
+    /// Whether a Service is one of them.
+    #[must_use]
+    pub fn contains(&self, service: &ServiceKey) -> bool {
+        match &self.0 {
+            Inner::One(one) => one == service,
+            Inner::More(more) => more.contains(service),
+        }
+    }
+
+    /// The first of them, by name.
+    #[must_use]
+    pub fn first(&self) -> Option<&ServiceKey> {
+        self.iter().next()
+    }
+
     /// All of them, by name.
     pub fn iter(&self) -> Iter<'_> {
         self.into_iter()
@@ -83,8 +98,10 @@ mod tests {
         holders.insert(key("c"));
         holders.insert(key("a"));
         assert_eq!(names(&holders), ["a", "b", "c"]);
+        assert!(holders.contains(&key("c")) && !holders.contains(&key("d")));
         assert!(holders.remove(&key("b")) && holders.remove(&key("a")));
         assert_eq!(holders, Holders::one(key("c")));
+        assert!(holders.contains(&key("c")) && !holders.contains(&key("a")));
         assert!(!holders.remove(&key("c")), "the last");
     }
 }

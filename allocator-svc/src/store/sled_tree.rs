@@ -8,11 +8,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::Durable;
-use super::codec::{self, Record, RecordError, SCHEMA};
-use crate::core::{Event, Placement};
+use super::codec::{self, Record, RecordError, RecordProblem, SCHEMA};
+use super::history::{Chronicle, HistoryLimits, HistoryReader};
+use crate::core::{Event, Now, Placement, reservations};
 use crate::logs;
+use mooring_proto::types::history::PastFact;
 use mooring_proto::types::lease::{Epoch, Term};
-use mooring_proto::types::time::Mono;
+use mooring_proto::types::time::{Mono, UnixMillis};
 use tracing::warn;
 
 /// Memory for sled's page cache, in bytes: all records of a large cluster are a few megabytes.
@@ -43,6 +45,17 @@ pub enum StoreError {
         /// Which, and how.
         source: RecordError,
     },
+    /// A newer build has written it.
+    #[error("the records in {path} are of a newer build", path = path.display())]
+    Newer {
+        /// The folder.
+        path: PathBuf,
+        /// Which, and how new.
+        source: RecordError,
+    },
+    /// A fact of the past, which was whole at the start, is damaged.
+    #[error("a record of the history cannot be read")]
+    History(#[source] RecordError),
     /// sled could not read.
     #[error("could not read the records")]
     Read(#[source] sled::Error),
@@ -74,65 +87,106 @@ pub struct LeaseStore {
     tree: sled::Db,
     file: File,
     path: PathBuf,
+    history: Chronicle,
+}
+
+/// What the records say besides facts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    /// The last leadership.
+    pub epoch: Epoch,
+    /// The schema that they were of; `None` = there were none.
+    pub schema: Option<u8>,
+    /// From when on the history is whole; `None` = it has not begun.
+    since: Option<UnixMillis>,
+}
+
+impl Found {
+    fn note(&mut self, record: &Record) {
+        match record {
+            Record::Epoch(epoch) => self.epoch = *epoch,
+            Record::Schema(version) => self.schema = Some(*version),
+            Record::HistorySince(since) => self.since = Some(*since),
+            Record::Lease(_) | Record::Config(_) | Record::Place(..) | Record::Term(_) | Record::Reservation(_) | Record::History(_) => {}
+        }
+    }
 }
 
 impl LeaseStore {
     /// Opens the records in a folder, which is made if it is not there, and checks each of them. What an older build took for a value
-    /// and others tell anew is left out, and says so in the log.
+    /// and others tell anew is left out, and says so in the log. The facts of the past stay on disk; all others are returned, as they were
+    /// before a store of an older schema became one of this.
     ///
     /// # Errors
     /// Another process has them, one is damaged or of a newer build, or the disk fails.
     pub fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
-        let store = Self::open_unchecked(path)?;
-        let mut records = Vec::new();
-        store.check(store.tree.iter(), |record| records.push(record))?;
-        store.mark(records.iter().any(|record| matches!(record, Record::Schema(_))))?;
+        let mut store = Self::open_unchecked(path)?;
+        let (mut found, mut records) = (Found::default(), Vec::new());
+        store.take_in(store.tree.iter(), &mut found, |record| records.push(record))?;
+        store.ready(&found)?;
         Ok((store, records))
     }
 
     /// As [`LeaseStore::open`], but hands over one after the other the facts that the records stand for, in the order to apply them: leases
-    /// first, so that the configuration finds those it has no pool for. Returns the last leadership as well.
+    /// first, so that the configuration finds those it has no pool for.
     ///
     /// # Errors
     /// As [`LeaseStore::open`]; some facts have been handed over then.
-    pub fn load(path: &Path, stranded_until: Mono, mut take: impl FnMut(Event)) -> Result<(Self, Epoch), StoreError> {
-        let store = Self::open_unchecked(path)?;
-        let (mut last, mut is_marked) = (Epoch::default(), false);
+    pub fn load(path: &Path, stranded_until: Mono, now: Now, mut take: impl FnMut(Event)) -> Result<(Self, Found), StoreError> {
+        let mut store = Self::open_unchecked(path)?;
+        let mut found = Found::default();
         let (leases, after) = codec::lease_keys();
         for part in [store.tree.range(leases..after), store.tree.range(..leases), store.tree.range(after..)] {
-            store.check(part, |record| {
-                is_marked |= matches!(record, Record::Schema(_));
-                if let Record::Epoch(epoch) = record {
-                    last = epoch;
-                }
-                fact(record, stranded_until).into_iter().for_each(&mut take);
-            })?;
+            store.take_in(part, &mut found, |record| fact(record, stranded_until, now).into_iter().for_each(&mut take))?;
         }
-        store.mark(is_marked)?;
-        Ok((store, last))
+        store.ready(&found)?;
+        Ok((store, found))
     }
 
-    /// Hands over the records that can be read.
-    fn check(&self, entries: sled::Iter, mut take: impl FnMut(Record)) -> Result<(), StoreError> {
+    /// Keeps what the history has to know, and hands over all other records.
+    fn take_in(&mut self, entries: sled::Iter, found: &mut Found, mut take: impl FnMut(Record)) -> Result<(), StoreError> {
         for entry in entries {
-            let (key, bytes) = entry.map_err(StoreError::Read)?;
-            match Record::decode(&key, &bytes) {
-                Ok(record) => take(record),
+            match read(entry)? {
+                Ok(Record::History(entry)) => self.history.found(&entry),
+                Ok(record) => {
+                    found.note(&record);
+                    take(record);
+                }
                 Err(error) if error.is_told_anew() => {
                     warn!(event = logs::RECORD_LEFT_OUT, error = %error, "this record of an older build is left out; what it said is told anew");
                 }
-                Err(source) => return Err(StoreError::Damaged { path: self.path.clone(), source }),
+                Err(source) => {
+                    let (path, is_newer) = (self.path.clone(), matches!(source.problem, RecordProblem::Newer(_)));
+                    return Err(if is_newer { StoreError::Newer { path, source } } else { StoreError::Damaged { path, source } });
+                }
             }
         }
         Ok(())
     }
 
-    /// Says in new records of which schema they are.
-    fn mark(&self, is_marked: bool) -> Result<(), StoreError> {
-        if !is_marked {
+    /// All that is on disk was found. What older schemas lack comes by itself: there is nothing to be changed but the version.
+    fn ready(&mut self, found: &Found) -> Result<(), StoreError> {
+        self.history.ready(found.since);
+        if found.schema != Some(SCHEMA) {
             self.write(&[Record::Schema(SCHEMA)], &[])?;
         }
         Ok(())
+    }
+
+    /// Keeps so much of the history.
+    pub fn keep_history(&mut self, limits: HistoryLimits) {
+        self.history.limit(limits);
+    }
+
+    /// Where others read the history.
+    #[must_use]
+    pub fn history(&self) -> HistoryReader {
+        self.history.reader(self.tree.clone())
+    }
+
+    /// Takes in facts of the past, to be written with the next batch.
+    pub fn note(&mut self, facts: Vec<PastFact>, at: UnixMillis) {
+        self.history.note(facts, at);
     }
 
     /// Opens the records without looking at them.
@@ -147,7 +201,7 @@ impl LeaseStore {
         };
         let tree = sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(None).open().map_err(failed)?;
         let file = File::open(path.join(SLED_FILE)).map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })?;
-        Ok(Self { tree, file, path: path.to_owned() })
+        Ok(Self { tree, file, path: path.to_owned(), history: Chronicle::default() })
     }
 
     /// Every record, or what is wrong with it.
@@ -155,10 +209,6 @@ impl LeaseStore {
     /// # Errors
     /// The disk fails.
     pub fn scan(&self) -> Result<Vec<Result<Record, RecordError>>, StoreError> {
-        let read = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
-            let (key, bytes) = entry.map_err(StoreError::Read)?;
-            Ok(Record::decode(&key, &bytes))
-        };
         self.tree.iter().map(read).collect()
     }
 
@@ -167,15 +217,21 @@ impl LeaseStore {
     ///
     /// # Errors
     /// The disk fails. What is on it then is not known: the process must end and read it again.
-    pub fn append(&self, events: &[Event]) -> Result<Durable, StoreError> {
+    pub fn append(&mut self, events: &[Event]) -> Result<Durable, StoreError> {
+        let mut changes = changes(events);
+        if !changes.is_empty() || self.history.has_news() {
+            self.history.turn(&self.tree, &mut changes)?;
+        }
         let (mut written, mut removed) = (Vec::new(), Vec::new());
-        for (key, record) in changes(events) {
+        for (key, record) in changes {
             match record {
                 Some(record) => written.push(record),
                 None => removed.push(key),
             }
         }
-        self.write(&written, &removed)
+        let durable = self.write(&written, &removed)?;
+        self.history.durable();
+        Ok(durable)
     }
 
     /// Writes and removes records, all of them or none.
@@ -223,6 +279,11 @@ impl LeaseStore {
     }
 }
 
+fn read(entry: sled::Result<(sled::IVec, sled::IVec)>) -> Result<Result<Record, RecordError>, StoreError> {
+    let (key, bytes) = entry.map_err(StoreError::Read)?;
+    Ok(Record::decode(&key, &bytes))
+}
+
 /// What of some facts must outlive the process, by key: of several changes to a record only the last one counts. `None` = it goes.
 fn changes(events: &[Event]) -> BTreeMap<String, Option<Record>> {
     let mut last = BTreeMap::new();
@@ -252,6 +313,8 @@ fn change(event: &Event) -> Change {
         Event::LeaseReleased(service) => Change::Remove(codec::lease_key(service)),
         Event::VipPlaced { vip, placement: Ok(placement) } => Change::Write(Record::Place(*vip, placement.active.clone())),
         Event::VipPlaced { vip, placement: Err(_) } | Event::VipDropped(vip) => Change::Remove(codec::place_key(*vip)),
+        Event::AddressReserved { reservation, .. } => Change::Write(Record::Reservation((**reservation).clone())),
+        Event::ReservationEnded { key, .. } => Change::Remove(codec::reservation_key(key)),
         Event::ShadowBegan
         | Event::ClaimMade(_)
         | Event::ClaimDeferred(_)
@@ -273,13 +336,17 @@ fn change(event: &Event) -> Change {
 }
 
 /// The fact that a record stands for.
-fn fact(record: Record, stranded_until: Mono) -> Option<Event> {
+fn fact(record: Record, stranded_until: Mono, now: Now) -> Option<Event> {
     match record {
         Record::Lease(lease) => Some(Event::LeaseGranted(lease)),
         Record::Config(configuration) => Some(Event::ConfigurationReplaced { configuration, stranded_until }),
         Record::Place(vip, speaker) => Some(Event::VipPlaced { vip, placement: Ok(Placement::on(speaker)) }),
         Record::Term(Term(term)) => Some(Event::TermBegan(Term(term))),
-        Record::Epoch(_) | Record::Schema(_) => None,
+        Record::Reservation(reservation) => {
+            let end = reservations::end(reservation.until, now);
+            Some(Event::AddressReserved { reservation: Box::new(reservation), end })
+        }
+        Record::Epoch(_) | Record::Schema(_) | Record::History(_) | Record::HistorySince(_) => None,
     }
 }
 
