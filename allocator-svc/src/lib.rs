@@ -43,7 +43,7 @@ use mooring_proto::{FILE_DESCRIPTOR_SET, LARGEST_CALL};
 use tracing::info;
 
 use crate::args::Args;
-use crate::core::{Now, State, apply};
+use crate::core::{Event, Now, State, apply};
 use crate::engine::{Engine, Owner};
 use crate::grpc::allocator::Allocator;
 use crate::grpc::assignment::Assignments;
@@ -51,10 +51,14 @@ use crate::grpc::inspect::Inspect;
 use crate::grpc::operator::Operator;
 use crate::grpc::shadow::Shadowed;
 use crate::metrics::Metrics;
-use crate::store::{HistoryReader, LeaseStore, Record, Store};
+use crate::store::{Found, HistoryReader, LeaseStore, Store};
 
 /// How long open calls and streams have to end after a signal.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How many facts of the records go from thread to thread at once, and how many times so many may wait: a few megabytes.
+const CHUNK: usize = 1024;
+const CHUNKS: usize = 8;
 
 /// Runs the allocator until a signal or a fault.
 ///
@@ -65,16 +69,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let readiness = Readiness::new();
     let loaded = readiness.handle("store loaded");
 
-    let (mut store, records) = LeaseStore::open(&args.data_dir)?;
-    if let Some(Record::Schema(before)) = records.iter().find(|record| matches!(record, Record::Schema(found) if *found < store::SCHEMA)) {
+    let mut state = State::new(args.settings());
+    let (mut store, found) = load(&args, &mut state)?;
+    core::audit_records(&state).context("the records contradict each other")?;
+    if let Some(before) = found.schema.filter(|before| *before < store::SCHEMA) {
         info!(event = "storeMigrated", before, now = store::SCHEMA, "the records are of this build's schema now");
     }
     store.keep_history(args.history());
-    let history = store.history();
-    let (facts, last) = store::replay(records, Mono::ZERO + args.pool_grace, Now { mono: Mono::ZERO, wall: wall() });
-    let mut state = State::new(args.settings());
-    facts.iter().for_each(|fact| apply(&mut state, fact));
-    core::audit(&state).context("the records contradict each other")?;
+    let (history, last) = (store.history(), found.epoch);
 
     let mut supervisor = Supervisor::new();
     let listener = Listener::bind(&args.listen).await?;
@@ -106,6 +108,29 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common, &args.listen)?, grpc_metrics, readiness.clone(), stop));
     supervisor.task("admin", admin::serve(args.admin, registry, readiness, supervisor.stop()));
     supervisor.run(DRAIN).await
+}
+
+/// Reads the records and takes in what they say; one thread does the one and this one the other, as there may be a million.
+fn load(args: &Args, state: &mut State) -> anyhow::Result<(LeaseStore, Found)> {
+    let now = Now { mono: Mono::ZERO, wall: wall() };
+    let (sender, chunks) = std::sync::mpsc::sync_channel::<Vec<Event>>(CHUNKS);
+    std::thread::scope(|scope| {
+        let read = move || {
+            let mut chunk = Vec::new();
+            let opened = LeaseStore::load(&args.data_dir, now.mono + args.pool_grace, now, |fact| {
+                chunk.push(fact);
+                if chunk.len() == CHUNK {
+                    drop(sender.send(std::mem::take(&mut chunk)));
+                }
+            });
+            drop(sender.send(chunk));
+            opened
+        };
+        let reader = std::thread::Builder::new().name("records".to_owned()).spawn_scoped(scope, read)?;
+        chunks.iter().flatten().for_each(|fact| apply(state, &fact));
+        let opened = reader.join().map_err(|_panic| anyhow::anyhow!("the reader of the records panicked"))?;
+        Ok(opened?)
+    })
 }
 
 /// The next leadership: more than the last on disk, and more than any before it even if the disk was lost, as seconds since the Unix epoch.

@@ -17,13 +17,12 @@ use mooring_tests::lab::{self, Lab, Program};
 use serde_json::json;
 use tonic::transport::Channel;
 
-/// How many rounds of either side, in turn.
+/// How many claims are in flight, and how many rounds of either side there are, in turn.
+const IN_FLIGHT: [usize; 4] = [1, 8, 64, 256];
 const ROUNDS: usize = 5;
 
-/// How many operations a round has.
-const SINGLE: usize = 1000;
-const AT_ONCE: usize = 64;
-const EACH: usize = 250;
+/// How many claims a round has.
+const CLAIMS: [usize; 4] = [1_000, 4_000, 16_000, 32_000];
 
 /// About what one lease's record has.
 const RECORD: [u8; 128] = [0x5a; 128];
@@ -48,75 +47,96 @@ async fn measure(channel: Channel, folder: &Path) -> Result<()> {
     let pool = pb::Pool { name: "p".to_owned(), addresses: vec!["10.0.0.0/12".to_owned()], auto_assign: Some(true), ..pb::Pool::default() };
     client.replace_pools(pb::ReplacePoolsRequest { pools: vec![pool], ..pb::ReplacePoolsRequest::default() }).await?;
     let mut file = File::create(folder.join("peer"))?;
-    let [mut leases, mut syncs, mut leases_at_once, mut syncs_at_once, mut again] = [(); 5].map(|()| Samples::default());
-    let [mut many, mut batches, mut many_again] = [Duration::ZERO; 3];
-    let mut next = 0usize;
+    let mut sides: Vec<Sides> = IN_FLIGHT.iter().map(|_| Sides::default()).collect();
+    let mut next = 0;
     for _ in 0..ROUNDS {
-        for _ in 0..SINGLE {
-            let began = now();
-            client.allocate(claim(next)).await?;
-            leases.add(began.elapsed());
-            next += 1;
-        }
-        for _ in 0..SINGLE {
-            let began = now();
-            file.write_all(&RECORD)?;
-            file.sync_data()?;
-            syncs.add(began.elapsed());
-        }
-        for number in next - SINGLE..next {
-            let began = now();
-            client.allocate(claim(number)).await?;
-            again.add(began.elapsed());
-        }
-        for (time, samples) in [(&mut many, Some(&mut leases_at_once)), (&mut many_again, None)] {
-            let began = now();
-            let tasks = (0..AT_ONCE).map(|task| burst(client.clone(), next + task * EACH));
-            let each = futures::future::try_join_all(tasks).await.context("a claim was refused")?;
-            *time += began.elapsed();
-            if let Some(samples) = samples {
-                each.into_iter().flatten().for_each(|sample| samples.add(sample));
-            }
-        }
-        next += AT_ONCE * EACH;
-        for _ in 0..EACH {
-            let began = now();
-            file.write_all(&RECORD.repeat(AT_ONCE))?;
-            file.sync_data()?;
-            syncs_at_once.add(began.elapsed());
-            batches += began.elapsed();
+        for ((in_flight, claims), sides) in IN_FLIGHT.into_iter().zip(CLAIMS).zip(&mut sides) {
+            sides.leases.add(burst(&client, in_flight, next, claims).await?);
+            sides.again.add(burst(&client, in_flight, next, claims).await?);
+            sides.syncs.add(sync(&mut file, in_flight, claims)?);
+            next += claims;
         }
     }
     title("Durable leases, against fdatasync of 128 bytes each on the same disk");
     head("Allocate", "fdatasync");
-    for percent in [50, 99] {
-        compare(&format!("one in flight, p{percent}"), micros(leases.percentile(percent)), micros(syncs.percentile(percent)), "µs");
+    for (in_flight, sides) in IN_FLIGHT.iter().zip(&sides) {
+        for percent in [50, 99] {
+            let (ours, peer) = (sides.leases.each.percentile(percent), sides.syncs.each.percentile(percent));
+            compare(&format!("{in_flight} in flight, p{percent}"), micros(ours), micros(peer), "µs");
+        }
+        compare(&format!("{in_flight} in flight"), sides.leases.rate(), sides.syncs.rate(), "/s");
     }
-    let single = |samples: &Samples| 1e6 / micros(samples.percentile(50));
-    compare("one in flight, by p50", single(&leases), single(&syncs), "/s");
-    for percent in [50, 99] {
-        let (ours, peer) = (leases_at_once.percentile(percent), syncs_at_once.percentile(percent));
-        compare(&format!("64 in flight, p{percent}"), micros(ours), micros(peer), "µs");
+    println!("\nThe same claims again: nothing is written, so this is what the calls alone take");
+    for (in_flight, sides) in IN_FLIGHT.iter().zip(&sides) {
+        alone(&format!("{in_flight} in flight, p50"), micros(sides.again.each.percentile(50)), "µs");
+        alone(&format!("{in_flight} in flight"), sides.again.rate(), "/s");
     }
-    let all = ROUNDS * AT_ONCE * EACH;
-    compare("64 in flight", rate(all, many), rate(all, batches), "/s");
-    println!("\nThe same claims again: nothing is written");
-    for percent in [50, 99] {
-        alone(&format!("one in flight, p{percent}"), micros(again.percentile(percent)), "µs");
-    }
-    alone("64 in flight", rate(all, many_again), "/s");
     println!("\n{next} leases are held at the end");
     Ok(())
 }
 
-async fn burst(mut client: AllocatorServiceClient<Channel>, first: usize) -> Result<Vec<Duration>, tonic::Status> {
-    let mut samples = Vec::with_capacity(EACH);
-    for number in first..first + EACH {
+/// What was measured with so many in flight.
+#[derive(Default)]
+struct Sides {
+    leases: Side,
+    again: Side,
+    syncs: Side,
+}
+
+/// Operations of one kind.
+#[derive(Default)]
+struct Side {
+    each: Samples,
+    time: Duration,
+    count: usize,
+}
+
+impl Side {
+    fn add(&mut self, (each, time, count): (Vec<Duration>, Duration, usize)) {
+        each.into_iter().for_each(|sample| self.each.add(sample));
+        self.time += time;
+        self.count += count;
+    }
+
+    fn rate(&self) -> f64 {
+        rate(self.count, self.time)
+    }
+}
+
+/// Claims from so many callers at once: the time of each, and of all.
+async fn burst(
+    client: &AllocatorServiceClient<Channel>,
+    callers: usize,
+    first: usize,
+    claims: usize,
+) -> Result<(Vec<Duration>, Duration, usize)> {
+    let each = claims / callers;
+    let began = now();
+    let callers = (0..callers).map(|caller| call(client.clone(), first + caller * each, each));
+    let samples = futures::future::try_join_all(callers).await.context("a claim was refused")?;
+    Ok((samples.into_iter().flatten().collect(), began.elapsed(), claims))
+}
+
+async fn call(mut client: AllocatorServiceClient<Channel>, first: usize, claims: usize) -> Result<Vec<Duration>, tonic::Status> {
+    let mut samples = Vec::with_capacity(claims);
+    for number in first..first + claims {
         let began = now();
         client.allocate(claim(number)).await?;
         samples.push(began.elapsed());
     }
     Ok(samples)
+}
+
+/// Records written and synced, so many at once: the time of each sync, and of all.
+fn sync(file: &mut File, at_once: usize, records: usize) -> Result<(Vec<Duration>, Duration, usize)> {
+    let (mut samples, batch, all) = (Vec::new(), RECORD.repeat(at_once), now());
+    for _ in 0..records / at_once {
+        let began = now();
+        file.write_all(&batch)?;
+        file.sync_data()?;
+        samples.push(began.elapsed());
+    }
+    Ok((samples, all.elapsed(), records))
 }
 
 fn claim(number: usize) -> pb::AllocateRequest {

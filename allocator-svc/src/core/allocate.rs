@@ -3,14 +3,15 @@
 
 use std::fmt;
 
-use mooring_proto::types::address::Vip;
+use mooring_proto::types::address::{Family, Vip};
 use mooring_proto::types::claim::Claim;
 use mooring_proto::types::lease::Lease;
 use mooring_proto::types::pool::PoolName;
 
 use super::dual_stack::{Grant, Need, candidate};
+use super::free::Pool;
 use super::refusal::Refusal;
-use super::rules::{self, explicit};
+use super::rules::{self, explicit, sharing};
 use super::state::{Book, State};
 use super::{Event, Now, quota, reservations};
 
@@ -63,7 +64,7 @@ fn adopt(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     let deferred = || Event::ClaimDeferred(claim.service.clone());
     match keep(state, claim) {
         Ok(grant) => {
-            let is_extensible = is_extensible(claim, &grant.addresses);
+            let is_extensible = missing(claim, &grant.addresses).is_some();
             granted(state, claim, grant, now).into_iter().chain(is_extensible.then(deferred)).collect()
         }
         Err(Unkept::OtherFamilies | Unkept::OtherAddresses | Unkept::OtherPool(_)) => {
@@ -147,10 +148,9 @@ pub(super) fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
 /// With PreferDualStack a second address is added from the same pool as soon as there is one and the namespace's quota affords it, unless
 /// just the first is asked for.
 pub(super) fn extended(book: &Book, claim: &Claim, mut kept: Grant) -> Grant {
-    if is_extensible(claim, &kept.addresses)
-        && let (Some(pool), [one]) = (book.pools().get(&kept.pool), kept.addresses.as_slice())
-        && let Some(other) = candidate(book, claim, pool, one.family().other())
-        && quota::affords(book, claim, &[*one, other])
+    if let Some(family) = missing(claim, &kept.addresses)
+        && let Some(pool) = book.pools().get(&kept.pool)
+        && let Some(other) = second(book, claim, pool, family, &kept.addresses)
     {
         kept.addresses.push(other);
         kept.addresses.sort();
@@ -158,8 +158,16 @@ pub(super) fn extended(book: &Book, claim: &Claim, mut kept: Grant) -> Grant {
     kept
 }
 
-fn is_extensible(claim: &Claim, addresses: &[Vip]) -> bool {
-    claim.requested_addresses.is_empty() && matches!((Need::of(claim), addresses), (Need::Prefer { .. }, [_]))
+/// The family of which a Service that has these addresses may have another one.
+pub(super) fn missing(claim: &Claim, addresses: &[Vip]) -> Option<Family> {
+    Need::of(claim).is_extended_by(addresses).filter(|_| claim.requested_addresses.is_empty())
+}
+
+/// The address of a pool and family that a Service takes beside those that it keeps: one that its namespace holds already where the quota has
+/// no room for more.
+fn second(book: &Book, claim: &Claim, pool: &Pool, family: Family, kept: &[Vip]) -> Option<Vip> {
+    let is_affordable = |other: &Vip| quota::affords(book, claim, &[kept, &[*other]].concat());
+    candidate(book, claim, pool, family).filter(is_affordable).or_else(|| sharing::joined(book, claim, pool, family))
 }
 
 /// Whether addresses are asked for and these are not they.

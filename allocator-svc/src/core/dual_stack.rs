@@ -56,6 +56,14 @@ impl Need {
         }
     }
 
+    /// The family of which a Service that has these addresses takes one more, as soon as its pool has one.
+    pub(crate) fn is_extended_by(self, addresses: &[Vip]) -> Option<Family> {
+        match (self, addresses) {
+            (Self::Prefer { .. }, [one]) => Some(one.family().other()),
+            _ => None,
+        }
+    }
+
     /// The families to count when a pool is full.
     pub(crate) fn families(self) -> &'static [Family] {
         match self {

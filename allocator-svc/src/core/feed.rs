@@ -51,6 +51,10 @@ impl Feed {
 
     /// Notes whom a fact is about. The book is as it was before the fact.
     pub(super) fn note(&mut self, event: &Event, before: &Book) {
+        // Before a leadership begins nobody reads, and what records say is no change.
+        if self.revision == Revision::default() && !matches!(event, Event::EpochBegan(_)) {
+            return;
+        }
         match event {
             Event::EpochBegan(epoch) => self.begin(*epoch),
             Event::RevisionReached(revision) => self.reach(*revision),

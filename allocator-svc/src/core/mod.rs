@@ -26,6 +26,7 @@ pub mod explain;
 pub mod feed;
 pub mod free;
 pub mod history;
+pub mod holders;
 pub mod nodes;
 mod parts;
 pub mod placement;
@@ -308,6 +309,14 @@ pub fn has_claims_due(state: &State) -> bool {
 pub fn audit(state: &State) -> Result<(), Violation> {
     state.book.audit()?;
     state.network.audit(&state.book, &state.settings)
+}
+
+/// Checks that the records of a data directory do not contradict each other.
+///
+/// # Errors
+/// The first address that is held against the rules of sharing, or reserved against those of reservations.
+pub fn audit_records(state: &State) -> Result<(), Violation> {
+    state.book.audit_records()
 }
 
 /// One piece of the work that is due: claims first, then what ends by time, then speakers' deadlines, then VIPs to place, then their spread.

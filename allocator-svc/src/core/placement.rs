@@ -209,7 +209,7 @@ impl<'a> Round<'a> {
             let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(network, placement));
             return provisional.map(Ok);
         };
-        match demand(self.state, vip, holders, present) {
+        match demand(self.state, vip, Some(holders), present) {
             Ok(demand) => Some(self.with_judgment(demand, |round, demand, judgment| round.choose(vip, demand, judgment, present))),
             // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
             Err(Unannounced::NotAdvertised(pool)) => {

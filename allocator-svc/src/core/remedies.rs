@@ -1,4 +1,4 @@
-//! Claims that are not met, by what could help them (DESIGN 3.1.7).
+//! Claims that are not met, or may have a second address, by what could help them (DESIGN 3.1.7).
 //!
 //! A claim waits for [`Remedy`]s: things that are not so now and of which at least one must become so before the claim can be met. All
 //! that wait for the same remedy stand in one queue, in the order in which they are served. A fact can bring only the remedies about the
@@ -15,6 +15,7 @@ use mooring_proto::types::lease::Lease;
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::{ServiceKey, ServicePort};
 
+use super::allocate::missing;
 use super::dual_stack::{Need, Room};
 use super::free::Pool;
 use super::quota;
@@ -132,8 +133,34 @@ impl Remedy {
         remedies
     }
 
+    /// What could give a claim that is met a second address, from the pool that it has one of.
+    pub(super) fn of_second(book: &Book, claim: &Claim) -> BTreeSet<Self> {
+        let Some(lease) = book.lease(&claim.service) else { return BTreeSet::new() };
+        let (Some(family), Some(pool)) = (missing(claim, &lease.addresses), book.pools().get(&lease.pool)) else {
+            return BTreeSet::new();
+        };
+        let kept = book.reservations().kept_for(&claim.service).filter(|vip| vip.family() == family && pool.hands_out(*vip));
+        let address = |vip| Self::Address { vip, terms: Terms::of(claim), service: Some(claim.service.clone()) };
+        let mut remedies: BTreeSet<Self> = kept.map(address).collect();
+        match claim.quota.filter(|quota| quota::spare(book, claim.service.namespace(), *quota) == 0) {
+            None => remedies.extend(Self::of_room(claim, pool, Room::One(family))),
+            Some(quota) => {
+                let namespace = claim.service.namespace().to_owned();
+                let inside = Inside { namespace: namespace.clone(), but: Some(claim.service.clone()) };
+                let (name, terms) = (pool.spec().name.clone(), Terms::of(claim));
+                remedies.extend(terms.key.is_some().then_some(Self::Shared { pool: name, family, terms, inside: Some(inside) }));
+                remedies.insert(Self::Quota { namespace, quota, room: 1 });
+            }
+        }
+        remedies.retain(|remedy| !remedy.is_at_hand(book));
+        remedies
+    }
+
     fn in_pool(book: &Book, claim: &Claim, pool: &Pool) -> Vec<Self> {
-        let Some(room) = Room::lacking(book, claim, pool) else { return Vec::new() };
+        Room::lacking(book, claim, pool).map_or_else(Vec::new, |room| Self::of_room(claim, pool, room))
+    }
+
+    fn of_room(claim: &Claim, pool: &Pool, room: Room) -> Vec<Self> {
         let name = &pool.spec().name;
         let families = claim.sharing_key.iter().flat_map(|_| room.families());
         let shared = |family: &Family| Self::Shared { pool: name.clone(), family: *family, terms: Terms::of(claim), inside: None };
@@ -225,6 +252,11 @@ impl Remedies {
                 self.at_hand.remove(&remedy);
             }
         }
+    }
+
+    /// Whether a claim waits for something.
+    pub(super) fn has(&self, service: &ServiceKey) -> bool {
+        self.waits.contains_key(service)
     }
 
     /// Whether nobody waits for anything.

@@ -3,6 +3,7 @@
 //! [`Book`] says who holds which address, [`Network`] who is there to announce and who does, [`Feed`] what changed since a revision.
 //! Only [`State::apply`] changes any of them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,11 +12,12 @@ use mooring_proto::types::claim::{BackendKey, Claim, SharingKey};
 use mooring_proto::types::lease::{Epoch, Lease, Term};
 use mooring_proto::types::pool::{Configuration, PoolName, PoolSpec};
 use mooring_proto::types::reservation::{Reservation, ReservationKey, ReservationOrigin};
-use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::service::{ServiceKey, ServicePort};
 use mooring_proto::types::time::{Mono, UnixMillis};
 
 use super::feed::Feed;
 use super::free::Pool;
+use super::holders::Holders;
 use super::nodes::Network;
 use super::refusal::Refusal;
 use super::remedies::{Remedies, Remedy};
@@ -211,7 +213,7 @@ pub struct Book {
     waiting: BTreeMap<ServiceKey, Refusal>,
     /// Why what Services had before could not stay, until they have others by their own wish.
     untenable: BTreeMap<ServiceKey, Refusal>,
-    holders: BTreeMap<Vip, BTreeSet<ServiceKey>>,
+    holders: BTreeMap<Vip, Holders>,
     by_sharing: BTreeMap<SharingKey, BTreeMap<BackendKey, Shared>>,
     by_pool: BTreeMap<PoolName, BTreeSet<ServiceKey>>,
     /// The addresses that a namespace's Services hold, each with how many of them do.
@@ -296,7 +298,7 @@ impl Book {
 
     /// The addresses in use, each with the Services that hold it.
     #[must_use]
-    pub fn holders(&self) -> &BTreeMap<Vip, BTreeSet<ServiceKey>> {
+    pub fn holders(&self) -> &BTreeMap<Vip, Holders> {
         &self.holders
     }
 
@@ -426,8 +428,8 @@ impl Book {
             }
             Event::ClaimRetried(service) => self.wait(service),
             Event::ClaimMet(service) => {
-                self.not_due(service);
                 self.waiting.remove(service);
+                self.wait_for_second(service);
             }
             Event::AddressReserved { reservation, end } => self.reserve(reservation, *end),
             Event::ReservationEnded { key, .. } => self.unreserve(key),
@@ -452,30 +454,35 @@ impl Book {
     fn grant(&mut self, lease: &Lease) {
         self.not_due(&lease.service);
         self.waiting.remove(&lease.service);
-        if self.leases.get(&lease.service).map(|before| &before.addresses) != Some(&lease.addresses) {
+        let before = self.withdraw(&lease.service);
+        if before.as_ref().is_none_or(|before| before.addresses != lease.addresses) {
             self.untenable.remove(&lease.service);
         }
-        let before = self.withdraw(&lease.service);
         for vip in &lease.addresses {
-            let holders = self.holders.entry(*vip).or_default();
-            if holders.is_empty() {
-                if self.reservations.is_reserved(*vip) {
-                    take(&self.segments, &mut self.pools, *vip, Pool::unreserve);
+            match self.holders.entry(*vip) {
+                Entry::Occupied(mut holders) => holders.get_mut().insert(lease.service.clone()),
+                Entry::Vacant(nobody) => {
+                    nobody.insert(Holders::one(lease.service.clone()));
+                    if self.reservations.is_reserved(*vip) {
+                        take(&self.segments, &mut self.pools, *vip, Pool::unreserve);
+                    }
+                    take(&self.segments, &mut self.pools, *vip, Pool::take);
                 }
-                take(&self.segments, &mut self.pools, *vip, Pool::take);
             }
-            holders.insert(lease.service.clone());
             *self.by_namespace.entry(lease.service.namespace().to_owned()).or_default().entry(*vip).or_default() += 1;
             if let Some(key) = &lease.sharing_key {
                 let shared = self.by_sharing.entry(key.clone()).or_default().entry(lease.backend_key.clone()).or_default();
                 shared.hold(*vip, &lease.ports);
             }
         }
-        self.by_pool.entry(lease.pool.clone()).or_default().insert(lease.service.clone());
-        self.leases.insert(lease.service.clone(), lease.clone());
+        // All leases of a pool have one copy of its name.
+        let pool = self.by_pool.get_key_value(&lease.pool).map_or_else(|| lease.pool.clone(), |(pool, _)| pool.clone());
+        self.by_pool.entry(pool.clone()).or_default().insert(lease.service.clone());
+        self.leases.insert(lease.service.clone(), Lease { pool, ..lease.clone() });
         for lease in before.iter().chain([lease]) {
             self.changed(lease);
         }
+        self.wait_for_second(&lease.service);
     }
 
     /// Takes a Service's lease out of every index; `None` if it had none.
@@ -489,14 +496,11 @@ impl Book {
             }
         }
         for vip in &lease.addresses {
-            if let Some(holders) = self.holders.get_mut(vip) {
-                holders.remove(service);
-                if holders.is_empty() {
-                    self.holders.remove(vip);
-                    take(&self.segments, &mut self.pools, *vip, Pool::give_back);
-                    if self.reservations.is_reserved(*vip) {
-                        take(&self.segments, &mut self.pools, *vip, Pool::reserve);
-                    }
+            if self.holders.get_mut(vip).is_some_and(|holders| !holders.remove(service)) {
+                self.holders.remove(vip);
+                take(&self.segments, &mut self.pools, *vip, Pool::give_back);
+                if self.reservations.is_reserved(*vip) {
+                    take(&self.segments, &mut self.pools, *vip, Pool::reserve);
                 }
             }
             self.unhold(service.namespace(), *vip);
@@ -526,7 +530,9 @@ impl Book {
         }
         self.reservations.insert(reservation, end);
         self.changed_at(vip);
-        if let Some(service) = reservation.key.service.as_ref().filter(|service| self.waiting.contains_key(service)) {
+        if let Some(service) =
+            reservation.key.service.as_ref().filter(|service| self.waiting.contains_key(service) || self.remedies.has(service))
+        {
             self.make_due(service);
         }
     }
@@ -679,6 +685,16 @@ impl Book {
         self.remedies.wait(order, remedies);
     }
 
+    /// A claim is met: if it may have more than it has, it waits for what could give it that.
+    fn wait_for_second(&mut self, service: &ServiceKey) {
+        self.not_due(service);
+        let Some(claim) = self.claims.get(service) else { return };
+        let remedies = Remedy::of_second(self, claim);
+        if !remedies.is_empty() {
+            self.remedies.wait(self.order(claim, Turn::Settle), remedies);
+        }
+    }
+
     /// Checks the invariants: indexes are as the leases say, and no address is held twice against the rules of sharing.
     ///
     /// # Errors
@@ -708,16 +724,33 @@ impl Book {
         let ends = self.stranded.iter().filter(|(service, _)| self.claims.contains_key(*service));
         agree("the ends of stranded leases", ends.map(|(service, until)| (*until, service.clone())).collect::<BTreeSet<_>>() == self.ends)?;
         self.remedies.audit(self)?;
+        self.audit_records()
+    }
+
+    /// Checks that no address is held twice against the rules of sharing, or reserved against those of reservations. Cheap enough for a
+    /// start with very many leases.
+    ///
+    /// # Errors
+    /// The first address that is.
+    pub(super) fn audit_records(&self) -> Result<(), Violation> {
         self.reservations.all().values().try_for_each(|reservation| audit_reservation(self, reservation))?;
         self.audit_sharing()
     }
 
-    /// Checks that no address is held twice against the rules of sharing. Cheap enough for a start with very many leases.
-    ///
-    /// # Errors
-    /// The first address that is.
-    pub(super) fn audit_sharing(&self) -> Result<(), Violation> {
-        self.leases.values().try_for_each(|lease| audit_sharing(self, lease))
+    fn audit_sharing(&self) -> Result<(), Violation> {
+        for (vip, holders) in self.holders.iter().filter(|(_, holders)| holders.iter().nth(1).is_some()) {
+            let mut leases = holders.iter().filter_map(|service| self.leases.get(service));
+            let Some(first) = leases.next() else { continue };
+            let mut ports: BTreeMap<ServicePort, &ServiceKey> = first.ports.iter().map(|port| (*port, &first.service)).collect();
+            for lease in leases {
+                let same = lease.sharing_key.is_some() && lease.sharing_key == first.sharing_key && lease.backend_key == first.backend_key;
+                let taken = lease.ports.iter().find_map(|port| ports.insert(*port, &lease.service));
+                if let Some(other) = taken.or((!same).then_some(&first.service)) {
+                    return Err(Violation(format!("{vip} is held by {other} and {} against the rules of sharing", lease.service)));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -738,16 +771,4 @@ fn audit_reservation(book: &Book, reservation: &Reservation) -> Result<(), Viola
         ReservationOrigin::Retention => service.is_some(),
     };
     if is_right { Ok(()) } else { Err(Violation(format!("{vip} is {reservation} against the rules of reservations"))) }
-}
-
-fn audit_sharing(book: &Book, lease: &Lease) -> Result<(), Violation> {
-    for vip in &lease.addresses {
-        for other in book.others(*vip, Some(&lease.service)) {
-            let same = lease.sharing_key.is_some() && lease.sharing_key == other.sharing_key && lease.backend_key == other.backend_key;
-            if !same || !lease.ports.is_disjoint(&other.ports) {
-                return Err(Violation(format!("{vip} is held by {} and {} against the rules of sharing", lease.service, other.service)));
-            }
-        }
-    }
-    Ok(())
 }

@@ -12,7 +12,8 @@ use mooring_proto::types::reservation::UnknownReservation;
 use mooring_proto::types::service::{Protocol, ServicePort, ServiceUid};
 
 use super::*;
-use crate::store::{Record, replay};
+use crate::store::Record;
+use crate::store::sled_tree::tests::replay;
 
 /// A core with a clock that the test moves.
 pub(crate) struct Rig {
@@ -168,7 +169,7 @@ impl Rig {
         records.extend(book.reservations().all().values().cloned().map(Record::Reservation));
         records.push(Record::Term(self.state.term()));
         self.now.mono = Mono::ZERO;
-        let (facts, _) = replay(records, self.now.mono + SETTINGS.pool_grace, self.now);
+        let facts = replay(records, self.now.mono + SETTINGS.pool_grace, self.now);
         self.state = State::new(self.state.settings);
         for fact in facts {
             self.take(fact);

@@ -4,7 +4,7 @@ use tracing::{debug, info, warn};
 
 use super::Owner;
 use crate::core::nodes::SpeakerEvent;
-use crate::core::{Event, Placement};
+use crate::core::{Event, Placement, Unannounced};
 use crate::logs;
 use crate::metrics::Outcome;
 
@@ -45,6 +45,8 @@ impl Owner {
                 let before = self.state.network().placements().get(vip).and_then(|placed| placed.as_ref().ok());
                 self.placed(&vip.to_string(), before, now);
             }
+            // Of a new address it is not known yet where it can be served: that is no news.
+            Event::VipPlaced { placement: Err(Unannounced::BackendsUnknown), .. } => debug!(?event, "decided"),
             Event::VipPlaced { vip, placement: Err(reason) } => {
                 info!(event = logs::VIP_UNANNOUNCED, ip = %vip, %reason, "announced by nobody");
             }

@@ -164,6 +164,12 @@ impl Record {
     }
 }
 
+/// The first key that a lease can have, and the first after all of them.
+pub(super) const fn lease_keys() -> (&'static str, &'static str) {
+    // The character after the slash.
+    (LEASE, "lease0")
+}
+
 /// Where a Service's lease is.
 pub(super) fn lease_key(service: &ServiceKey) -> String {
     format!("{LEASE}{service}")

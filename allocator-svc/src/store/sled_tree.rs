@@ -90,6 +90,28 @@ pub struct LeaseStore {
     history: Chronicle,
 }
 
+/// What the records say besides facts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    /// The last leadership.
+    pub epoch: Epoch,
+    /// The schema that they were of; `None` = there were none.
+    pub schema: Option<u8>,
+    /// From when on the history is whole; `None` = it has not begun.
+    since: Option<UnixMillis>,
+}
+
+impl Found {
+    fn note(&mut self, record: &Record) {
+        match record {
+            Record::Epoch(epoch) => self.epoch = *epoch,
+            Record::Schema(version) => self.schema = Some(*version),
+            Record::HistorySince(since) => self.since = Some(*since),
+            Record::Lease(_) | Record::Config(_) | Record::Place(..) | Record::Term(_) | Record::Reservation(_) | Record::History(_) => {}
+        }
+    }
+}
+
 impl LeaseStore {
     /// Opens the records in a folder, which is made if it is not there, and checks each of them. What an older build took for a value
     /// and others tell anew is left out, and says so in the log. The facts of the past stay on disk; all others are returned, as they were
@@ -99,28 +121,56 @@ impl LeaseStore {
     /// Another process has them, one is damaged or of a newer build, or the disk fails.
     pub fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
         let mut store = Self::open_unchecked(path)?;
-        let bad = |source: RecordError| {
-            let (path, is_newer) = (path.to_owned(), matches!(source.problem, RecordProblem::Newer(_)));
-            if is_newer { StoreError::Newer { path, source } } else { StoreError::Damaged { path, source } }
-        };
-        let mut records = Vec::new();
-        for entry in store.tree.iter() {
+        let (mut found, mut records) = (Found::default(), Vec::new());
+        store.take_in(store.tree.iter(), &mut found, |record| records.push(record))?;
+        store.ready(&found)?;
+        Ok((store, records))
+    }
+
+    /// As [`LeaseStore::open`], but hands over one after the other the facts that the records stand for, in the order to apply them: leases
+    /// first, so that the configuration finds those it has no pool for.
+    ///
+    /// # Errors
+    /// As [`LeaseStore::open`]; some facts have been handed over then.
+    pub fn load(path: &Path, stranded_until: Mono, now: Now, mut take: impl FnMut(Event)) -> Result<(Self, Found), StoreError> {
+        let mut store = Self::open_unchecked(path)?;
+        let mut found = Found::default();
+        let (leases, after) = codec::lease_keys();
+        for part in [store.tree.range(leases..after), store.tree.range(..leases), store.tree.range(after..)] {
+            store.take_in(part, &mut found, |record| fact(record, stranded_until, now).into_iter().for_each(&mut take))?;
+        }
+        store.ready(&found)?;
+        Ok((store, found))
+    }
+
+    /// Keeps what the history has to know, and hands over all other records.
+    fn take_in(&mut self, entries: sled::Iter, found: &mut Found, mut take: impl FnMut(Record)) -> Result<(), StoreError> {
+        for entry in entries {
             match read(entry)? {
-                Ok(Record::History(entry)) => store.history.found(&entry),
-                Ok(record) => records.push(record),
+                Ok(Record::History(entry)) => self.history.found(&entry),
+                Ok(record) => {
+                    found.note(&record);
+                    take(record);
+                }
                 Err(error) if error.is_told_anew() => {
                     warn!(event = logs::RECORD_LEFT_OUT, error = %error, "this record of an older build is left out; what it said is told anew");
                 }
-                Err(error) => return Err(bad(error)),
+                Err(source) => {
+                    let (path, is_newer) = (self.path.clone(), matches!(source.problem, RecordProblem::Newer(_)));
+                    return Err(if is_newer { StoreError::Newer { path, source } } else { StoreError::Damaged { path, source } });
+                }
             }
         }
-        let since = records.iter().find_map(|record| if let Record::HistorySince(since) = record { Some(*since) } else { None });
-        store.history.ready(since);
-        // What older schemas lack comes by itself: there is nothing to be changed but the version.
-        if !records.contains(&Record::Schema(SCHEMA)) {
-            store.write(&[Record::Schema(SCHEMA)], &[])?;
+        Ok(())
+    }
+
+    /// All that is on disk was found. What older schemas lack comes by itself: there is nothing to be changed but the version.
+    fn ready(&mut self, found: &Found) -> Result<(), StoreError> {
+        self.history.ready(found.since);
+        if found.schema != Some(SCHEMA) {
+            self.write(&[Record::Schema(SCHEMA)], &[])?;
         }
-        Ok((store, records))
+        Ok(())
     }
 
     /// Keeps so much of the history.
@@ -184,26 +234,48 @@ impl LeaseStore {
         Ok(durable)
     }
 
-    /// Writes and removes records in one batch.
+    /// Writes and removes records, all of them or none.
     ///
     /// # Errors
     /// The disk fails.
     pub fn write(&self, written: &[Record], removed: &[String]) -> Result<Durable, StoreError> {
-        let records = written.len().saturating_add(removed.len());
+        let mut changes: Vec<(&[u8], Option<Vec<u8>>)> = Vec::new();
+        for key in removed {
+            // What is not there costs a look, and not a write: most addresses are announced by nobody before they are.
+            if self.tree.contains_key(key).map_err(StoreError::Read)? {
+                changes.push((key.as_bytes(), None));
+            }
+        }
+        let keys: Vec<String> = written.iter().map(Record::key).collect();
+        changes.extend(keys.iter().zip(written).map(|(key, record)| (key.as_bytes(), Some(record.encode()))));
+        let records = changes.len();
         if records == 0 {
             return Ok(Durable(()));
         }
-        let mut batch = sled::Batch::default();
-        for key in removed {
-            batch.remove(key.as_bytes());
-        }
-        for record in written {
-            batch.insert(record.key().into_bytes(), record.encode());
-        }
-        let flushed = self.tree.apply_batch(batch).and_then(|()| self.tree.flush());
+        let flushed = self.apply(changes).and_then(|()| self.tree.flush());
         flushed.map_err(|source| StoreError::Flush { records, path: self.path.clone(), source })?;
         self.file.sync_data().map_err(|source| StoreError::Sync { records, path: self.path.clone(), source })?;
         Ok(Durable(()))
+    }
+
+    /// One change is whole by itself. For several sled writes to its file what says that they belong together, and then them: twice the
+    /// waits for the disk.
+    fn apply(&self, mut changes: Vec<(&[u8], Option<Vec<u8>>)>) -> sled::Result<()> {
+        if let [(key, bytes)] = changes.as_mut_slice() {
+            match bytes.take() {
+                Some(bytes) => self.tree.insert(key, bytes)?,
+                None => self.tree.remove(key)?,
+            };
+            return Ok(());
+        }
+        let mut batch = sled::Batch::default();
+        for (key, bytes) in changes {
+            match bytes {
+                Some(bytes) => batch.insert(key, bytes),
+                None => batch.remove(key),
+            }
+        }
+        self.tree.apply_batch(batch)
     }
 }
 
@@ -263,26 +335,19 @@ fn change(event: &Event) -> Change {
     }
 }
 
-/// The facts that records stand for, in the order to apply them: leases first, so that the configuration finds those it has no pool for.
-#[must_use]
-pub fn replay(records: Vec<Record>, stranded_until: Mono, now: Now) -> (Vec<Event>, Epoch) {
-    let mut epoch = Epoch::default();
-    let (mut leases, mut rest) = (Vec::new(), Vec::new());
-    for record in records {
-        match record {
-            Record::Lease(lease) => leases.push(Event::LeaseGranted(lease)),
-            Record::Config(configuration) => rest.push(Event::ConfigurationReplaced { configuration, stranded_until }),
-            Record::Place(vip, speaker) => rest.push(Event::VipPlaced { vip, placement: Ok(Placement::on(speaker)) }),
-            Record::Term(Term(term)) => rest.push(Event::TermBegan(Term(term))),
-            Record::Reservation(reservation) => {
-                rest.push(Event::AddressReserved { end: reservations::end(reservation.until, now), reservation: Box::new(reservation) })
-            }
-            Record::Epoch(last) => epoch = last,
-            Record::Schema(_) | Record::History(_) | Record::HistorySince(_) => {}
+/// The fact that a record stands for.
+fn fact(record: Record, stranded_until: Mono, now: Now) -> Option<Event> {
+    match record {
+        Record::Lease(lease) => Some(Event::LeaseGranted(lease)),
+        Record::Config(configuration) => Some(Event::ConfigurationReplaced { configuration, stranded_until }),
+        Record::Place(vip, speaker) => Some(Event::VipPlaced { vip, placement: Ok(Placement::on(speaker)) }),
+        Record::Term(Term(term)) => Some(Event::TermBegan(Term(term))),
+        Record::Reservation(reservation) => {
+            let end = reservations::end(reservation.until, now);
+            Some(Event::AddressReserved { reservation: Box::new(reservation), end })
         }
+        Record::Epoch(_) | Record::Schema(_) | Record::History(_) | Record::HistorySince(_) => None,
     }
-    leases.extend(rest);
-    (leases, epoch)
 }
 
 #[cfg(test)]

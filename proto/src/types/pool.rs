@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -9,15 +10,15 @@ use super::address::AddressRange;
 use super::labels::{LabelSelector, Labels};
 use super::node::InterfaceName;
 
-/// A pool's name; never empty.
+/// A pool's name; never empty. All copies of it are one text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PoolName(String);
+pub struct PoolName(Arc<str>);
 
 impl PoolName {
     /// The name, or `None` for an empty text.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        (!text.is_empty()).then(|| Self(text.to_owned()))
+        (!text.is_empty()).then(|| Self(text.into()))
     }
 
     /// The text.

@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::is_object_name;
 
-/// `namespace/name` of a Service.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceKey {
-    namespace: String,
-    name: String,
-}
+/// Between namespace and name. Below everything that names are made of, so that keys sort by namespace, then by name.
+const BETWEEN: char = '\0';
+
+/// `namespace/name` of a Service. All copies of a key are one text: a Service's key stands in many places.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey(Arc<str>);
 
 impl ServiceKey {
     /// Names a Service.
@@ -19,7 +20,7 @@ impl ServiceKey {
     /// Either part is no name that Kubernetes would take (RFC 1123, at most 253 characters): it may become part of a file's name.
     pub fn new(namespace: &str, name: &str) -> Result<Self, ServiceKeyError> {
         if is_object_name(namespace) && is_object_name(name) {
-            Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            Ok(Self(format!("{namespace}{BETWEEN}{name}").into()))
         } else {
             Err(ServiceKeyError(format!("{namespace}/{name}")))
         }
@@ -28,19 +29,30 @@ impl ServiceKey {
     /// The namespace.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        &self.namespace
+        self.parts().0
     }
 
     /// The name within the namespace.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.0.split_once(BETWEEN).unwrap_or_default()
     }
 }
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        let (namespace, name) = self.parts();
+        write!(f, "{namespace}/{name}")
+    }
+}
+
+impl fmt::Debug for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
     }
 }
 

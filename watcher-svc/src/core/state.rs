@@ -28,8 +28,14 @@ use crate::k8s::{ObjectRef, ParseError, status};
 /// How many jobs for Services may be in flight: twice what keeps an API server busy.
 pub const IN_FLIGHT: usize = 64;
 
+/// How many of them may be for Events and the like: they wait for no address, and are not to hold up one that comes next.
+const ASIDE: usize = 16;
+
 /// How many claims may wait for each other before all of them are made at once, by a full view.
 const MANY_CLAIMS: usize = 32;
+
+/// How many claims of a full view cost about as much as one by itself: with many Services, a full view for a few of them is the dearer way.
+const ALIKE: usize = 16;
 
 /// The place of a Service among those whose claims are to be made: explicit requests first, then age, then name (DESIGN 3.1.5).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,6 +130,8 @@ pub struct State {
     settings: Settings,
     services: BTreeMap<ServiceKey, ServiceView>,
     slices: BTreeMap<ObjectRef, EndpointsView>,
+    /// The slices of each Service.
+    slices_of: BTreeMap<ServiceKey, BTreeSet<ObjectRef>>,
     namespaces: BTreeMap<String, Namespace>,
     /// Namespaces whose quota makes no sense, with what is wrong.
     bad_quotas: BTreeMap<String, ValueError>,
@@ -142,13 +150,18 @@ pub struct State {
     /// What the log is still to say of Services.
     lines: Vec<(ServiceKey, Line)>,
     sent_pools: Option<Configuration>,
-    sent_nodes: Option<Vec<NodeSpec>>,
+    /// The nodes are others than those that were last sent.
+    nodes_changed: bool,
     /// The revision that the feed has reached, and the one at which it has told all that followed from what the allocator was told.
     fed_at: Revision,
     settled_at: Revision,
     fed: BTreeMap<ServiceKey, Fed>,
     progress: BTreeMap<ServiceKey, Progress>,
     queue: Queue,
+    /// Services for which nothing is to be done but Events and the like: whoever waits for an address comes first.
+    aside: BTreeSet<ServiceKey>,
+    /// How many of the jobs in flight are of that kind.
+    aside_in_flight: usize,
     /// The allocator is there.
     connected: bool,
     stage: Stage,
@@ -222,6 +235,7 @@ impl State {
             settings,
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
+            slices_of: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             bad_quotas: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -235,12 +249,14 @@ impl State {
             untold: Vec::new(),
             lines: Vec::new(),
             sent_pools: None,
-            sent_nodes: None,
+            nodes_changed: true,
             fed_at: Revision::default(),
             settled_at: Revision::default(),
             fed: BTreeMap::new(),
             progress: BTreeMap::new(),
             queue: Queue::default(),
+            aside: BTreeSet::new(),
+            aside_in_flight: 0,
             connected: false,
             stage: Stage::Down,
             staging: false,
@@ -382,16 +398,20 @@ impl State {
         match seen {
             Seen::Service(view) => self.see_service(*view),
             Seen::Endpoints(slice) => {
-                let object = slice.object.clone();
-                self.malformed.remove(&object);
-                let before = self.slices.insert(object, slice.clone());
-                for service in before.into_iter().chain([slice]).filter_map(|slice| slice.service) {
-                    self.queue.touch(&service);
+                self.malformed.remove(&slice.object);
+                self.forget_slice(&slice.object);
+                if let Some(service) = &slice.service {
+                    self.slices_of.entry(service.clone()).or_default().insert(slice.object.clone());
+                    self.queue.touch(service);
                 }
+                self.slices.insert(slice.object.clone(), slice);
             }
             Seen::Namespace(view) => return self.see_namespace(view),
             Seen::Node(node) => {
-                self.nodes.insert(node.name.clone(), node);
+                if self.nodes.get(&node.name) != Some(&node) {
+                    self.nodes.insert(node.name.clone(), node);
+                    self.nodes_changed = true;
+                }
             }
             Seen::Config(object, part) => {
                 self.malformed.remove(&object);
@@ -470,11 +490,7 @@ impl State {
                     self.queue.touch(&key);
                 }
             }
-            "EndpointSlice" => {
-                if let Some(service) = self.slices.remove(object).and_then(|slice| slice.service) {
-                    self.queue.touch(&service);
-                }
-            }
+            "EndpointSlice" => self.forget_slice(object),
             "Namespace" => {
                 self.namespaces.remove(&object.name);
                 self.bad_quotas.remove(&object.name);
@@ -482,7 +498,7 @@ impl State {
             }
             "Node" => {
                 if let Some(name) = NodeName::new(&object.name) {
-                    self.nodes.remove(&name);
+                    self.nodes_changed |= self.nodes.remove(&name).is_some();
                 }
             }
             _ => {
@@ -491,6 +507,18 @@ impl State {
             }
         }
         Vec::new()
+    }
+
+    /// A slice that is gone, or of another Service than before.
+    fn forget_slice(&mut self, object: &ObjectRef) {
+        let Some(service) = self.slices.remove(object).and_then(|slice| slice.service) else { return };
+        if let Some(slices) = self.slices_of.get_mut(&service) {
+            slices.remove(object);
+            if slices.is_empty() {
+                self.slices_of.remove(&service);
+            }
+        }
+        self.queue.touch(&service);
     }
 
     fn touch_namespace(&mut self, name: &str) {
@@ -583,7 +611,7 @@ impl State {
             self.fed.clear();
         }
         self.sent_pools = None;
-        self.sent_nodes = None;
+        self.nodes_changed = true;
         self.settled_at = Revision::default();
         self.turns.clear();
         self.is_synced = false;
@@ -687,16 +715,19 @@ impl State {
         }
         // Those that turn out to be as they should be leave their place to the next.
         while self.in_flight < IN_FLIGHT
-            && let Some(key) = self.queue.next_due(now)
+            && let Some((key, nobody_waits)) = self.next_due(now)
         {
             match self.step(&key) {
                 Some(Step::Allocate(claim)) => {
                     self.turns.insert(Turn::of(&claim));
                 }
+                Some(step) if is_aside(&step) && !nobody_waits => {
+                    self.aside.insert(key);
+                }
                 step => self.begin(key, step, &mut jobs, &mut told),
             }
         }
-        if self.turns.len() >= MANY_CLAIMS && !self.staging {
+        if self.turns.len() >= MANY_CLAIMS.max(self.services.len() / ALIKE) && !self.staging {
             self.turns.clear();
             if self.settings.is_shadow {
                 self.begin_session();
@@ -722,8 +753,24 @@ impl State {
         (jobs, told)
     }
 
+    /// The next Service to look at, and whether even an Event about it may be written: only once nobody waits for more than that.
+    fn next_due(&mut self, now: Mono) -> Option<(ServiceKey, bool)> {
+        if let Some(key) = self.queue.next_due(now) {
+            return Some((key, false));
+        }
+        while self.aside_in_flight < ASIDE
+            && let Some(key) = self.aside.pop_first()
+        {
+            if !self.queue.is_in_flight(&key) {
+                return Some((key, true));
+            }
+        }
+        None
+    }
+
     /// Begins a Service's step; without one, all of it is as it should be.
     fn begin(&mut self, key: ServiceKey, step: Option<Step>, jobs: &mut Vec<Job>, told: &mut Vec<Told>) {
+        self.aside.remove(&key);
         let allocated = self.allocated(&key);
         let found = if step.is_none() { self.found(&key) } else { None };
         let progress = self.progress.entry(key.clone()).or_default();
@@ -744,6 +791,7 @@ impl State {
         }
         told.extend(allocated);
         self.claiming |= matches!(step, Step::Allocate(_));
+        self.aside_in_flight = self.aside_in_flight.saturating_add(usize::from(is_aside(&step)));
         self.queue.began(&key);
         self.in_flight = self.in_flight.saturating_add(1);
         jobs.push(Job::Service(key, step));
@@ -784,11 +832,16 @@ impl State {
             self.staging = true;
             return Some(Job::Pools { configuration: configuration.clone(), begin_term: false });
         }
-        let nodes: Vec<NodeSpec> = self.nodes.values().cloned().collect();
-        (self.sent_nodes.as_ref() != Some(&nodes)).then(|| {
+        self.nodes_changed.then(|| {
             self.staging = true;
-            Job::Nodes(nodes)
+            self.all_nodes()
         })
+    }
+
+    /// All nodes; what changes from now on is to be sent again.
+    fn all_nodes(&mut self) -> Job {
+        self.nodes_changed = false;
+        Job::Nodes(self.nodes.values().cloned().collect())
     }
 
     fn stage_job(&mut self, now: Mono) -> Option<Job> {
@@ -812,7 +865,7 @@ impl State {
                 }
             },
             Stage::View => Job::View { claims: self.full_view(now), begin_term },
-            Stage::Nodes => Job::Nodes(self.nodes.values().cloned().collect()),
+            Stage::Nodes => self.all_nodes(),
             Stage::Backends => Job::Backends(self.all_backends()),
         };
         self.staging = true;
@@ -856,7 +909,7 @@ impl State {
             return None;
         }
         self.claim(view, &self.wish(view))?;
-        let slices = self.slices.values().filter(|slice| slice.service.as_ref() == Some(&view.key));
+        let slices = self.slices_of.get(&view.key).into_iter().flatten().filter_map(|object| self.slices.get(object));
         Some(Backends { service: view.key.clone(), reach: backends::reach(view, slices, &self.settings) })
     }
 
@@ -965,6 +1018,7 @@ impl State {
             Job::Service(key, step) => {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 self.claiming &= !matches!(step, Step::Allocate(_));
+                self.aside_in_flight = self.aside_in_flight.saturating_sub(usize::from(is_aside(step)));
                 self.queue.ended(key);
                 self.done_step(key, step, done, now);
                 Vec::new()
@@ -993,14 +1047,14 @@ impl State {
             Done::Granted(_) | Done::Refused(_) | Done::Failed | Done::Hopeless | Done::Outdated(_) => {
                 let pause = if matches!(done, Done::Failed) { super::queue::STAGE_PAUSE } else { super::queue::LONG_STAGE_PAUSE };
                 self.stage_pause = Some(now + pause);
+                self.nodes_changed |= matches!(job, Job::Nodes(_));
                 return Vec::new();
             }
         }
         let (was_live, had_pools) = (self.stage == Stage::Live, self.any_pool());
         match job {
             Job::Pools { configuration, .. } => self.sent_pools = Some(configuration.clone()),
-            Job::Nodes(nodes) => self.sent_nodes = Some(nodes.clone()),
-            Job::View { .. } | Job::Backends(_) | Job::Complain(..) | Job::Service(..) => {}
+            Job::Nodes(_) | Job::View { .. } | Job::Backends(_) | Job::Complain(..) | Job::Service(..) => {}
         }
         self.stage = match (self.stage, job) {
             (Stage::Pools, Job::Pools { .. }) => Stage::View,
@@ -1080,6 +1134,14 @@ impl State {
         }
         self.queue.succeeded(key);
         self.queue.touch(key);
+    }
+}
+
+/// Whether nobody waits for an address until the step is done.
+fn is_aside(step: &Step) -> bool {
+    match step {
+        Step::Event(_) | Step::L2(_) | Step::Forget => true,
+        Step::Allocate(_) | Step::Release | Step::Backends(_) | Step::Status(_) => false,
     }
 }
 

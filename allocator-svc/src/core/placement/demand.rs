@@ -1,15 +1,13 @@
 //! What a VIP asks of the node that is to announce it.
 
-use std::collections::BTreeSet;
-
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::backends::Reach;
 use mooring_proto::types::labels::Labels;
 use mooring_proto::types::lease::Lease;
 use mooring_proto::types::pool::AdvertisementSpec;
-use mooring_proto::types::service::ServiceKey;
 
 use super::{Placement, Unannounced};
+use crate::core::holders::Holders;
 use crate::core::state::State;
 
 /// What a VIP's Services ask of its node: advertisements, by their place in the configuration, and where they can be served.
@@ -22,10 +20,11 @@ pub(super) struct Demand {
 }
 
 /// What the Services that hold a VIP ask of its node, or why no node will do.
-pub(super) fn demand(state: &State, vip: Vip, holders: &BTreeSet<ServiceKey>, present: Option<&Placement>) -> Result<Demand, Unannounced> {
+pub(super) fn demand(state: &State, vip: Vip, holders: Option<&Holders>, present: Option<&Placement>) -> Result<Demand, Unannounced> {
     let (book, network) = (&state.book, &state.network);
-    let leases: Vec<&Lease> = holders.iter().filter_map(|holder| book.lease(holder)).collect();
-    let reach = match (network.reach(holders.iter()), present) {
+    let holders = || holders.into_iter().flatten();
+    let leases: Vec<&Lease> = holders().filter_map(|holder| book.lease(holder)).collect();
+    let reach = match (network.reach(holders()), present) {
         (Some(reach), _) => reach,
         (None, Some(_)) => Reach::Anywhere,
         (None, None) => return Err(Unannounced::BackendsUnknown),

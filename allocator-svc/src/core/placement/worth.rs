@@ -26,8 +26,7 @@ type Worths<'a> = Vec<(&'a SpeakerId, Result<Worth, &'static str>)>;
 
 /// The advertisements about a VIP and what each speaker is worth for it, or why nobody may announce it.
 pub(in crate::core) fn worth(state: &State, vip: Vip) -> Result<(Vec<&str>, Worths<'_>), Unannounced> {
-    let nobody = BTreeSet::new();
-    let holders = state.book.holders().get(&vip).unwrap_or(&nobody);
+    let holders = state.book.holders().get(&vip);
     let present = state.network.placements().get(&vip).and_then(|placed| placed.as_ref().ok());
     let demand = demand(state, vip, holders, present)?;
     let speakers = state.network.speakers().iter();

@@ -1,6 +1,6 @@
 //! The real core against a naive one: after any random commands no rule of sharing is broken, nothing moved that could stay, whoever
-//! waits could really not be served, nobody gained what is kept from it or more than its namespace may hold, and replaying the facts, as
-//! well as a restart from the records, gives the same.
+//! waits, for all or for a second address, could really not be served, nobody gained what is kept from it or more than its namespace may
+//! hold, and replaying the facts, as well as a restart from the records, gives the same.
 
 use std::net::Ipv4Addr;
 
@@ -9,7 +9,6 @@ use proptest::prelude::*;
 use mooring_proto::types::reservation::ReservationOrigin;
 
 use super::*;
-use crate::core::dual_stack::Grant;
 use crate::core::explain::{Said, explain};
 use crate::core::free::Pool;
 
@@ -270,16 +269,13 @@ fn who_waits_cannot_be_served(rig: &Rig) -> bool {
 /// The first Service of which something else is explained than what is.
 fn told_otherwise(rig: &Rig) -> Option<ServiceKey> {
     let book = rig.state.book();
-    // A claim that is met by one address is not looked at again for each one of the other family that is released.
-    let holds = |lease: &Lease, grant: &Grant| match &grant.addresses[..] {
-        [one, other] if lease.addresses.len() == 1 => [one, other].contains(&&lease.addresses[0]),
-        addresses => lease.addresses == addresses,
-    };
     let agrees = |service: &&ServiceKey| {
         let told = explain(&rig.state, service, rig.now).unwrap();
         let decided = told.trials.iter().find(|trial| trial.asked && trial.rule == told.decided_by).map(|trial| &trial.said);
         let agrees = match decided {
-            Some(Said::Grants(grant, _)) => told.refusal.is_none() && told.lease.as_ref().is_some_and(|lease| holds(lease, grant)),
+            Some(Said::Grants(grant, _)) => {
+                told.refusal.is_none() && told.lease.as_ref().is_some_and(|lease| lease.addresses == grant.addresses)
+            }
             Some(Said::Refuses(refusal)) => told.refusal.as_ref() == Some(refusal),
             Some(Said::Passes(_)) | None => false,
         };
@@ -287,6 +283,28 @@ fn told_otherwise(rig: &Rig) -> Option<ServiceKey> {
         agrees && told.lease.as_ref() == book.lease(service) && told.refusal.is_some() == book.refusal(service).is_some()
     };
     book.claims().keys().find(|service| !agrees(service)).cloned()
+}
+
+/// Whoever may have one address of each family and has one could really not have the other from the same pool.
+fn who_has_one_of_two_could_have_no_other(rig: &Rig) -> bool {
+    let book = rig.state.book();
+    let settled = book.leases().values().filter(|lease| book.refusal(&lease.service).is_none());
+    settled.filter_map(|lease| Some((book.claim(&lease.service)?, lease))).all(|(claim, lease)| {
+        let may = matches!((claim.families, claim.policy), (Families::Dual { .. }, FamilyPolicy::PreferDualStack));
+        let may = may && claim.requested_addresses.is_empty();
+        let (true, [one], Some(pool)) = (may, lease.addresses.as_slice(), book.pools().get(&lease.pool)) else { return true };
+        let inside = |vip: &Vip| {
+            let others = book
+                .leases()
+                .values()
+                .filter(|other| other.service != claim.service && other.service.namespace() == claim.service.namespace());
+            others.into_iter().any(|other| other.addresses.contains(vip))
+        };
+        let held: BTreeSet<Vip> = book.leases().values().flat_map(|lease| lease.addresses.clone()).collect();
+        let is_full = claim.quota.is_some_and(|quota| held.len() >= usize::try_from(quota).unwrap());
+        let mut possible = naive_addresses(rig, claim, pool).into_iter().filter(|vip| vip.family() != one.family());
+        !possible.any(|vip| !is_full || inside(&vip))
+    })
 }
 
 proptest! {
@@ -359,6 +377,7 @@ proptest! {
             }
             prop_assert!(who_waits_cannot_be_served(&rig));
             prop_assert_eq!(told_otherwise(&rig), None);
+            prop_assert!(who_has_one_of_two_could_have_no_other(&rig));
             prop_assert!(nobody_gained_what_it_may_not(&rig, &before, &reserved, quota));
             prop_assert!(who_is_back_has_nothing_retained(&rig));
         }

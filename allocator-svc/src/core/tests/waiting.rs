@@ -62,8 +62,10 @@ fn of_ten_thousand_who_wait_a_release_looks_at_those_whom_it_helps() {
         ("b-00002", &[("any-00000", "10.0.1.2@b")][..]),
         // Of what becomes free explicit requests come first; the IPv6 address goes to the first that needs no more than that.
         ("a-00002", &[("explicit-00000", "10.0.0.2@a"), ("prefers-dual-00000", "fc00::2@a")]),
-        ("a-00001", &[("any-00001", "10.0.0.1@a"), ("prefers-dual-00001", "fc00::1@a")]),
-        ("explicit-00000", &[("explicit-00001", "10.0.0.2@a")]),
+        // Who holds one of two comes before all others, as where all are looked at.
+        ("a-00001", &[("prefers-dual-00000", "10.0.0.1,fc00::2@a"), ("prefers-dual-00001", "fc00::1@a")]),
+        ("explicit-00000", &[("prefers-dual-00001", "10.0.0.2,fc00::1@a")]),
+        ("prefers-dual-00001", &[("explicit-00001", "10.0.0.2@a"), ("prefers-dual-00002", "fc00::1@a")]),
     ] {
         let events = rig.release(&format!("default/{released}"));
         for (service, held) in served {
@@ -137,4 +139,28 @@ fn those_who_wait_for_a_pool_are_served_in_order_when_it_comes() {
     let held = ["s-01999", "s-01998", "s-00976", "s-00975"].map(|name| rig.held(&format!("default/{name}")));
     assert_eq!(held, ["10.0.0.0@a", "10.0.0.1@a", "10.0.3.255@a", ""], "the oldest first, as long as there are any");
     audit(&rig.state).unwrap();
+}
+
+#[test]
+fn who_has_one_address_of_two_gets_the_other_as_soon_as_its_pool_has_one() {
+    let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/30", "fc00::/128"]), pool("b", &["fc00:1::/126"])]);
+    rig.claim(Claim { families: Families::Single(Family::V6), requested_pool: PoolName::new("a"), ..claim("holder") }).unwrap();
+    for name in ["prefers", "prefers-too"] {
+        assert_eq!(
+            rig.claim(in_pool("a", dual(claim(name), FamilyPolicy::PreferDualStack))).unwrap(),
+            rig.held(&format!("default/{name}"))
+        );
+    }
+    let held = |rig: &Rig| ["prefers", "prefers-too"].map(|name| rig.held(&format!("default/{name}")));
+    assert_eq!(held(&rig), ["10.0.0.0@a", "10.0.0.1@a"]);
+    assert_eq!(judged(&rig.release("default/holder")), 1);
+    assert_eq!(held(&rig), ["10.0.0.0,fc00::@a", "10.0.0.1@a"]);
+    assert_eq!(judged(&rig.release("default/prefers")), 1);
+    assert_eq!(held(&rig), ["", "10.0.0.1,fc00::@a"]);
+    // Who can share needs none that is free.
+    rig.claim(dual(Claim { requested_pool: PoolName::new("a"), ..shared("shares", "k", "TCP/81") }, FamilyPolicy::PreferDualStack))
+        .unwrap();
+    assert_eq!(rig.held("default/shares"), "10.0.0.0@a");
+    rig.claim(dual(shared("prefers-too", "k", "TCP/80"), FamilyPolicy::PreferDualStack)).unwrap();
+    assert_eq!(rig.held("default/shares"), "10.0.0.0,fc00::@a");
 }

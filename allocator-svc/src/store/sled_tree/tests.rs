@@ -9,10 +9,17 @@ use crate::core::apply;
 use crate::core::tests::{Rig, SETTINGS, claim, pool};
 use crate::store::codec::tests::VERSION_1;
 
-fn state_of(records: Vec<Record>) -> State {
+const NOW: Now = Now { mono: Mono::ZERO, wall: UnixMillis(0) };
+
+/// The facts that records stand for, in the order in which a store hands them over.
+pub(crate) fn replay(records: Vec<Record>, stranded_until: Mono, now: Now) -> Vec<Event> {
+    let (leases, others): (Vec<Record>, Vec<Record>) = records.into_iter().partition(|record| matches!(record, Record::Lease(_)));
+    leases.into_iter().chain(others).filter_map(|record| fact(record, stranded_until, now)).collect()
+}
+
+fn state_in(folder: &Path) -> State {
     let mut state = State::new(SETTINGS);
-    let (events, _) = replay(records, Mono::ZERO, Now { mono: Mono::ZERO, wall: UnixMillis(0) });
-    events.iter().for_each(|event| apply(&mut state, event));
+    LeaseStore::load(folder, Mono::ZERO, NOW, |fact| apply(&mut state, &fact)).unwrap();
     state
 }
 
@@ -47,8 +54,7 @@ proptest! {
             store.append(&rig.events[from..]).unwrap();
         }
         let crashed = copy(folder.path());
-        let (_, records) = LeaseStore::open(crashed.path()).unwrap();
-        let found = state_of(records);
+        let found = state_in(crashed.path());
         prop_assert_eq!(found.book().leases(), rig.state.book().leases());
         prop_assert_eq!(found.book().configuration(), rig.state.book().configuration());
         let holders: BTreeMap<_, _> = found.book().holders().clone();
@@ -71,15 +77,18 @@ fn folder_of(records: &[(&str, &[u8])]) -> tempfile::TempDir {
 #[test]
 fn a_store_of_schema_1_becomes_one_of_this_schema_and_loses_nothing() {
     let folder = folder_of(VERSION_1);
-    let (store, records) = LeaseStore::open(folder.path()).unwrap();
+    let (store, records) = LeaseStore::open(copy(folder.path()).path()).unwrap();
     assert!(records.contains(&Record::Schema(1)), "{records:?}");
-    let state = state_of(records);
+    drop(store);
+    let mut state = State::new(SETTINGS);
+    let (store, found) = LeaseStore::load(folder.path(), Mono::ZERO, NOW, |fact| apply(&mut state, &fact)).unwrap();
+    assert_eq!((found.schema, found.epoch), (Some(1), Epoch(3)));
     assert_eq!(state.book().leases().values().map(|lease| lease.addresses.len()).collect::<Vec<_>>(), [1]);
     assert_eq!((state.book().configuration().pools().len(), state.term()), (1, Term(4)));
     drop(store);
     let (_, again) = LeaseStore::open(copy(folder.path()).path()).unwrap();
     assert_eq!((again.len(), again.contains(&Record::Schema(SCHEMA))), (VERSION_1.len(), true));
-    assert_eq!(state_of(again).book().leases(), state.book().leases());
+    assert_eq!(state_in(copy(folder.path()).path()).book().leases(), state.book().leases());
 }
 
 #[test]

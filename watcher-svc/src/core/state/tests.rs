@@ -666,6 +666,71 @@ fn what_was_refused_before_the_configuration_came_is_not_told_after_it() {
     assert!(!rig.told().contains(&"AllocationFailed"), "{:?}", rig.told());
 }
 
+fn named(name: &str) -> Seen {
+    service(&json!({"metadata": {"name": name}}))
+}
+
+#[test]
+fn who_waits_for_a_status_waits_for_no_event_of_others() {
+    let mut rig = Rig::live();
+    // Each has its address, none has been told, and there are more of them than may be in flight.
+    let many: Vec<String> = (0..IN_FLIGHT * 2).map(|number| format!("s-{number:03}")).collect();
+    for name in &many {
+        rig.state.see(named(name));
+    }
+    let jobs = rig.state.jobs(rig.now).0;
+    assert!(matches!(jobs.as_slice(), [Job::View { .. }]), "{jobs:?}");
+    let mut in_flight = Vec::new();
+    for job in jobs {
+        let answer = rig.answer(&job).1;
+        rig.state.done(&job, answer, rig.now);
+    }
+    for _ in 0..2 {
+        let job = rig.state.jobs(rig.now).0.remove(0);
+        rig.state.done(&job, Done::Ok, rig.now);
+    }
+    let is_status = |job: &&Job| matches!(job, Job::Service(_, Step::Status(_)));
+    let is_event = |job: &&Job| matches!(job, Job::Service(_, Step::Event(_)));
+    let (mut statuses, mut events, mut most_events) = (0, 0, 0);
+    loop {
+        let jobs = rig.state.jobs(rig.now).0;
+        statuses += jobs.iter().filter(is_status).count();
+        events += jobs.iter().filter(is_event).count();
+        assert!(events == 0 || statuses == many.len(), "an Event before the last status");
+        in_flight.extend(jobs);
+        most_events = most_events.max(in_flight.iter().filter(is_event).count());
+        assert!(in_flight.len() <= IN_FLIGHT);
+        if in_flight.is_empty() {
+            break;
+        }
+        let job = in_flight.remove(0);
+        rig.state.done(&job, Done::Ok, rig.now);
+    }
+    assert_eq!((statuses, events, most_events), (many.len(), many.len(), ASIDE));
+}
+
+#[test]
+fn where_a_service_can_be_served_follows_its_own_slices() {
+    let slice = |name: &str, service: Option<&str>, ready: bool| {
+        Seen::Endpoints(EndpointsView {
+            object: ObjectRef::new("EndpointSlice", "default", name),
+            service: service.map(|service| format!("default/{service}").parse().unwrap()),
+            endpoints: vec![crate::k8s::endpoints::EndpointView { node: NodeName::new("a"), serving: ready }],
+        })
+    };
+    let mut rig = Rig::live();
+    let reach = |rig: &Rig| rig.state.progress.get(&key()).unwrap().reach.clone().unwrap();
+    assert_eq!(rig.see(slice("one", Some("web"), false)), ["reach"]);
+    assert_eq!(reach(&rig), Reach::Nowhere);
+    assert_eq!(rig.see(slice("two", Some("other"), true)), ["forget"], "nothing is to stand of a Service that is not there");
+    assert_eq!(reach(&rig), Reach::Nowhere);
+    assert_eq!(rig.see(slice("two", Some("web"), true)), ["reach", "forget"], "and now this one's");
+    assert_eq!(reach(&rig), Reach::Anywhere);
+    assert_eq!(rig.see(slice("two", None, true)), ["reach"]);
+    assert_eq!(rig.see(Seen::Gone(ObjectRef::new("EndpointSlice", "default", "one"))), ["reach"]);
+    assert!(rig.state.slices_of.is_empty(), "{:?}", rig.state.slices_of);
+}
+
 #[test]
 fn a_quota_that_makes_no_sense_is_told_once_and_keeps_the_last_good_one() {
     let mut rig = Rig::live();
