@@ -309,3 +309,16 @@ fn a_pool_that_comes_again_finds_its_reserved_addresses_reserved() {
     rig.unreserve("10.0.0.0");
     assert_eq!(counts(&rig, "b"), (1, 0, 3));
 }
+
+#[test]
+fn a_service_leaves_what_it_has_for_what_is_kept_only_where_nothing_else_serves_it() {
+    let v6 = || Claim { families: Families::Single(Family::V6), ..claim("web") };
+    for (auto_assign, wanted) in [(true, "10.0.0.0,fc00::@a"), (false, "10.0.0.0,fc00::1@a")] {
+        let ranges = ["10.0.0.0/31", "fc00::/127"];
+        let mut rig = Rig::with_pools(vec![pool("a", &ranges)]);
+        assert_eq!(rig.claim(v6()).unwrap(), "fc00::@a");
+        rig.reserve("fc00::1/default/web", None).unwrap();
+        rig.pools(vec![PoolSpec { auto_assign, ..pool("a", &ranges) }]);
+        assert_eq!(rig.claim(dual(claim("web"), FamilyPolicy::RequireDualStack)).unwrap(), wanted, "autoAssign: {auto_assign}");
+    }
+}

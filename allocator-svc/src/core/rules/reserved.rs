@@ -5,7 +5,7 @@ use mooring_proto::types::claim::Claim;
 
 use super::explicit::admits;
 use super::{Closed, Considered, Verdict, sharing};
-use crate::core::dual_stack::{Need, candidate, fit};
+use crate::core::dual_stack::{Grant, Need, candidate, fit};
 use crate::core::free::Pool;
 use crate::core::quota;
 use crate::core::state::Book;
@@ -26,7 +26,19 @@ pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
     }
     let is_kept = |vip: &Vip| book.reservations().kept_for(&claim.service).any(|kept| kept == *vip);
     let filled = fit(book, claim, pools.iter().copied(), |pool, family| candidate(book, claim, pool, family));
-    filled.filter(|grant| grant.addresses.iter().any(is_kept)).or(exact).map_or(Verdict::Passes(NOT_ALLOWED), Verdict::Grants)
+    let has_kept = |grant: &Grant| grant.addresses.iter().any(is_kept);
+    let grant = filled.filter(has_kept).or(exact).or_else(|| instead(book, claim, &pools).filter(has_kept));
+    grant.map_or(Verdict::Passes(NOT_ALLOWED), Verdict::Grants)
+}
+
+/// What is kept for the Service instead of what it has, where no later rule serves it from that pool: what it has stays where it can.
+fn instead(book: &Book, claim: &Claim, pools: &[&Pool]) -> Option<Grant> {
+    let open = super::pools(book, claim);
+    let is_open = |pool: &Pool| open.iter().any(|other| other.spec().name == pool.spec().name);
+    let closed = pools.iter().copied().filter(|pool| !is_open(pool));
+    let first = |pool: &Pool, family: Family| kept(book, claim, pool, family).or_else(|| candidate(book, claim, pool, family));
+    let is_kept_in = |pool: &&Pool| [Family::V4, Family::V6].iter().any(|family| kept(book, claim, pool, *family).is_some());
+    closed.filter(is_kept_in).find_map(|pool| fit(book, claim, std::iter::once(pool), first))
 }
 
 /// The pools that have addresses that are kept for the Service, and let it in.
