@@ -1,5 +1,6 @@
 //! One allocation by the pure core, in pools of every kind and fill, with a thousand to a million leases; beside an ordered map of as many
 //! entries, as both wait for the same memory.
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
 
 use std::collections::{BTreeMap, BTreeSet};

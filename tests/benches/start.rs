@@ -1,5 +1,6 @@
 //! The real allocator over a million leases: its start until it answers, and its memory, beside reading the same files once from end to end;
 //! and then a claim, beside one that is made of an allocator with a thousand leases.
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
 
 use std::collections::BTreeSet;

@@ -1,5 +1,6 @@
 //! Services that wait for a pool, when it comes: until all have their status, on a real API server; beside the time that the API server takes
 //! for the same patches of the same Services, 32 at a time, with nothing else to do.
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
 
 use std::collections::BTreeSet;

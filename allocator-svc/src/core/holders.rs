@@ -1,8 +1,7 @@
 //! The Services that hold an address: nearly always one, which then costs no more than its key.
 
 use std::collections::{BTreeSet, btree_set};
-use std::iter::Chain;
-use std::{option, slice};
+use std::iter::{Once, once};
 
 use mooring_proto::types::service::ServiceKey;
 
@@ -66,21 +65,33 @@ impl Holders {
 }
 
 /// Goes over those who hold an address.
-pub type Iter<'a> = Chain<slice::Iter<'a, ServiceKey>, Flat<'a>>;
+pub struct Iter<'a>(Rest<'a>);
 
-/// Over those of an address that several hold.
-type Flat<'a> = std::iter::Flatten<option::IntoIter<btree_set::Iter<'a, ServiceKey>>>;
+enum Rest<'a> {
+    One(Once<&'a ServiceKey>),
+    More(btree_set::Iter<'a, ServiceKey>),
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = &'a ServiceKey;
+
+    fn next(&mut self) -> Option<&'a ServiceKey> {
+        match &mut self.0 {
+            Rest::One(one) => one.next(),
+            Rest::More(more) => more.next(),
+        }
+    }
+}
 
 impl<'a> IntoIterator for &'a Holders {
     type Item = &'a ServiceKey;
     type IntoIter = Iter<'a>;
 
     fn into_iter(self) -> Iter<'a> {
-        let (one, more) = match &self.0 {
-            Inner::One(one) => (slice::from_ref(one), None),
-            Inner::More(more) => (&[][..], Some(more.iter())),
-        };
-        one.iter().chain(more.into_iter().flatten())
+        Iter(match &self.0 {
+            Inner::One(one) => Rest::One(once(one)),
+            Inner::More(more) => Rest::More(more.iter()),
+        })
     }
 }
 
