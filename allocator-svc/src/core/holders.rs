@@ -65,8 +65,10 @@ impl Holders {
 }
 
 /// Goes over those who hold an address.
+#[derive(Clone)]
 pub struct Iter<'a>(Rest<'a>);
 
+#[derive(Clone)]
 enum Rest<'a> {
     One(Once<&'a ServiceKey>),
     More(btree_set::Iter<'a, ServiceKey>),
