@@ -135,6 +135,8 @@ impl Book {
             book.claims.insert(claim.service.clone(), claim);
         }
         refused.iter().for_each(|event| book.apply(event));
+        let met: Vec<ServiceKey> = book.claims.keys().filter(|service| !book.waiting.contains_key(*service)).cloned().collect();
+        met.iter().for_each(|service| book.wait_for_second(service));
         book
     }
 }
