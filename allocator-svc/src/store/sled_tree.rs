@@ -243,6 +243,8 @@ fn change(event: &Event) -> Change {
         Event::VipPlaced { vip, placement: Err(_) } | Event::VipDropped(vip) => Change::Remove(codec::place_key(*vip)),
         Event::AddressReserved { reservation, .. } => Change::Write(Record::Reservation((**reservation).clone())),
         Event::ReservationEnded { key, .. } => Change::Remove(codec::reservation_key(key)),
+        Event::NodeDrained { node, since } => Change::Write(Record::Drain(node.clone(), *since)),
+        Event::NodeRestored(node) => Change::Remove(codec::drain_key(node)),
         Event::ShadowBegan
         | Event::ClaimMade(_)
         | Event::ClaimDeferred(_)
@@ -277,6 +279,7 @@ pub fn replay(records: Vec<Record>, stranded_until: Mono, now: Now) -> (Vec<Even
             Record::Reservation(reservation) => {
                 rest.push(Event::AddressReserved { end: reservations::end(reservation.until, now), reservation: Box::new(reservation) })
             }
+            Record::Drain(node, since) => rest.push(Event::NodeDrained { node, since }),
             Record::Epoch(last) => epoch = last,
             Record::Schema(_) | Record::History(_) | Record::HistorySince(_) => {}
         }
