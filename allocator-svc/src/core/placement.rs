@@ -26,11 +26,14 @@ mod demand;
 mod load;
 mod outlook;
 mod rebalance;
+mod worth;
 
-use demand::{Demand, demand};
+use self::demand::{Demand, advertisements, demand};
 use load::Load;
 pub(crate) use outlook::{Outlook, outlook};
 pub(super) use rebalance::rebalance_next;
+pub(crate) use worth::Worth;
+pub(super) use worth::{is_advertised, worth};
 
 /// Who announces a VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
