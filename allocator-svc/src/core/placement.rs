@@ -28,8 +28,8 @@ mod outlook;
 mod rebalance;
 mod worth;
 
-use self::demand::{Demand, advertisements, demand};
-use load::Load;
+use self::demand::{Demand, advertisements, demand, is_unclear};
+use self::load::Load;
 pub(crate) use outlook::{Outlook, outlook};
 pub(super) use rebalance::rebalance_next;
 pub(crate) use worth::Worth;
@@ -220,6 +220,10 @@ impl<'a> Round<'a> {
             let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(network, placement));
             return provisional.map(Ok);
         };
+        let is_there = |placement: &&Placement| network.speakers().get(&placement.active).is_some_and(Speaker::may_announce);
+        if let Some(kept) = present.filter(is_there).filter(|_| is_unclear(self.state, holders)) {
+            return Some(Ok(kept.clone()));
+        }
         match demand(self.state, vip, holders, present) {
             Ok(demand) => Some(self.with_judgment(demand, |round, demand, judgment| round.choose(vip, demand, judgment, present))),
             // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.

@@ -244,3 +244,32 @@ fn each_node_announces_where_the_advertisements_about_it_say() {
     lan.catch_up(&after, newest);
     assert_eq!((lan.on_the_wire(VIP), lan.standby(VIP)), (vec![after], Some(before)), "better than nobody");
 }
+
+#[test]
+fn what_is_selected_by_labels_stays_where_it_is_until_they_are_known_again() {
+    let mut lan = Lan::empty(&["a", "b"]);
+    lan.nodes(vec![node("a", &[("name", "a")]), node("b", &[("name", "b")])]);
+    let selected = Claim { labels: [("app".to_owned(), "web".to_owned())].into(), ..claim("web") };
+    lan.rig.claim(selected.clone()).unwrap();
+    lan.reach("web", Reach::Anywhere);
+    let on_b = AdvertisementSpec { node_selectors: vec![labeled("name", "b")], name: "b".to_owned(), ..advertise_everything() };
+    let web = AdvertisementSpec { service_selectors: vec![labeled("app", "web")], ..advertise_everything() };
+    let web_on_a = AdvertisementSpec { node_selectors: vec![labeled("name", "a")], ..web.clone() };
+    for advertisements in [vec![web.clone()], vec![web_on_a.clone(), on_b]] {
+        advertise(&mut lan, vec![web_on_a.clone()]);
+        assert_eq!(lan.active(VIP), "a");
+        advertise(&mut lan, advertisements);
+        lan.restarted();
+        lan.join("a", &[VIP]);
+        lan.join("b", &[]);
+        lan.wait(Duration::from_secs(3));
+        lan.nodes(vec![node("a", &[("name", "a")]), node("b", &[("name", "b")])]);
+        assert_eq!((lan.active(VIP).as_str(), lan.on_the_wire(VIP)), ("a", vec!["a".to_owned()]));
+        lan.rig.claim(selected.clone()).unwrap();
+        lan.reach("web", Reach::Anywhere);
+        assert_eq!(lan.active(VIP), "a", "and after that");
+    }
+    lan.rig.claim(claim("web")).unwrap();
+    lan.deliver();
+    assert_eq!(lan.active(VIP), "b", "which is selected without labels");
+}
