@@ -289,7 +289,6 @@ fn fed(state: pb::ServiceState) -> Option<(ServiceKey, Fed)> {
             interfaces: announcement.interfaces.iter().filter_map(|name| InterfaceName::new(name)).collect(),
             reason: announcement.reason,
             no_eligible_node: announcement.no_eligible_node,
-            not_advertised: announcement.not_advertised,
             last_resort: announcement.last_resort,
             lacks_interfaces: NodeName::new(&announcement.lacks_interfaces),
             conflict_mac: announcement.conflict_mac,

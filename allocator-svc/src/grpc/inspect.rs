@@ -392,7 +392,6 @@ fn announcement(state: &State, vip: Vip) -> pb::Announcement {
         reason: assignment.reason,
         conflict_mac: assignment.conflict_mac,
         no_eligible_node: unannounced.is_some_and(Unannounced::is_of_nodes),
-        not_advertised: matches!(unannounced, Some(Unannounced::NotAdvertised(_))),
         last_resort: assignment.last_resort,
         lacks_interfaces: unannounced.and_then(Unannounced::lacks_interfaces).map(ToString::to_string).unwrap_or_default(),
     }

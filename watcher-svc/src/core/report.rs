@@ -61,13 +61,7 @@ impl Draft {
     fn is_standing(&self) -> bool {
         matches!(
             self.reason,
-            "deprecatedAnnotation"
-                | "InvalidAnnotation"
-                | "AdditionalAssignFailed"
-                | "AddressConflict"
-                | "announceFailed"
-                | "notAdvertised"
-                | "lastResort"
+            "deprecatedAnnotation" | "InvalidAnnotation" | "AdditionalAssignFailed" | "AddressConflict" | "announceFailed" | "lastResort"
         )
     }
 
@@ -292,8 +286,8 @@ fn second_missing(claim: &Claim, fed: &Fed) -> Option<Draft> {
     Some(Draft::normal("AdditionalAssignFailed", format!("cannot assign additional IP in PreferDualStack: {why}")))
 }
 
-/// What is wrong with an address on the network: a stranger claims it, there are nodes and none of them may announce it, no advertisement is
-/// about it, or a node that is drained cannot be left.
+/// What is wrong with an address on the network: a stranger claims it, there are nodes and none of them may announce it, or a node
+/// that is drained cannot be left.
 fn unannounced(vip: Vip, announced: &Announced) -> Vec<Draft> {
     let mut complaints = Vec::new();
     if !announced.conflict_mac.is_empty() {
@@ -310,10 +304,6 @@ fn unannounced(vip: Vip, announced: &Announced) -> Vec<Draft> {
             None => format!("nobody announces \"{vip}\": {reason}"),
         };
         complaints.push(Draft::warning("announceFailed", note).of_speaker());
-    }
-    if announced.not_advertised {
-        // What is announced by other means than layer 2 is as it should be.
-        complaints.push(Draft::normal("notAdvertised", format!("nobody announces \"{vip}\": {}", announced.reason)).of_speaker());
     }
     if !announced.last_resort.is_empty() {
         complaints.push(Draft::warning("lastResort", format!("\"{vip}\" stays: {}", announced.last_resort)).of_speaker());

@@ -226,7 +226,6 @@ fn nobody_is_told_anything_while_there_is_no_pool() {
 #[test]
 fn nobody_is_eligible_is_told_where_there_are_nodes() {
     let vip: Vip = "192.0.2.1".parse().unwrap();
-    let not_advertised = Announced { reason: "no L2Advertisement is about it".to_owned(), not_advertised: true, ..Announced::default() };
     let last = Announced { node: NodeName::new("a"), last_resort: "node a goes on".to_owned(), ..Announced::default() };
     let silent = |reason: &str, no_eligible_node, lacks: &str| Announced {
         reason: reason.to_owned(),
@@ -236,7 +235,7 @@ fn nobody_is_eligible_is_told_where_there_are_nodes() {
     };
     let cases = [
         (silent("no node has a speaker", false, ""), None),
-        (not_advertised, Some(("notAdvertised", "nobody announces \"192.0.2.1\": no L2Advertisement is about it"))),
+        (silent("no L2Advertisement is about pool p and this Service", false, ""), None),
         (last, Some(("lastResort", "\"192.0.2.1\" stays: node a goes on"))),
         (
             silent("no node is eligible: a: x", true, ""),
