@@ -373,6 +373,8 @@ fn is_about_claims(command: &Command) -> bool {
     match command {
         Command::Allocate { .. } | Command::Release { .. } | Command::Reconcile { .. } | Command::ReplacePools { .. } => true,
         Command::ReserveAddress { .. }
+        | Command::DrainNode(_)
+        | Command::RestoreNode(_)
         | Command::ReleaseReservation(_)
         | Command::ReplaceNodes { .. }
         | Command::ReportBackends { .. }

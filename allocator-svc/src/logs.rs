@@ -26,6 +26,12 @@ pub(crate) const VIEW_RECONCILED: &str = "viewReconciled";
 pub(crate) const VIP_PLACED: &str = "vipPlaced";
 /// A VIP has no node.
 pub(crate) const VIP_UNANNOUNCED: &str = "vipUnannounced";
+/// A node is drained.
+pub(crate) const NODE_DRAINED: &str = "nodeDrained";
+/// A node is drained no longer.
+pub(crate) const NODE_RESTORED: &str = "nodeRestored";
+/// A drained node announces a VIP, as no other is eligible.
+pub(crate) const LAST_RESORT: &str = "lastResort";
 /// A speaker came.
 pub(crate) const SPEAKER_JOINED: &str = "speakerJoined";
 /// A speaker's stream broke, and it has a moment to come back.

@@ -38,6 +38,11 @@ struct LivenessLabels {
     liveness: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DrainLabels {
+    by: &'static str,
+}
+
 /// The allocator's metrics.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
@@ -51,6 +56,8 @@ pub(crate) struct Metrics {
     speakers: Series<LivenessLabels, Gauge>,
     vips: Gauge,
     unannounced: Gauge,
+    drained: Series<DrainLabels, Gauge>,
+    last_resorts: Gauge,
     conflicts: Counter,
     moves: Counter,
     /// Seconds that a batch took to reach the disk.
@@ -73,6 +80,8 @@ impl Metrics {
             speakers: Series::default(),
             vips: Gauge::default(),
             unannounced: Gauge::default(),
+            drained: Series::default(),
+            last_resorts: Gauge::default(),
             conflicts: Counter::default(),
             moves: Counter::default(),
             flush_seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 16)),
@@ -80,6 +89,9 @@ impl Metrics {
         };
         for outcome in [Outcome::Granted, Outcome::Refused] {
             drop(metrics.claims.get_or_create(&OutcomeLabels { outcome }));
+        }
+        for by in ["hand", "cordon"] {
+            drop(metrics.drained.get_or_create(&DrainLabels { by }));
         }
         registry.register("mooring_allocator_claims", "Claims by what became of them", metrics.claims.clone());
         registry.register("mooring_allocator_leases", "Services that hold addresses", metrics.leases.clone());
@@ -92,6 +104,9 @@ impl Metrics {
         registry.register("mooring_allocator_speakers", "Speakers by how they are", metrics.speakers.clone());
         registry.register("mooring_allocator_vips", "Addresses in use", metrics.vips.clone());
         registry.register("mooring_allocator_unannounced_vips", "Addresses in use that no node announces", metrics.unannounced.clone());
+        registry.register("mooring_allocator_drained_nodes", "Nodes that are drained, by whom", metrics.drained.clone());
+        let last_resorts = "Addresses in use that a drained node announces, as no other is eligible";
+        registry.register("mooring_allocator_last_resort_vips", last_resorts, metrics.last_resorts.clone());
         registry.register("mooring_allocator_conflicts", "Strangers seen to claim an address", metrics.conflicts.clone());
         registry.register("mooring_allocator_moves", "Addresses that changed their node", metrics.moves.clone());
         registry.register("mooring_allocator_flush_seconds", "Time for a batch to reach the disk", metrics.flush_seconds.clone());
@@ -125,6 +140,11 @@ impl Metrics {
         self.waiting.set(gauge(book.waiting().len()));
         self.vips.set(gauge(book.holders().len()));
         self.unannounced.set(gauge(network.unannounced()));
+        let drains = network.drains();
+        for (by, count) in [("hand", drains.by_hand().len()), ("cordon", drains.cordoned().len())] {
+            self.drained.get_or_create(&DrainLabels { by }).set(gauge(count));
+        }
+        self.last_resorts.set(gauge(network.last_resorts()));
         self.assigned.clear();
         self.available.clear();
         self.reserved.clear();

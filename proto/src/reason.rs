@@ -62,6 +62,8 @@ reasons! {
     AddressNotInPool = "ADDRESS_NOT_IN_POOL", NotFound;
     /// The Service is not known.
     UnknownService = "UNKNOWN_SERVICE", NotFound;
+    /// The node is not known.
+    UnknownNode = "UNKNOWN_NODE", NotFound;
     /// No free address is left where the Service may have one.
     NoAvailableAddress = "NO_AVAILABLE_ADDRESS", Exhausted;
     /// The Service's namespace holds as many addresses as it may.

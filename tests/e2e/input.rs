@@ -433,7 +433,7 @@ fn large_cluster(nodes: usize) -> pb::ReplaceNodesRequest {
     let node = |number: usize| {
         let name = ["node-a", "node-b", "node-c"].get(number).map_or_else(|| format!("node-{number}"), ToString::to_string);
         let label = |label: usize| (format!("topology.example.com/of-some-length-{label}"), format!("{name}-value-of-some-length-{label}"));
-        pb::Node { labels: (0..30).map(label).collect(), name, network_unavailable: false }
+        pb::Node { labels: (0..30).map(label).collect(), name, network_unavailable: false, cordoned: false }
     };
     pb::ReplaceNodesRequest { term: 0, nodes: (0..nodes).map(node).collect() }
 }

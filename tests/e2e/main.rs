@@ -16,6 +16,7 @@ mod inspection;
 mod lab;
 mod load;
 mod mishaps;
+mod placement;
 mod readme;
 mod reservations;
 mod rights;
@@ -49,6 +50,7 @@ fn main() -> anyhow::Result<()> {
         compat::SCENARIOS,
         configuration::SCENARIOS,
         mishaps::SCENARIOS,
+        placement::SCENARIOS,
         rights::SCENARIOS,
         inspection::SCENARIOS,
         explain::SCENARIOS,

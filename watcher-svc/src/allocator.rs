@@ -115,6 +115,7 @@ fn failed(status: &Status) -> Done {
         | Reason::QuotaExceeded
         | Reason::AddressReserved
         | Reason::AddressHeld
+        | Reason::UnknownNode
         | Reason::PoolNotCompatible
         | Reason::PoolMismatch
         | Reason::SharingForbidden
@@ -288,6 +289,7 @@ fn fed(state: pb::ServiceState) -> Option<(ServiceKey, Fed)> {
             interfaces: announcement.interfaces.iter().filter_map(|name| InterfaceName::new(name)).collect(),
             reason: announcement.reason,
             no_eligible_node: announcement.no_eligible_node,
+            last_resort: announcement.last_resort,
             lacks_interfaces: NodeName::new(&announcement.lacks_interfaces),
             conflict_mac: announcement.conflict_mac,
         };

@@ -42,7 +42,7 @@ fn assignment(state: &State, vip: Vip, speaker: &SpeakerId, peers: &BTreeMap<Nod
     };
     let holders = state.book.holders().get(&vip).into_iter().flatten();
     let services = holders.filter_map(|holder| Some((holder.clone(), state.book.lease(holder)?.pool.clone()))).collect();
-    Some(Assignment { vip, role, rank, interfaces: placement.interfaces.clone(), services, peers: peers.clone() })
+    Some(Assignment { vip, role, rank, interfaces: placement.interfaces_of(speaker).clone(), services, peers: peers.clone() })
 }
 
 /// The other nodes with their hardware addresses. Also those that are lost or about to end: one that comes back, and has not heard yet

@@ -83,6 +83,8 @@ impl Feed {
             | Event::ClaimRetried(_)
             | Event::ViewReconciled
             | Event::NodesReplaced(_)
+            | Event::NodeDrained { .. }
+            | Event::NodeRestored(_)
             | Event::BackendsReported(_)
             | Event::Speaker(_)
             | Event::RecoveryEnded

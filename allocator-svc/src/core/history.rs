@@ -37,6 +37,8 @@ pub fn facts(before: &State, event: &Event) -> Vec<PastFact> {
         | Event::ClaimMet(_)
         | Event::ViewReconciled
         | Event::NodesReplaced(_)
+        | Event::NodeDrained { .. }
+        | Event::NodeRestored(_)
         | Event::BackendsReported(_)
         | Event::Speaker(_)
         | Event::RecoveryEnded

@@ -13,7 +13,7 @@ use mooring_proto::types::backends::Backends;
 use mooring_proto::types::claim::Claim;
 use mooring_proto::types::history::EndCause;
 use mooring_proto::types::lease::{Epoch, Lease, Revision, Term};
-use mooring_proto::types::node::{NodeSpec, SpeakerId};
+use mooring_proto::types::node::{NodeName, NodeSpec, SpeakerId};
 use mooring_proto::types::pool::Configuration;
 use mooring_proto::types::reservation::{Reservation, ReservationKey};
 use mooring_proto::types::service::ServiceKey;
@@ -21,6 +21,7 @@ use mooring_proto::types::time::{Mono, UnixMillis};
 
 pub mod allocate;
 pub mod assignment;
+pub mod drain;
 pub mod dual_stack;
 pub mod explain;
 pub mod feed;
@@ -105,6 +106,10 @@ pub enum Command {
     },
     /// A person ends every reservation of an address.
     ReleaseReservation(Vip),
+    /// A person drains a node.
+    DrainNode(NodeName),
+    /// A person drains a node no longer.
+    RestoreNode(NodeName),
     /// A watcher gives the whole configuration.
     ReplacePools {
         /// The watcher's leadership.
@@ -154,6 +159,8 @@ impl Command {
             | Self::ReportBackends { leadership, .. } => *leadership == Leadership::Next,
             Self::ReserveAddress { .. }
             | Self::ReleaseReservation(_)
+            | Self::DrainNode(_)
+            | Self::RestoreNode(_)
             | Self::SpeakerSaid { .. }
             | Self::SessionEnded { .. }
             | Self::Tick => false,
@@ -223,6 +230,15 @@ pub enum Event {
     ViewReconciled,
     /// The nodes are now these.
     NodesReplaced(Vec<NodeSpec>),
+    /// A person drains this node.
+    NodeDrained {
+        /// The node.
+        node: NodeName,
+        /// When that began.
+        since: UnixMillis,
+    },
+    /// A person drains this node no longer.
+    NodeRestored(NodeName),
     /// Where these Services can be served.
     BackendsReported(Vec<Backends>),
     /// Something about a speaker.
@@ -272,6 +288,8 @@ fn decide_over(state: &State, command: Command, now: Now) -> Result<Vec<Event>, 
         Command::Reconcile { leadership, claims } => reconcile::full_view(state, leadership, claims, now),
         Command::ReserveAddress { key, duration, note } => reservations::reserve(state, key, duration, note, now),
         Command::ReleaseReservation(vip) => Ok(reservations::release(state, vip)),
+        Command::DrainNode(node) => drain::drain(state, node, now),
+        Command::RestoreNode(node) => Ok(drain::restore(state, node)),
         Command::ReplacePools { leadership, configuration } => pools::replace(state, leadership, configuration, now),
         Command::ReplaceNodes { leadership, nodes } => nodes::replace(state, leadership, nodes),
         Command::ReportBackends { leadership, backends } => nodes::report_backends(state, leadership, backends),

@@ -15,6 +15,7 @@ use mooring_proto::types::node::{EXCLUDE_LABEL, Interface, InterfaceName, MacAdd
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
 
+use super::drain::Drains;
 use super::parts::Parts;
 use super::placement::{Placement, Unannounced};
 use super::refusal::Refusal;
@@ -249,6 +250,7 @@ pub struct Network {
     placements: BTreeMap<Vip, Result<Placement, Unannounced>>,
     announced: BTreeSet<Vip>,
     strangers: Strangers,
+    drains: Drains,
     parts: Parts,
     /// When each speaker is lost unless it is heard, or forgotten if it is lost.
     deadlines: BTreeSet<(Mono, SpeakerId)>,
@@ -309,6 +311,24 @@ impl Network {
         self.parts.standby_on(node)
     }
 
+    /// The nodes that are drained.
+    #[must_use]
+    pub fn drains(&self) -> &Drains {
+        &self.drains
+    }
+
+    /// How many VIPs a drained node announces, as no other is eligible.
+    #[must_use]
+    pub fn last_resort_on(&self, node: &NodeName) -> usize {
+        self.parts.last_resort_on(node)
+    }
+
+    /// How many VIPs drained nodes announce, as no others are eligible.
+    #[must_use]
+    pub fn last_resorts(&self) -> usize {
+        self.parts.last_resorts()
+    }
+
     /// How many VIPs are in use and announced by nobody.
     #[must_use]
     pub fn unannounced(&self) -> usize {
@@ -318,6 +338,11 @@ impl Network {
     /// The VIPs in which a speaker has a part.
     pub(super) fn parts_of(&self, speaker: &SpeakerId) -> impl Iterator<Item = Vip> {
         self.parts.of(speaker)
+    }
+
+    /// The VIPs in which any speaker of a node has a part; some may come twice.
+    pub(super) fn parts_of_node(&self, node: &NodeName) -> impl Iterator<Item = Vip> {
+        self.parts.of_node(node)
     }
 
     /// The speakers of a speaker's node, itself among them.
@@ -437,8 +462,14 @@ impl Network {
             }
             Event::ConfigurationReplaced { .. } | Event::ViewReconciled => self.all_dirty(book),
             Event::NodesReplaced(nodes) => {
-                self.nodes = nodes.iter().map(|node| (node.name.clone(), node.clone())).collect();
-                self.all_dirty(book);
+                let nodes = nodes.iter().map(|node| (node.name.clone(), node.clone())).collect();
+                let before = std::mem::replace(&mut self.nodes, nodes);
+                let changed = self.drains.replace(self.nodes.values());
+                if differ_by_cordons_alone(&before, &self.nodes) {
+                    self.drain_changed(&changed);
+                } else {
+                    self.all_dirty(book);
+                }
             }
             Event::BackendsReported(reported) => {
                 for Backends { service, reach } in reported {
@@ -450,6 +481,15 @@ impl Network {
                 self.recovery = Recovery::Over;
                 // Only now is it known among whom the standbys are spread, and who announces nothing.
                 self.dirty.extend(self.parts.alone().iter().chain(self.parts.awaited()));
+                self.drain_changed(&[]);
+            }
+            Event::NodeDrained { node, since } => {
+                self.drains.begin(node, *since);
+                self.drain_changed(std::slice::from_ref(node));
+            }
+            Event::NodeRestored(node) => {
+                self.drains.end(node);
+                self.drain_changed(std::slice::from_ref(node));
             }
             Event::Rebalanced(at) => self.rebalanced = *at,
             Event::VipPlaced { vip, placement } => self.place(*vip, Some(placement.clone()), settings),
@@ -615,6 +655,11 @@ impl Network {
         self.dirty.extend(book.holders().keys().chain(self.placements.keys()));
     }
 
+    /// The VIPs of these nodes are looked at again, and those of drained ones, which may have somewhere to go now.
+    fn drain_changed(&mut self, nodes: &[NodeName]) {
+        self.dirty.extend(nodes.iter().chain(self.drains.nodes()).flat_map(|node| self.parts.of_node(node)));
+    }
+
     /// The VIPs in which a speaker has a part are looked at again.
     fn part_dirty(&mut self, id: &SpeakerId) {
         self.dirty.extend(self.parts.of(id));
@@ -624,6 +669,7 @@ impl Network {
     /// is missing. All others stay where they are.
     fn concerned_dirty(&mut self, id: &SpeakerId) {
         self.dirty.extend(self.parts.of_node(&id.node).chain(self.parts.nodeless().iter().copied()));
+        self.drain_changed(&[]);
         if self.holds_standbys_back() {
             // Standbys come when all are there; but a speaker that is about to end waits for somebody to follow it.
             let draining = self.speakers.iter().filter(|(_, speaker)| speaker.is_draining());
@@ -698,7 +744,7 @@ impl Network {
         let mut released = None;
         if let Some(placed) = self.placements.get_mut(&vip) {
             self.parts.remove(vip, placed);
-            released = placed.as_mut().ok().and_then(|placement| placement.outgoing.take());
+            released = placed.as_mut().ok().and_then(Placement::release);
             self.parts.add(vip, placed);
         }
         released.iter().for_each(|released| self.deadline_changed(released, settings));
@@ -742,6 +788,12 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// Whether the nodes are the same but for which are cordoned.
+fn differ_by_cordons_alone(before: &BTreeMap<NodeName, NodeSpec>, now: &BTreeMap<NodeName, NodeSpec>) -> bool {
+    let alike = |(one, other): (&NodeSpec, &NodeSpec)| *one == NodeSpec { cordoned: one.cordoned, ..other.clone() };
+    before.len() == now.len() && before.values().zip(now.values()).all(alike)
 }
 
 /// When a speaker is lost unless it is heard, or forgotten: not before its stream has ended, on which it may be heard again, and all that

@@ -17,6 +17,8 @@ pub(super) struct Parts {
     of: BTreeMap<NodeName, BTreeMap<Instance, BTreeSet<Vip>>>,
     active_on: BTreeMap<NodeName, usize>,
     standby_on: BTreeMap<NodeName, usize>,
+    /// How many VIPs each drained node announces, as no other is eligible.
+    last_resort_on: BTreeMap<NodeName, usize>,
     /// How many VIPs nobody announces.
     unannounced: usize,
     /// Those of them for which no node is eligible.
@@ -48,6 +50,9 @@ impl Parts {
             instances.entry(speaker.instance.clone()).or_default().insert(vip);
         }
         count(&mut self.active_on, &placement.active.node, true);
+        if placement.last_resort {
+            count(&mut self.last_resort_on, &placement.active.node, true);
+        }
         match &placement.standby {
             Some(standby) => count(&mut self.standby_on, &standby.node, true),
             None => {
@@ -68,6 +73,9 @@ impl Parts {
             self.leave(vip, speaker);
         }
         count(&mut self.active_on, &placement.active.node, false);
+        if placement.last_resort {
+            count(&mut self.last_resort_on, &placement.active.node, false);
+        }
         match &placement.standby {
             Some(standby) => count(&mut self.standby_on, &standby.node, false),
             None => {
@@ -114,6 +122,16 @@ impl Parts {
         self.standby_on.get(node).copied().unwrap_or_default()
     }
 
+    /// How many VIPs a drained node announces, as no other is eligible.
+    pub(super) fn last_resort_on(&self, node: &NodeName) -> usize {
+        self.last_resort_on.get(node).copied().unwrap_or_default()
+    }
+
+    /// How many VIPs drained nodes announce, as no others are eligible.
+    pub(super) fn last_resorts(&self) -> usize {
+        self.last_resort_on.values().sum()
+    }
+
     /// Whether VIPs could move from one node to another.
     pub(super) fn are_on_several_nodes(&self) -> bool {
         self.active_on.len() + self.standby_on.len() > 1
@@ -155,5 +173,5 @@ pub(super) fn survive(network: &Network, present: &Placement) -> Option<Placemen
         return Some(present.clone());
     }
     let standby = present.standby.clone().filter(|standby| speaker(standby).is_some_and(Speaker::is_live))?;
-    Some(Placement { active: standby, standby: None, outgoing: None, interfaces: present.interfaces.clone() })
+    Some(Placement { interfaces: present.interfaces_of(&standby).clone(), ..Placement::on(standby) })
 }

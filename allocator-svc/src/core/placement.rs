@@ -1,8 +1,9 @@
 //! Which node announces a VIP, and which stands by (DESIGN 3.3).
 //!
-//! The present node stays as long as it may. Otherwise the best of those that may: by preference, then the fewest VIPs, then a stable
-//! hash. Speakers on one node are one node: another one there takes over first. A VIP that must move from a node that still answers is
-//! moved make-before-break: the old one goes on until the new one has said that it announces.
+//! The present node stays as long as it may. Otherwise the best of those that may: by preference, then the fewest VIPs, then another node
+//! than that of the Service's other address, then a stable hash. Speakers on one node are one node: another one there takes over first. A
+//! VIP that must move from a node that still answers is moved make-before-break: the old one goes on until the new one has said that it
+//! announces. A node that is drained comes after all others, whatever they are worth, so that it is left and is still better than nobody.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,20 +13,25 @@ use std::sync::Arc;
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::backends::Reach;
 use mooring_proto::types::labels::Labels;
-use mooring_proto::types::lease::Lease;
 use mooring_proto::types::node::{InterfaceName, NodeName, SpeakerId};
 use mooring_proto::types::pool::{AdvertisementSpec, PoolName};
 use sha2::{Digest as _, Sha256};
 
+use super::Event;
 use super::nodes::Speaker;
 use super::parts::survive;
 use super::state::State;
-use super::{Event, Now};
 
 mod demand;
+mod load;
+mod outlook;
+mod rebalance;
 mod worth;
 
-use self::demand::{Demand, advertisements, demand};
+use self::demand::{Demand, advertisements, demand, is_unclear};
+use self::load::Load;
+pub(crate) use outlook::{Outlook, outlook};
+pub(super) use rebalance::rebalance_next;
 pub(crate) use worth::Worth;
 pub(super) use worth::{is_advertised, worth};
 
@@ -38,15 +44,39 @@ pub struct Placement {
     pub standby: Option<SpeakerId>,
     /// Who goes on answering until the active one has said that it does.
     pub outgoing: Option<SpeakerId>,
-    /// The interfaces to announce on; empty = all.
+    /// The interfaces that the active one announces on; empty = all.
     pub interfaces: BTreeSet<InterfaceName>,
+    /// The interfaces of the others, where they are not the same.
+    pub elsewhere: BTreeMap<SpeakerId, BTreeSet<InterfaceName>>,
+    /// The active one's node is drained, and no other is eligible.
+    pub last_resort: bool,
 }
 
 impl Placement {
     /// On one speaker, on all its interfaces, as nothing more is known.
     #[must_use]
     pub fn on(active: SpeakerId) -> Self {
-        Self { active, standby: None, outgoing: None, interfaces: BTreeSet::new() }
+        Self { active, standby: None, outgoing: None, interfaces: BTreeSet::new(), elsewhere: BTreeMap::new(), last_resort: false }
+    }
+
+    /// The same with nobody but the active one.
+    fn alone(&self) -> Self {
+        Self { interfaces: self.interfaces.clone(), last_resort: self.last_resort, ..Self::on(self.active.clone()) }
+    }
+
+    /// The interfaces that a speaker with a part in it announces on, or would; empty = all.
+    #[must_use]
+    pub fn interfaces_of(&self, speaker: &SpeakerId) -> &BTreeSet<InterfaceName> {
+        self.elsewhere.get(speaker).filter(|_| *speaker != self.active).unwrap_or(&self.interfaces)
+    }
+
+    /// The active one announces: whoever went on until then is released, and returned.
+    pub(super) fn release(&mut self) -> Option<SpeakerId> {
+        let released = self.outgoing.take()?;
+        if self.standby.as_ref() != Some(&released) {
+            self.elsewhere.remove(&released);
+        }
+        Some(released)
     }
 
     /// All speakers that have a part in it.
@@ -125,23 +155,6 @@ pub(super) fn place_next(state: &State) -> Vec<Event> {
     Round::new(state).place_next()
 }
 
-/// Moves one VIP from a node that announces at least two more than another one that may announce it as well, make-before-break; once in
-/// so long that `--rebalance` is kept.
-pub(super) fn rebalance_next(state: &State, now: Now) -> Vec<Event> {
-    if state.network.next_rebalance(&state.settings).is_none_or(|due| due > now.mono) {
-        return Vec::new();
-    }
-    let mut round = Round::new(state);
-    let relief = state.network.placements().iter().filter_map(|(vip, placed)| {
-        let placement = placed.as_ref().ok().filter(|placement| placement.outgoing.is_none())?;
-        round.relieve(*vip, placement).map(|(gain, relieved)| (gain, *vip, relieved))
-    });
-    // The first of those that gain the most.
-    let best = relief.reduce(|best, next| if next.0 > best.0 { next } else { best });
-    let moved = best.map(|(_, vip, placement)| Event::VipPlaced { vip, placement: Ok(placement) });
-    std::iter::once(Event::Rebalanced(now.mono)).chain(moved).collect()
-}
-
 /// A speaker that may announce what is asked for.
 #[derive(Clone)]
 struct Candidate<'a> {
@@ -149,6 +162,8 @@ struct Candidate<'a> {
     speaker: &'a Speaker,
     score: u32,
     interfaces: BTreeSet<InterfaceName>,
+    /// Its node is drained.
+    drained: bool,
 }
 
 /// What each speaker is good for by one demand, as far as somebody has asked.
@@ -161,25 +176,20 @@ struct Judgment<'a> {
     reasons: Option<Arc<BTreeMap<NodeName, &'static str>>>,
 }
 
-/// How many VIPs a node has.
-#[derive(Clone, Copy, Default)]
-struct Load {
-    active: usize,
-    standby: usize,
-}
-
 /// Decisions made together: each over what those before it leave, so that they come to the same as one after the other.
 struct Round<'a> {
     state: &'a State,
     judgments: BTreeMap<Demand, Judgment<'a>>,
     loads: BTreeMap<&'a NodeName, Load>,
+    /// Where those that were decided are now; `None` = nobody announces them.
+    decided: BTreeMap<Vip, Option<NodeName>>,
     /// How often a speaker was judged.
     fits: usize,
 }
 
 impl<'a> Round<'a> {
     fn new(state: &'a State) -> Self {
-        Self { state, judgments: BTreeMap::new(), loads: BTreeMap::new(), fits: 0 }
+        Self { state, judgments: BTreeMap::new(), loads: BTreeMap::new(), decided: BTreeMap::new(), fits: 0 }
     }
 
     fn place_next(&mut self) -> Vec<Event> {
@@ -195,6 +205,7 @@ impl<'a> Round<'a> {
             Some(placement) if present == Some(&placement) => Event::VipKept(vip),
             Some(placement) => {
                 self.loaded(present, &placement);
+                self.decided.insert(vip, placement.as_ref().ok().map(|placement| placement.active.node.clone()));
                 Event::VipPlaced { vip, placement }
             }
         }
@@ -209,6 +220,10 @@ impl<'a> Round<'a> {
             let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(network, placement));
             return provisional.map(Ok);
         };
+        let is_there = |placement: &&Placement| network.speakers().get(&placement.active).is_some_and(Speaker::may_announce);
+        if let Some(kept) = present.filter(is_there).filter(|_| is_unclear(self.state, holders)) {
+            return Some(Ok(kept.clone()));
+        }
         match demand(self.state, vip, Some(holders), present) {
             Ok(demand) => Some(self.with_judgment(demand, |round, demand, judgment| round.choose(vip, demand, judgment, present))),
             // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
@@ -237,17 +252,21 @@ impl<'a> Round<'a> {
         present: Option<&'a Placement>,
     ) -> Result<Placement, Unannounced> {
         let network = &self.state.network;
+        let leaves = present.is_some_and(|present| self.is_avoided(vip, demand, judgment, &present.active, None));
         let active = match present {
-            Some(present) if self.may(vip, demand, judgment, &present.active).is_some() => {
+            Some(present) if !leaves && self.may(vip, demand, judgment, &present.active).is_some() => {
                 let broken = network.speakers().get(&present.active).is_some_and(Speaker::is_broken_off);
                 // Another speaker on the same node takes over without waiting: nobody on the LAN can tell.
                 let twin = if broken { self.twin(vip, demand, judgment, &present.active) } else { None };
                 Some(twin.unwrap_or(&present.active))
             }
             Some(present) => {
-                let twin = self.twin(vip, demand, judgment, &present.active);
+                let twin = if leaves { None } else { self.twin(vip, demand, judgment, &present.active) };
                 let promoted = |round: &mut Self, judgment: &mut Judgment<'a>| {
-                    present.standby.as_ref().filter(|standby| round.may_now(vip, demand, judgment, standby))
+                    let mut may = |standby: &&SpeakerId| {
+                        round.may_now(vip, demand, judgment, standby) && !round.is_avoided(vip, demand, judgment, standby, None)
+                    };
+                    present.standby.as_ref().filter(&mut may)
                 };
                 twin.or_else(|| promoted(self, judgment)).or_else(|| self.best_active(vip, demand, judgment))
             }
@@ -256,41 +275,30 @@ impl<'a> Round<'a> {
         let Some(active) = active else {
             // Nobody else can: a speaker that is about to end goes on as long as it lives.
             let last = present.filter(|present| network.speakers().get(&present.active).is_some_and(Speaker::is_draining));
-            let last = last.map(|last| Placement { standby: None, outgoing: None, ..last.clone() });
-            return last.ok_or_else(|| Unannounced::NoEligibleNode(self.reasons(vip, demand, judgment)));
+            return last.map(Placement::alone).ok_or_else(|| Unannounced::NoEligibleNode(self.reasons(vip, demand, judgment)));
         };
         let twin = self.twin(vip, demand, judgment, active);
         let kept = present.and_then(|present| present.standby.as_ref()).filter(|kept| *kept != active);
         let kept = kept.filter(|kept| twin.is_none() && self.may_now(vip, demand, judgment, kept));
+        let kept = kept.filter(|kept| !self.is_avoided(vip, demand, judgment, kept, Some(active)));
         // After a start standbys wait until all speakers are there.
         let next = if twin.or(kept).is_some() || network.holds_standbys_back() {
             None
         } else {
             self.best(vip, demand, judgment, |candidate| candidate.id != active, |load| load.standby)
         };
-        let interfaces = self.may(vip, demand, judgment, active).map(|candidate| candidate.interfaces.clone());
-        Ok(Placement {
-            standby: twin.or(kept).or(next).cloned(),
-            outgoing: outgoing(self.state, present, active),
-            interfaces: interfaces.unwrap_or_default(),
-            active: active.clone(),
-        })
-    }
-
-    /// A VIP's placement on the least loaded node that may have it, if that one announces at least two fewer; and how many fewer.
-    fn relieve(&mut self, vip: Vip, present: &'a Placement) -> Option<(usize, Placement)> {
-        let state = self.state;
-        let holders = state.book.holders().get(&vip)?;
-        let leases: Vec<&Lease> = holders.iter().filter_map(|holder| state.book.lease(holder)).collect();
-        let demand = Demand { advertisements: advertisements(state, &leases), reach: state.network.reach(holders.iter())? };
-        self.with_judgment(demand, |round, demand, judgment| {
-            let score = round.may(vip, demand, judgment, &present.active)?.score;
-            let best = round.best(vip, demand, judgment, |candidate| candidate.score >= score, |load| load.active)?;
-            let (here, there) = (round.load(&present.active.node).active, round.load(&best.node).active);
-            let gain = here.checked_sub(there).filter(|gain| *gain > 1)?;
-            let interfaces = round.may(vip, demand, judgment, best)?.interfaces.clone();
-            Some((gain, Placement { active: best.clone(), standby: None, outgoing: Some(present.active.clone()), interfaces }))
-        })
+        let standby = twin.or(kept).or(next);
+        let outgoing = outgoing(self.state, present, active);
+        let mut interfaces_of = |id: &SpeakerId| self.may(vip, demand, judgment, id).map(|candidate| candidate.interfaces.clone());
+        let interfaces = interfaces_of(active).unwrap_or_default();
+        let mut elsewhere = BTreeMap::new();
+        elsewhere.extend(standby.and_then(|standby| Some((standby.clone(), interfaces_of(standby)?))));
+        // Who is left goes on just as it did.
+        let before = present.zip(outgoing.as_ref()).map(|(present, outgoing)| (outgoing.clone(), present.interfaces_of(outgoing).clone()));
+        elsewhere.extend(before);
+        elsewhere.retain(|_, others| *others != interfaces);
+        let last_resort = network.drains().has(&active.node) && !network.is_recovering();
+        Ok(Placement { standby: standby.cloned(), outgoing, interfaces, elsewhere, last_resort, active: active.clone() })
     }
 
     /// What a speaker is good for, judged once for all VIPs of the demand.
@@ -330,7 +338,8 @@ impl<'a> Round<'a> {
         self.best(vip, demand, judgment, |_| true, |load| load.active)
     }
 
-    /// The best of the live speakers that may announce a VIP: more preference, then fewer VIPs, then MetalLB's hash of node and address.
+    /// The best of the live speakers that may announce a VIP: not drained, then more preference, then fewer VIPs, then not where another
+    /// address of its Services is, then MetalLB's hash of node and address.
     fn best(
         &mut self,
         vip: Vip,
@@ -339,6 +348,24 @@ impl<'a> Round<'a> {
         among: impl Fn(&Candidate<'a>) -> bool,
         load: impl Fn(Load) -> usize,
     ) -> Option<&'a SpeakerId> {
+        let siblings = self.siblings(vip);
+        let live = self.live(demand, judgment).iter();
+        let live = live.filter(|candidate| among(candidate) && !candidate.speaker.is_unable(vip));
+        let mut best: Option<(&Candidate<'a>, _)> = None;
+        for candidate in live {
+            let node = &candidate.id.node;
+            let place = (candidate.drained, Reverse(candidate.score), load(self.load(node)), siblings.contains(node));
+            let order = best.map_or(Ordering::Less, |(_, least)| place.cmp(&least));
+            // The hash is only worked out where nothing else decides.
+            if order.then_with(|| best.map_or(Ordering::Less, |(best, _)| rank(vip, candidate.id).cmp(&rank(vip, best.id)))).is_lt() {
+                best = Some((candidate, place));
+            }
+        }
+        best.map(|(candidate, _)| candidate.id)
+    }
+
+    /// All live speakers that may announce what is asked for.
+    fn live<'b>(&mut self, demand: &Demand, judgment: &'b mut Judgment<'a>) -> &'b [Candidate<'a>] {
         if judgment.live.is_none() {
             let mut live = Vec::new();
             for (id, _) in self.state.network.speakers().iter().filter(|(_, speaker)| speaker.is_live()) {
@@ -346,18 +373,25 @@ impl<'a> Round<'a> {
             }
             judgment.live = Some(live);
         }
-        let live = judgment.live.iter().flatten().filter(|candidate| among(candidate) && !candidate.speaker.is_unable(vip));
-        let mut best: Option<(&Candidate<'a>, usize)> = None;
-        for candidate in live {
-            let load = load(self.load(&candidate.id.node));
-            let place = |candidate: &Candidate<'_>, load| (Reverse(candidate.score), load);
-            let order = best.map_or(Ordering::Less, |(best, least)| place(candidate, load).cmp(&place(best, least)));
-            // The hash is only worked out where nothing else decides.
-            if order.then_with(|| best.map_or(Ordering::Less, |(best, _)| rank(vip, candidate.id).cmp(&rank(vip, best.id)))).is_lt() {
-                best = Some((candidate, load));
-            }
-        }
-        best.map(|(candidate, _)| candidate.id)
+        judgment.live.as_deref().unwrap_or_default()
+    }
+
+    /// Whether a speaker is to be left, or not to be chosen: its node is drained, and there is another one that is not.
+    fn is_avoided(&mut self, vip: Vip, demand: &Demand, judgment: &mut Judgment<'a>, id: &SpeakerId, but: Option<&SpeakerId>) -> bool {
+        let is_better = |candidate: &Candidate<'a>| !candidate.drained && Some(candidate.id) != but && !candidate.speaker.is_unable(vip);
+        self.state.network.drains().has(&id.node) && self.live(demand, judgment).iter().any(is_better)
+    }
+
+    /// The nodes that announce other addresses of a VIP's Services.
+    fn siblings(&self, vip: Vip) -> BTreeSet<NodeName> {
+        let (book, network) = (&self.state.book, &self.state.network);
+        let leases = book.holders().get(&vip).into_iter().flatten().filter_map(|holder| book.lease(holder));
+        let others = leases.flat_map(|lease| &lease.addresses).filter(|other| **other != vip);
+        let node = |other: &Vip| match self.decided.get(other) {
+            Some(decided) => decided.clone(),
+            None => network.placements().get(other)?.as_ref().ok().map(|placement| placement.active.node.clone()),
+        };
+        others.filter_map(node).collect()
     }
 
     /// Why no node may announce a VIP: the reason of each that has a speaker.
@@ -375,29 +409,6 @@ impl<'a> Round<'a> {
             }
         }
         reasons
-    }
-
-    fn load(&self, node: &NodeName) -> Load {
-        let network = &self.state.network;
-        let before = || Load { active: network.active_on(node), standby: network.standby_on(node) };
-        self.loads.get(node).copied().unwrap_or_else(before)
-    }
-
-    /// Those that are decided next see what this decision leaves.
-    fn loaded(&mut self, before: Option<&'a Result<Placement, Unannounced>>, after: &Result<Placement, Unannounced>) {
-        let mut change = |placement: &Placement, more: bool| {
-            let by_one = |count: usize| if more { count.saturating_add(1) } else { count.saturating_sub(1) };
-            let parts = [(Some(&placement.active), true), (placement.standby.as_ref(), false)];
-            for (id, is_active) in parts.into_iter().filter_map(|(id, is_active)| Some((id?, is_active))) {
-                let Some((id, _)) = self.state.network.speakers().get_key_value(id) else { continue };
-                let mut load = self.load(&id.node);
-                let count = if is_active { &mut load.active } else { &mut load.standby };
-                *count = by_one(*count);
-                self.loads.insert(&id.node, load);
-            }
-        };
-        before.into_iter().flatten().for_each(|before| change(before, false));
-        after.iter().for_each(|after| change(after, true));
     }
 }
 
@@ -440,7 +451,7 @@ fn fit<'a>(state: &State, demand: &Demand, id: &'a SpeakerId, speaker: &'a Speak
     let preferences = covering.iter().flat_map(|ad| &ad.preferences).filter(|preference| preference.selector.matches(labels));
     let score = preferences.fold(0u32, |score, preference| score.saturating_add(preference.weight));
     let interfaces = if everywhere { BTreeSet::new() } else { wanted };
-    Ok(Candidate { id, speaker, score, interfaces })
+    Ok(Candidate { id, speaker, score, interfaces, drained: network.drains().has(&id.node) })
 }
 
 /// The order among equals: the smaller, the better.

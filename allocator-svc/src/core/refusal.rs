@@ -6,6 +6,7 @@ use mooring_proto::reason::Reason;
 use mooring_proto::status::WireRefusal;
 use mooring_proto::types::address::{Family, Quoted, Vip};
 use mooring_proto::types::lease::{Revision, Term};
+use mooring_proto::types::node::NodeName;
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::reservation::Reservation;
 use mooring_proto::types::service::{ServiceKey, ServicePort};
@@ -104,6 +105,11 @@ pub enum Refusal {
         vip: Vip,
         /// Who has it.
         holder: ServiceKey,
+    },
+    /// The node has no speaker, and the cluster has none of that name.
+    UnknownNode {
+        /// The node.
+        node: NodeName,
     },
     /// A newer watcher leads.
     TermOutdated {
@@ -211,6 +217,7 @@ impl fmt::Display for Refusal {
                 write!(f, "can't change sharing key for \"{service}\", address also in use by {holders}: the {differs} on {vip} differs")
             }
             Self::PortInUse { port, vip, holder } => write!(f, "port {port} is already in use on \"{vip}\": {holder} has it"),
+            Self::UnknownNode { node } => write!(f, "unknown node \"{node}\": it has no speaker, and the cluster has no such node"),
             Self::TermOutdated { given, current } => write!(f, "term {given} is over: a watcher leads with term {current}"),
             Self::RevisionNotKept { revision } => write!(f, "revision {revision} is not kept: ask for a snapshot, from_revision 0"),
         }
@@ -240,6 +247,7 @@ impl Refusal {
             Self::AddressHeld { .. } => Reason::AddressHeld,
             Self::SharingForbidden { .. } => Reason::SharingForbidden,
             Self::PortInUse { .. } => Reason::PortInUse,
+            Self::UnknownNode { .. } => Reason::UnknownNode,
             Self::TermOutdated { .. } => Reason::TermOutdated,
             Self::RevisionNotKept { .. } => Reason::RevisionNotKept,
         }
@@ -271,6 +279,7 @@ impl From<&Refusal> for WireRefusal {
             Refusal::PortInUse { port, vip, holder } => {
                 wire.with("vip", vip).with("holder", holder).with("differs", "port").with("port", port)
             }
+            Refusal::UnknownNode { node } => wire.with("node", node),
             Refusal::TermOutdated { current, .. } => wire.with("term", current),
             Refusal::RevisionNotKept { revision } => wire.with("revision", revision),
         }

@@ -438,6 +438,8 @@ impl Book {
             | Event::TermBegan(_)
             | Event::ShadowBegan
             | Event::NodesReplaced(_)
+            | Event::NodeDrained { .. }
+            | Event::NodeRestored(_)
             | Event::BackendsReported(_)
             | Event::Speaker(_)
             | Event::RecoveryEnded

@@ -1,5 +1,6 @@
 //! What the log and the metrics say of a fact.
 
+use mooring_proto::types::node::NodeSpec;
 use tracing::{debug, info, warn};
 
 use super::Owner;
@@ -50,6 +51,9 @@ impl Owner {
             Event::VipPlaced { vip, placement: Err(reason) } => {
                 info!(event = logs::VIP_UNANNOUNCED, ip = %vip, %reason, "announced by nobody");
             }
+            Event::NodesReplaced(nodes) => self.cordons(nodes),
+            Event::NodeDrained { node, .. } => info!(event = logs::NODE_DRAINED, %node, reason = "by hand", "its addresses leave"),
+            Event::NodeRestored(node) => info!(event = logs::NODE_RESTORED, %node, reason = "by hand", "it takes part again"),
             Event::Speaker(event) => self.perform_speaker(event),
             Event::ClaimMade(_)
             | Event::ClaimDeferred(_)
@@ -57,7 +61,6 @@ impl Owner {
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)
             | Event::ClaimMet(_)
-            | Event::NodesReplaced(_)
             | Event::BackendsReported(_)
             | Event::VipDropped(_)
             | Event::VipKept(_)
@@ -67,7 +70,23 @@ impl Owner {
         }
     }
 
+    /// Tells which nodes are cordoned now, and which no longer.
+    fn cordons(&self, nodes: &[NodeSpec]) {
+        let before = self.state.network().drains().cordoned();
+        for NodeSpec { name: node, cordoned, .. } in nodes {
+            match (before.contains(node), cordoned) {
+                (false, true) => info!(event = logs::NODE_DRAINED, %node, reason = "cordon", "its addresses leave"),
+                (true, false) => info!(event = logs::NODE_RESTORED, %node, reason = "cordon", "it takes part again"),
+                (true, true) | (false, false) => {}
+            }
+        }
+    }
+
     fn placed(&self, ip: &str, before: Option<&Placement>, now: &Placement) {
+        if now.last_resort && before.is_none_or(|before| !before.last_resort || before.active != now.active) {
+            let node = &now.active.node;
+            warn!(event = logs::LAST_RESORT, ip, %node, "the node is drained and announces on: no other is eligible");
+        }
         if before.is_some_and(|before| before.active == now.active) {
             return;
         }

@@ -161,7 +161,8 @@ impl InspectService for Inspect {
         let now = self.clock.now();
         let look = move |state: &State| {
             let network = state.network();
-            let names = network.nodes().keys().chain(network.speakers().keys().map(|speaker| &speaker.node));
+            let names = network.nodes().keys().chain(network.drains().by_hand().keys());
+            let names = names.chain(network.speakers().keys().map(|speaker| &speaker.node));
             let names: BTreeMap<NodeName, ()> = names.map(|name| (name.clone(), ())).collect();
             let (page, next_page_token) = page(&names, after, size, |_, ()| true);
             let nodes = page.into_iter().map(|(name, ())| node_state(state, name, now)).collect();
@@ -391,6 +392,7 @@ fn announcement(state: &State, vip: Vip) -> pb::Announcement {
         reason: assignment.reason,
         conflict_mac: assignment.conflict_mac,
         no_eligible_node: unannounced.is_some_and(Unannounced::is_of_nodes),
+        last_resort: assignment.last_resort,
         lacks_interfaces: unannounced.and_then(Unannounced::lacks_interfaces).map(ToString::to_string).unwrap_or_default(),
     }
 }
@@ -414,11 +416,19 @@ fn assignment_state(state: &State, vip: Vip) -> pb::AssignmentState {
             standby_instance: placement.standby.as_ref().map(|standby| standby.instance.to_string()).unwrap_or_default(),
             interfaces: placement.interfaces.iter().map(ToString::to_string).collect(),
             announced: network.is_announced(vip),
+            last_resort: last_resort(state, placement),
             ..known
         },
         Some(Err(reason)) => pb::AssignmentState { reason: reason.to_string(), ..known },
         None => known,
     }
+}
+
+/// Why a drained node announces a VIP; empty if the node is not drained.
+fn last_resort(state: &State, placement: &core::Placement) -> String {
+    let node = &placement.active.node;
+    let why = state.network().drains().why(node).filter(|_| placement.last_resort);
+    why.map(|why| format!("node {node} goes on though {why}: no other node is eligible")).unwrap_or_default()
 }
 
 fn node_state(state: &State, name: &NodeName, now: Mono) -> pb::NodeState {
@@ -431,6 +441,9 @@ fn node_state(state: &State, name: &NodeName, now: Mono) -> pb::NodeState {
         speakers: speakers.map(|(id, speaker)| speaker_state(id.instance.as_str(), speaker, now)).collect(),
         active: count(network.active_on(name)),
         standby: count(network.standby_on(name)),
+        drained_unix_ms: network.drains().by_hand().get(name).map(|since| since.0).unwrap_or_default(),
+        cordoned: network.drains().cordoned().contains(name),
+        last_resort: count(network.last_resort_on(name)),
     }
 }
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 use mooring_proto::convert::{self, Violations};
 use mooring_proto::pb;
 use mooring_proto::pb::operator_service_server::OperatorService;
+use mooring_proto::types::node::NodeName;
 use tonic::{Request, Response, Status};
 
 use super::{ending, refused};
+use crate::core::placement::{Outlook, outlook};
 use crate::core::{Command, State};
 use crate::engine::Engine;
 
@@ -43,6 +45,17 @@ impl OperatorService for Operator {
         Ok(Response::new(pb::ReserveAddressResponse { reservation }))
     }
 
+    async fn drain_node(&self, request: Request<pb::DrainNodeRequest>) -> Result<Response<pb::DrainNodeResponse>, Status> {
+        let pb::DrainNodeRequest { node, cancel } = request.into_inner();
+        let node = node.parse::<NodeName>().map_err(|error| Violations::one("node", error.to_string()))?;
+        let command = if cancel { Command::RestoreNode(node.clone()) } else { Command::DrainNode(node.clone()) };
+        let outcome = self.engine.command(command, move |outcome| match outcome {
+            Ok(state) => Ok(drain_response(state, &node)),
+            Err(refusal) => Err(refused(&refusal)),
+        });
+        outcome.await.map_err(ending)?.map(Response::new)
+    }
+
     async fn release_reservation(
         &self,
         request: Request<pb::ReleaseReservationRequest>,
@@ -54,5 +67,17 @@ impl OperatorService for Operator {
             self.engine.command(Command::ReleaseReservation(vip), |outcome| outcome.map(|_| ()).map_err(|refusal| refused(&refusal)));
         outcome.await.map_err(ending)??;
         Ok(Response::new(pb::ReleaseReservationResponse { ended }))
+    }
+}
+
+fn drain_response(state: &State, node: &NodeName) -> pb::DrainNodeResponse {
+    let drains = state.network().drains();
+    let outlook = if drains.has(node) { outlook(state, node) } else { Outlook::default() };
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    pb::DrainNodeResponse {
+        moving: count(outlook.moving),
+        staying: count(outlook.staying),
+        drained_unix_ms: drains.by_hand().get(node).map(|since| since.0).unwrap_or_default(),
+        cordoned: drains.cordoned().contains(node),
     }
 }

@@ -5,6 +5,7 @@
 //! config                 mooring.v1.ReplacePoolsRequest, its pools and advertisements
 //! place/VIP              NODE/INSTANCE, the speaker that announces it
 //! reservation/VIP[/…]    mooring.v1.Reservation; with NAMESPACE/NAME where it is for a Service (since schema 2)
+//! drain/NODE             since when a person drains the node, in milliseconds since the Unix epoch, as text (since schema 2)
 //! history/NUMBER         mooring.v1.HistoryEntry; 16 digits of base 16, so that they sort (since schema 2)
 //! meta/schema            the schema's version, as text
 //! meta/epoch             the last allocator's leadership, as text
@@ -32,6 +33,7 @@ pub(crate) const SCHEMA: u8 = 2;
 const LEASE: &str = "lease/";
 const PLACE: &str = "place/";
 const RESERVATION: &str = "reservation/";
+const DRAIN: &str = "drain/";
 const HISTORY: &str = "history/";
 const CONFIG: &str = "config";
 const META_SCHEMA: &str = "meta/schema";
@@ -50,6 +52,8 @@ pub enum Record {
     Place(Vip, SpeakerId),
     /// An address that is reserved.
     Reservation(Reservation),
+    /// A node that a person drains, since when.
+    Drain(NodeName, UnixMillis),
     /// A fact of the past.
     History(Box<HistoryEntry>),
     /// From when on the history is whole.
@@ -121,6 +125,7 @@ impl Record {
             Self::Config(_) => CONFIG.to_owned(),
             Self::Place(vip, _) => place_key(*vip),
             Self::Reservation(reservation) => reservation_key(&reservation.key),
+            Self::Drain(node, _) => drain_key(node),
             Self::History(entry) => history_key(entry.sequence),
             Self::HistorySince(_) => META_HISTORY_SINCE.to_owned(),
             Self::Schema(_) => META_SCHEMA.to_owned(),
@@ -143,7 +148,7 @@ impl Record {
             Self::Place(_, speaker) => text(speaker),
             Self::Reservation(reservation) => pb::Reservation::from(reservation).encode_to_vec(),
             Self::History(entry) => pb::HistoryEntry::from(&**entry).encode_to_vec(),
-            Self::HistorySince(since) => text(&since.0),
+            Self::Drain(_, since) | Self::HistorySince(since) => text(&since.0),
             Self::Schema(version) => text(version),
             Self::Epoch(epoch) => text(epoch),
             Self::Term(term) => text(term),
@@ -185,6 +190,11 @@ pub(super) fn reservation_key(key: &ReservationKey) -> String {
     format!("{RESERVATION}{key}")
 }
 
+/// Where a node that a person drains is.
+pub(super) fn drain_key(node: &NodeName) -> String {
+    format!("{DRAIN}{node}")
+}
+
 /// Where a fact of the past is.
 pub(super) fn history_key(number: u64) -> String {
     format!("{HISTORY}{number:016x}")
@@ -216,6 +226,11 @@ fn parse(key: &str, payload: &[u8]) -> Result<Record, RecordProblem> {
         }
         _ if key.starts_with(RESERVATION) => Ok(Record::Reservation(Reservation::try_from(pb::Reservation::decode(payload)?)?)),
         _ if key.starts_with(HISTORY) => Ok(Record::History(Box::new(HistoryEntry::try_from(pb::HistoryEntry::decode(payload)?)?))),
+        _ if key.starts_with(DRAIN) => {
+            let node = key.strip_prefix(DRAIN).unwrap_or_default();
+            let node = NodeName::new(node).ok_or_else(|| RecordProblem::Text(node.to_owned()))?;
+            Ok(Record::Drain(node, UnixMillis(text.parse().map_err(|_invalid| bad())?)))
+        }
         _ if key.starts_with(LEASE) => Ok(Record::Lease(Box::new(Lease::try_from(pb::Lease::decode(payload)?)?))),
         _ => {
             let vip = key.strip_prefix(PLACE).ok_or(RecordProblem::Key)?;

@@ -107,7 +107,13 @@ impl Found {
             Record::Epoch(epoch) => self.epoch = *epoch,
             Record::Schema(version) => self.schema = Some(*version),
             Record::HistorySince(since) => self.since = Some(*since),
-            Record::Lease(_) | Record::Config(_) | Record::Place(..) | Record::Term(_) | Record::Reservation(_) | Record::History(_) => {}
+            Record::Lease(_)
+            | Record::Config(_)
+            | Record::Place(..)
+            | Record::Term(_)
+            | Record::Reservation(_)
+            | Record::Drain(..)
+            | Record::History(_) => {}
         }
     }
 }
@@ -315,6 +321,8 @@ fn change(event: &Event) -> Change {
         Event::VipPlaced { vip, placement: Err(_) } | Event::VipDropped(vip) => Change::Remove(codec::place_key(*vip)),
         Event::AddressReserved { reservation, .. } => Change::Write(Record::Reservation((**reservation).clone())),
         Event::ReservationEnded { key, .. } => Change::Remove(codec::reservation_key(key)),
+        Event::NodeDrained { node, since } => Change::Write(Record::Drain(node.clone(), *since)),
+        Event::NodeRestored(node) => Change::Remove(codec::drain_key(node)),
         Event::ShadowBegan
         | Event::ClaimMade(_)
         | Event::ClaimDeferred(_)
@@ -346,6 +354,7 @@ fn fact(record: Record, stranded_until: Mono, now: Now) -> Option<Event> {
             let end = reservations::end(reservation.until, now);
             Some(Event::AddressReserved { reservation: Box::new(reservation), end })
         }
+        Record::Drain(node, since) => Some(Event::NodeDrained { node, since }),
         Record::Epoch(_) | Record::Schema(_) | Record::History(_) | Record::HistorySince(_) => None,
     }
 }

@@ -252,12 +252,13 @@ impl TryFrom<pb::Node> for NodeSpec {
 
     fn try_from(node: pb::Node) -> Result<Self, Violations> {
         let name = node.name.parse::<NodeName>().map_err(|error| Violations::one("name", error.to_string()))?;
-        Ok(Self { name, labels: node.labels, network_unavailable: node.network_unavailable })
+        Ok(Self { name, labels: node.labels, network_unavailable: node.network_unavailable, cordoned: node.cordoned })
     }
 }
 
 impl From<&NodeSpec> for pb::Node {
     fn from(node: &NodeSpec) -> Self {
-        Self { name: node.name.to_string(), labels: node.labels.clone(), network_unavailable: node.network_unavailable }
+        let (name, labels) = (node.name.to_string(), node.labels.clone());
+        Self { name, labels, network_unavailable: node.network_unavailable, cordoned: node.cordoned }
     }
 }

@@ -167,6 +167,8 @@ pub struct NodeSpec {
     pub labels: Labels,
     /// Its condition `NetworkUnavailable` is True.
     pub network_unavailable: bool,
+    /// It is cordoned: what it announces is to leave.
+    pub cordoned: bool,
 }
 
 #[cfg(test)]

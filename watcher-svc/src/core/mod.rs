@@ -83,6 +83,8 @@ pub struct Announced {
     pub reason: String,
     /// There are nodes with speakers, and none of them may.
     pub no_eligible_node: bool,
+    /// Why the node announces it though it is drained; empty if it is not.
+    pub last_resort: String,
     /// The first of them that may but for the advertised interfaces, of which it has none.
     pub lacks_interfaces: Option<NodeName>,
     /// The stranger that claims the address.

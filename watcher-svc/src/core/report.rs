@@ -61,7 +61,7 @@ impl Draft {
     fn is_standing(&self) -> bool {
         matches!(
             self.reason,
-            "deprecatedAnnotation" | "InvalidAnnotation" | "AdditionalAssignFailed" | "AddressConflict" | "announceFailed"
+            "deprecatedAnnotation" | "InvalidAnnotation" | "AdditionalAssignFailed" | "AddressConflict" | "announceFailed" | "lastResort"
         )
     }
 
@@ -73,7 +73,7 @@ impl Draft {
                 let mut annotations = view.deprecated_annotations.iter();
                 annotations.find(|annotation| Self::deprecated(annotation) == *self).cloned().map(Line::Deprecated)
             }
-            "InvalidAnnotation" => view.retain.clone().err().map(Line::Malformed),
+            "InvalidAnnotation" => view.malformed().find(|error| Self::malformed(error) == *self).cloned().map(Line::Malformed),
             _ => None,
         }
     }
@@ -253,7 +253,7 @@ fn complaints(view: &ServiceView, wish: &Wish, fed: &Fed) -> BTreeSet<Draft> {
     }
     match wish {
         Wish::Claim(claim) => {
-            complaints.extend(view.retain.as_ref().err().map(Draft::malformed));
+            complaints.extend(view.malformed().map(Draft::malformed));
             if let Err(error) = &view.assigned {
                 complaints.insert(Draft::warning("nolbIPsIPFamily", error.to_string()));
             }
@@ -289,7 +289,8 @@ fn second_missing(claim: &Claim, fed: &Fed) -> Option<Draft> {
     Some(Draft::normal("AdditionalAssignFailed", format!("cannot assign additional IP in PreferDualStack: {why}")))
 }
 
-/// What is wrong with an address on the network: a stranger claims it, or there are nodes and none of them may announce it.
+/// What is wrong with an address on the network: a stranger claims it, there are nodes and none of them may announce it, or a node
+/// that is drained cannot be left.
 fn unannounced(vip: Vip, announced: &Announced) -> Vec<Draft> {
     let mut complaints = Vec::new();
     if !announced.conflict_mac.is_empty() {
@@ -306,6 +307,9 @@ fn unannounced(vip: Vip, announced: &Announced) -> Vec<Draft> {
             None => format!("nobody announces \"{vip}\": {reason}"),
         };
         complaints.push(Draft::warning("announceFailed", note).of_speaker());
+    }
+    if !announced.last_resort.is_empty() {
+        complaints.push(Draft::warning("lastResort", format!("\"{vip}\" stays: {}", announced.last_resort)).of_speaker());
     }
     complaints
 }
@@ -328,11 +332,15 @@ pub fn status(view: &ServiceView, wish: &Wish, fed: Option<&Fed>) -> Option<Serv
     }
 }
 
-/// Who announces a Service; `None` = nobody.
+/// Who announces a Service, or why no node that has a speaker may; `None` = nobody, and nobody is to.
 #[must_use]
 pub fn l2_status(service: &ServiceKey, fed: Option<&Fed>) -> Option<L2Status> {
-    let announced = fed?.announcements.values().find(|announced| announced.node.is_some())?;
-    Some(L2Status { service: service.clone(), node: announced.node.clone()?, interfaces: announced.interfaces.clone() })
+    let all = &fed?.announcements;
+    let silent = || all.values().find(|announced| announced.no_eligible_node);
+    let announced = all.values().find(|announced| announced.node.is_some()).or_else(silent)?;
+    let reason = if announced.node.is_some() { &announced.last_resort } else { &announced.reason };
+    let (node, interfaces) = (announced.node.clone(), announced.interfaces.clone());
+    Some(L2Status { service: service.clone(), node, interfaces, reason: reason.clone() })
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub const ALL: &[Annotation] = &[ADDRESS_POOL, LOAD_BALANCER_IPS, ALLOW_SHARED_I
 
 /// On a Service: for how long its addresses stay reserved for its name once it is gone. Mooring's own, so without an older spelling.
 pub const RETAIN: &str = "mooring.io/retain";
+/// On a Service: `always` announces its addresses also while no endpoint can serve. Mooring's own.
+pub const ANNOUNCE: &str = "mooring.io/announce";
 /// On a Namespace: how many different addresses its Services may hold together. Mooring's own.
 pub const ADDRESS_QUOTA: &str = "mooring.io/address-quota";
 
@@ -92,6 +94,24 @@ pub struct ValueError {
 /// The value is no duration.
 pub fn retain(annotations: &BTreeMap<String, String>) -> Result<Option<Duration>, ValueError> {
     own(annotations, RETAIN, "duration such as 24h or 30m", |value| duration(value).ok())
+}
+
+/// When a Service's addresses are announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Announce {
+    /// While an endpoint can serve (MetalLB behaviour 6, step 1).
+    #[default]
+    WhileServed,
+    /// Whether or not any can.
+    Always,
+}
+
+/// When the addresses are announced; `None` = it does not say.
+///
+/// # Errors
+/// The value is something else than `always`.
+pub fn announce(annotations: &BTreeMap<String, String>) -> Result<Option<Announce>, ValueError> {
+    own(annotations, ANNOUNCE, "time to announce: always, or left out", |value| (value == "always").then_some(Announce::Always))
 }
 
 /// How many different addresses the Services of a namespace may hold together; `None` = any number.

@@ -82,15 +82,17 @@ impl PoolStatus {
     }
 }
 
-/// Who announces a Service.
+/// Who announces a Service, or why nobody can.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct L2Status {
     /// The Service.
     pub service: ServiceKey,
-    /// The announcing node.
-    pub node: NodeName,
+    /// The announcing node; `None` = no node is eligible.
+    pub node: Option<NodeName>,
     /// The interfaces it announces on; empty = all, and then left out.
     pub interfaces: Vec<InterfaceName>,
+    /// Why no node is eligible, or none but one that is drained; empty, and then left out, if all is well.
+    pub reason: String,
 }
 
 /// What the names of ServiceL2Statuses begin with.
@@ -100,7 +102,7 @@ impl L2Status {
     /// A name for the object where nobody generates one: the same for the same Service and node.
     #[must_use]
     pub fn name(&self) -> String {
-        let bytes = [self.service.namespace(), self.service.name(), self.node.as_str()].join("/");
+        let bytes = [self.service.namespace(), self.service.name(), self.node.as_ref().map_or("", NodeName::as_str)].join("/");
         // FNV-1a.
         let hash = bytes.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         format!("{L2_NAME_PREFIX}{hash:08x}")
@@ -109,25 +111,26 @@ impl L2Status {
     /// The labels that the object is found by.
     #[must_use]
     pub fn labels(&self) -> Labels {
-        let labels = [
-            (NODE_LABEL, self.node.as_str()),
-            (SERVICE_NAME_LABEL, self.service.name()),
-            (SERVICE_NAMESPACE_LABEL, self.service.namespace()),
-        ];
-        labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+        let labels = [(SERVICE_NAME_LABEL, self.service.name()), (SERVICE_NAMESPACE_LABEL, self.service.namespace())];
+        let node = self.node.iter().map(|node| (NODE_LABEL, node.as_str()));
+        node.chain(labels).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
     /// The field `status` of the ServiceL2Status.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut status = json!({
-            "node": self.node.as_str(),
             "serviceName": self.service.name(),
             "serviceNamespace": self.service.namespace(),
         });
-        if let Some(fields) = status.as_object_mut().filter(|_| !self.interfaces.is_empty()) {
+        let Some(fields) = status.as_object_mut() else { return status };
+        fields.extend(self.node.iter().map(|node| ("node".to_owned(), json!(node.as_str()))));
+        if !self.interfaces.is_empty() {
             let interfaces: Vec<Value> = self.interfaces.iter().map(|name| json!({"name": name.as_str()})).collect();
             fields.insert("interfaces".to_owned(), json!(interfaces));
+        }
+        if !self.reason.is_empty() {
+            fields.insert("reason".to_owned(), json!(self.reason));
         }
         status
     }

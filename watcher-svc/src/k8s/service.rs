@@ -15,7 +15,7 @@ use mooring_proto::types::service::{Protocol, ServiceKey, ServicePort, ServiceUi
 use mooring_proto::types::time::UnixMillis;
 use serde_json::Value;
 
-use super::annotations::{self, FamilyError, RequestError, ValueError};
+use super::annotations::{self, Announce, FamilyError, RequestError, ValueError};
 use super::fields::{Errors, Field};
 use super::status::{Ingress, ServiceStatus};
 use super::{ObjectRef, Parsed};
@@ -73,6 +73,8 @@ pub struct ServiceView {
     pub sharing_key: Option<SharingKey>,
     /// For how long its addresses stay reserved once it is gone. An error is what is wrong with what it says.
     pub retain: Result<Option<Duration>, ValueError>,
+    /// When its addresses are announced; `None` = it does not say. An error is what is wrong with what it says.
+    pub announce: Result<Option<Announce>, ValueError>,
     /// Deprecated annotation keys on it, by key.
     pub deprecated_annotations: Vec<String>,
     /// Its external traffic policy.
@@ -112,6 +114,11 @@ pub struct AssignedError {
 }
 
 impl ServiceView {
+    /// What is wrong with annotations of Mooring's own.
+    pub fn malformed(&self) -> impl Iterator<Item = &ValueError> {
+        self.retain.as_ref().err().into_iter().chain(self.announce.as_ref().err())
+    }
+
     /// Takes in a patch of the status that was written: what the object's next view will show.
     pub fn written(&mut self, patch: &Value) {
         self.status.apply(patch);
@@ -155,6 +162,7 @@ pub fn parse(value: &Value) -> Parsed<ServiceView> {
         requested_pool: annotations::requested_pool(&annotations),
         sharing_key: annotations::sharing_key(&annotations),
         retain: annotations::retain(&annotations),
+        announce: annotations::announce(&annotations),
         deprecated_annotations: annotations::deprecated_keys(&annotations),
         traffic_policy,
         backend_key: backend_key(traffic_policy, &spec, e),

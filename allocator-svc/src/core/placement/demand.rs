@@ -43,6 +43,12 @@ pub(super) fn demand(state: &State, vip: Vip, holders: Option<&Holders>, present
     Ok(Demand { advertisements, reach })
 }
 
+/// Whether a VIP may be selected by labels of a Service that are not known yet, as after a start: until they are, nothing changes.
+pub(super) fn is_unclear(state: &State, holders: &Holders) -> bool {
+    let selects = |ad: &AdvertisementSpec| !ad.service_selectors.is_empty();
+    holders.iter().any(|holder| state.book.claim(holder).is_none()) && state.book.configuration().advertisements().iter().any(selects)
+}
+
 /// The advertisements about a VIP's pool and any of its Services, by their place in the configuration. Labels that are not known yet
 /// match no selector.
 pub(super) fn advertisements(state: &State, leases: &[&Lease]) -> Vec<usize> {

@@ -5,7 +5,7 @@ use mooring_proto::types::assignment::{Hello, Role, SpeakerMessage};
 use mooring_proto::types::backends::Backends;
 use mooring_proto::types::claim::{BackendKey, Claim, SharingKey};
 use mooring_proto::types::labels::LabelSelector;
-use mooring_proto::types::lease::{Epoch, Revision};
+use mooring_proto::types::lease::{Epoch, Lease, Revision};
 use mooring_proto::types::node::{EXCLUDE_LABEL, Interface, MacAddress, NodeSpec};
 use mooring_proto::types::pool::{Configuration, NodePreference};
 use mooring_proto::types::service::{ServiceKey, ServiceUid};
@@ -16,7 +16,7 @@ use super::*;
 use crate::core::assignment::told;
 use crate::core::tests::lan::{Lan, VIP, id, node, vip};
 use crate::core::tests::{SETTINGS, advertise_everything, claim, pool, ports};
-use crate::core::{Command, Leadership, SessionId, apply, audit, decide};
+use crate::core::{Command, Leadership, Now, SessionId, apply, audit, decide};
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 
@@ -33,6 +33,8 @@ fn advertise(lan: &mut Lan, advertisements: Vec<AdvertisementSpec>) {
     lan.rig.command(Command::ReplacePools { leadership: Leadership::Present, configuration }).unwrap();
     lan.deliver();
 }
+
+mod spread;
 
 #[test]
 fn vips_are_spread_evenly_and_each_has_a_standby() {
@@ -375,6 +377,7 @@ proptest! {
         nodes in prop::collection::vec((0..3u32, any::<bool>(), any::<bool>()), 1..6),
         reaches in prop::collection::vec(0..4usize, 40),
         weights in any::<bool>(),
+        drained in prop::collection::vec(any::<bool>(), 6),
     ) {
         let mut state = on_disk(vips, 2);
         let prefers = NodePreference { weight: 5, selector: labeled("good", "yes") };
@@ -383,7 +386,8 @@ proptest! {
         let configuration = Configuration::new(vec![pool("a", &["10.0.0.0/16"])], advertisements).unwrap();
         carry_out(&mut state, Command::ReplacePools { leadership: Leadership::Present, configuration });
         let good = |number: usize| if number.is_multiple_of(2) { "yes" } else { "no" };
-        let all = (0..nodes.len().max(2)).map(|number| node(&format!("n{number}"), &[("good", good(number))])).collect();
+        let one = |number: usize| NodeSpec { cordoned: drained[number], ..node(&format!("n{number}"), &[("good", good(number))]) };
+        let all = (0..nodes.len().max(2)).map(one).collect();
         carry_out(&mut state, Command::ReplaceNodes { leadership: Leadership::Present, nodes: all });
         for (number, reach) in (0..vips).zip(&reaches) {
             let some = [Reach::Anywhere, Reach::Nowhere, Reach::Nodes(names(&["n0", "n1"])), Reach::Nodes(names(&["n2"]))];

@@ -7,7 +7,7 @@ use mooring_proto::types::address::Vip;
 use mooring_proto::types::lease::Lease;
 use mooring_proto::types::node::{InterfaceName, SpeakerId};
 
-use super::{Candidate, UNABLE, Unannounced, advertisements, demand, fit, rank};
+use super::{Candidate, Round, UNABLE, Unannounced, advertisements, demand, fit, rank};
 use crate::core::state::State;
 
 /// What a speaker is worth for a VIP.
@@ -33,7 +33,11 @@ pub(in crate::core) fn worth(state: &State, vip: Vip) -> Result<(Vec<&str>, Wort
     let fits: Vec<_> =
         speakers.map(|(id, speaker)| (id, fit(state, &demand, id, speaker).and_then(|candidate| able(candidate, vip)))).collect();
     let live = fits.iter().filter_map(|(_, fit)| fit.as_ref().ok()).filter(|candidate| candidate.speaker.is_live());
-    let order = |candidate: &Candidate<'_>| (Reverse(candidate.score), state.network.active_on(&candidate.id.node));
+    let siblings = Round::new(state).siblings(vip);
+    let order = |candidate: &Candidate<'_>| {
+        let node = &candidate.id.node;
+        (candidate.drained, Reverse(candidate.score), state.network.active_on(node), siblings.contains(node))
+    };
     let mut ordered: Vec<_> = live.map(|candidate| (order(candidate), rank(vip, candidate.id))).collect();
     ordered.sort();
     let places: BTreeMap<&SpeakerId, usize> = (1..).zip(ordered).map(|(place, (_, (_, id)))| (id, place)).collect();

@@ -51,7 +51,7 @@ pub(crate) fn vip(text: &str) -> Vip {
 
 pub(crate) fn node(name: &str, labels: &[(&str, &str)]) -> NodeSpec {
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Labels>();
-    NodeSpec { name: NodeName::new(name).unwrap(), labels, network_unavailable: false }
+    NodeSpec { name: NodeName::new(name).unwrap(), labels, network_unavailable: false, cordoned: false }
 }
 
 fn interface(node: &str, name: &str) -> Interface {
@@ -87,6 +87,8 @@ impl Lan {
                     | Event::LeaseReleased(_)
                     | Event::VipPlaced { .. }
                     | Event::VipDropped(_)
+                    | Event::NodeDrained { .. }
+                    | Event::NodeRestored(_)
             )
         };
         let facts: Vec<Event> = self.rig.events.iter().filter(durable).cloned().collect();
@@ -116,6 +118,27 @@ impl Lan {
     pub(crate) fn nodes(&mut self, nodes: Vec<NodeSpec>) {
         self.rig.command(Command::ReplaceNodes { leadership: Leadership::Present, nodes }).unwrap();
         self.deliver();
+    }
+
+    pub(crate) fn drain(&mut self, node: &str) {
+        self.rig.command(Command::DrainNode(NodeName::new(node).unwrap())).unwrap();
+        self.deliver();
+    }
+
+    pub(crate) fn restore(&mut self, node: &str) {
+        self.rig.command(Command::RestoreNode(NodeName::new(node).unwrap())).unwrap();
+        self.deliver();
+    }
+
+    /// How many VIPs a node announces.
+    pub(crate) fn load(&self, node: &str) -> usize {
+        self.rig.state.network().active_on(&NodeName::new(node).unwrap())
+    }
+
+    /// The node of each VIP that is announced.
+    pub(crate) fn spread(&self) -> BTreeMap<Vip, SpeakerId> {
+        let placements = self.rig.state.network().placements();
+        placements.iter().filter_map(|(vip, placed)| Some((*vip, placed.as_ref().ok()?.active.clone()))).collect()
     }
 
     pub(crate) fn join(&mut self, speaker: &str, held: &[&str]) {

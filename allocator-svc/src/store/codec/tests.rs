@@ -45,6 +45,7 @@ fn records() -> Vec<Record> {
         Record::Config(Configuration::new(vec![pool("prod", &["192.0.2.0/24"])], vec![advertise_everything()]).unwrap()),
         Record::Place("192.0.2.1".parse().unwrap(), speaker),
         Record::Reservation(reservation),
+        Record::Drain(NodeName::new("node-a").unwrap(), UnixMillis(7)),
         entry(5, released),
         entry(6, ended),
         Record::HistorySince(UnixMillis(7)),

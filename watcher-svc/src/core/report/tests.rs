@@ -230,6 +230,7 @@ fn nobody_is_told_anything_while_there_is_no_pool() {
 #[test]
 fn nobody_is_eligible_is_told_where_there_are_nodes() {
     let vip: Vip = "192.0.2.1".parse().unwrap();
+    let last = Announced { node: NodeName::new("a"), last_resort: "node a goes on".to_owned(), ..Announced::default() };
     let silent = |reason: &str, no_eligible_node, lacks: &str| Announced {
         reason: reason.to_owned(),
         no_eligible_node,
@@ -239,20 +240,47 @@ fn nobody_is_eligible_is_told_where_there_are_nodes() {
     let cases = [
         (silent("no node has a speaker", false, ""), None),
         (silent("no L2Advertisement is about pool p and this Service", false, ""), None),
-        (silent("no node is eligible: a: x", true, ""), Some("nobody announces \"192.0.2.1\": no node is eligible: a: x")),
+        (last, Some(("lastResort", "\"192.0.2.1\" stays: node a goes on"))),
+        (
+            silent("no node is eligible: a: x", true, ""),
+            Some(("announceFailed", "nobody announces \"192.0.2.1\": no node is eligible: a: x")),
+        ),
         (
             silent("no node is eligible: a: y", true, "a"),
-            Some(
+            Some((
+                "announceFailed",
                 "the interfaces specified by LB IP \"192.0.2.1\" doesn't exist in assigned node \"a\" with protocol \"layer2\": \
                  no node is eligible: a: y",
-            ),
+            )),
         ),
     ];
     for (announced, wanted) in cases {
         let told: Vec<(String, String)> =
             unannounced(vip, &announced).into_iter().map(|draft| (draft.reason.to_owned(), draft.note)).collect();
-        assert_eq!(told, Vec::from_iter(wanted.map(|note| ("announceFailed".to_owned(), note.to_owned()))));
+        assert_eq!(told, Vec::from_iter(wanted.map(|(reason, note)| (reason.to_owned(), note.to_owned()))));
     }
+}
+
+#[test]
+fn a_servicel2status_says_who_announces_or_why_no_node_can() {
+    let key = ServiceKey::new("default", "web").unwrap();
+    let of = |announced: Announced| {
+        let fed = Fed { announcements: [("192.0.2.1".parse().unwrap(), announced)].into(), ..held(&["192.0.2.1"]) };
+        l2_status(&key, Some(&fed)).map(|status| status.to_json())
+    };
+    let reason = || "no node is eligible: a: x".to_owned();
+    let names = json!({"serviceName": "web", "serviceNamespace": "default"});
+    let with = |field: &str, value: &str| {
+        let mut status = names.clone();
+        status[field] = json!(value);
+        status
+    };
+    assert_eq!(of(Announced { node: NodeName::new("a"), ..Announced::default() }), Some(with("node", "a")));
+    assert_eq!(of(Announced { reason: reason(), no_eligible_node: true, ..Announced::default() }), Some(with("reason", &reason())));
+    assert_eq!(of(Announced { reason: "no endpoint can serve".to_owned(), ..Announced::default() }), None, "as it should be");
+    let mut last = with("node", "a");
+    last["reason"] = json!("node a goes on");
+    assert_eq!(of(Announced { node: NodeName::new("a"), last_resort: "node a goes on".to_owned(), ..Announced::default() }), Some(last));
 }
 
 #[test]

@@ -73,7 +73,18 @@ fn values_of_our_own_are_read_and_wrong_ones_named() {
         let got = address_quota(&annotations(&[("mooring.io/address-quota", value)])).map_err(|error| error.to_string());
         assert_eq!(got, wanted.map_err(str::to_owned), "{value:?}");
     }
-    assert_eq!((retain(&annotations(&[])), address_quota(&annotations(&[]))), (Ok(None), Ok(None)));
+    let announced: [(&str, Result<Option<Announce>, &str>); 4] = [
+        (" always ", Ok(Some(Announce::Always))),
+        ("", Ok(None)),
+        ("never", Err(r#"mooring.io/announce: "never" is no time to announce: always, or left out"#)),
+        ("Always", Err(r#"mooring.io/announce: "Always" is no time to announce: always, or left out"#)),
+    ];
+    for (value, wanted) in announced {
+        let got = announce(&annotations(&[("mooring.io/announce", value)])).map_err(|error| error.to_string());
+        assert_eq!(got, wanted.map_err(str::to_owned), "{value:?}");
+    }
+    let none = annotations(&[]);
+    assert_eq!((retain(&none), address_quota(&none), announce(&none)), (Ok(None), Ok(None), Ok(None)));
 }
 
 #[test]

@@ -14,7 +14,23 @@ fn a_node_is_read_with_its_labels_and_network() {
     for (conditions, network_unavailable) in cases {
         let value = json!({"metadata": {"name": "node-a", "labels": {"rack": "1"}}, "status": {"conditions": conditions}});
         let labels = [("rack".to_owned(), "1".to_owned())].into();
-        assert_eq!(parse(&value), Ok(NodeSpec { name: NodeName::new("node-a").unwrap(), labels, network_unavailable }), "{value}");
+        let wanted = NodeSpec { name: NodeName::new("node-a").unwrap(), labels, network_unavailable, cordoned: false };
+        assert_eq!(parse(&value), Ok(wanted), "{value}");
+    }
+}
+
+#[test]
+fn a_node_is_cordoned_by_its_field_and_by_its_taint() {
+    let taint = |key: &str| json!({"taints": [{"key": "a", "effect": "NoExecute"}, {"key": key, "effect": "NoSchedule"}]});
+    let cases = [
+        (json!({}), false),
+        (json!({"unschedulable": false}), false),
+        (json!({"unschedulable": true}), true),
+        (taint("node-role.kubernetes.io/control-plane"), false),
+        (taint("node.kubernetes.io/unschedulable"), true),
+    ];
+    for (spec, cordoned) in cases {
+        assert_eq!(parse(&json!({"metadata": {"name": "node-a"}, "spec": spec})).unwrap().cordoned, cordoned, "{spec}");
     }
 }
 

@@ -12,6 +12,7 @@ use kube::Api;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
+use mooring_proto::types::node::NodeName;
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::UnixMillis;
@@ -111,7 +112,8 @@ impl Cluster {
         gone_is_fine(within("write the status of", object, api.patch_status(pool.as_str(), &params(), &Patch::Merge(&patch))).await)
     }
 
-    /// Says who announces a Service: one ServiceL2Status of its node, none of others; none at all if nobody does.
+    /// Says who announces a Service, or why nobody can: one ServiceL2Status of its node, none of others; none at all if there is nothing to
+    /// say.
     ///
     /// [`Written::Gone`] means that the custom resource is not installed.
     ///
@@ -127,8 +129,9 @@ impl Cluster {
             Err(error) => return gone_is_fine::<()>(Err(error)),
         };
         let node = |object: &DynamicObject| object.labels().get(crd::NODE_LABEL).cloned();
-        let (mut right, mut wrong): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|found| wanted.is_some_and(|wanted| node(found).as_deref() == Some(wanted.node.as_str())));
+        let (mut right, mut wrong): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .partition(|found| wanted.is_some_and(|wanted| node(found).as_deref() == wanted.node.as_ref().map(NodeName::as_str)));
         // A second one of the same node is one too many.
         wrong.extend(right.split_off(right.len().min(1)));
         if let Some(wanted) = wanted {
@@ -138,10 +141,11 @@ impl Cluster {
             };
             let status = wanted.to_json();
             if present.data.get("status") != Some(&status) {
-                // A list that is left out must go, where it was there.
+                // What is left out must go, where it was there.
                 let mut status = status;
                 if let Some(fields) = status.as_object_mut() {
                     fields.entry("interfaces").or_insert(Value::Null);
+                    fields.entry("reason").or_insert(Value::Null);
                 }
                 let patch = json!({"status": status});
                 within("write the status of", object, api.patch_status(&present.name_any(), &params(), &Patch::Merge(&patch))).await?;

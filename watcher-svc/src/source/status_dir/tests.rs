@@ -71,7 +71,7 @@ fn pools_and_announcers_come_and_go_and_no_name_leads_out_of_the_folder() {
     assert_eq!(folder.files(POOLS).unwrap().len(), 3);
     folder.retain_pools(&[pools[0].clone()].into()).unwrap();
     assert_eq!(folder.files(POOLS).unwrap(), [root.path().join("ipaddresspools/p.yaml")]);
-    let status = L2Status { service: key(), node: NodeName::new("n").unwrap(), interfaces: vec![] };
+    let status = L2Status { service: key(), node: NodeName::new("n"), interfaces: vec![], reason: String::new() };
     folder.write_l2(&key(), Some(&status)).unwrap();
     assert_eq!(folder.services().unwrap(), [key()]);
     let object = read(&root.path().join("servicel2statuses/default_web.yaml")).unwrap();

@@ -1,0 +1,47 @@
+//! The spread of VIPs over the nodes: what a new VIP would get, old ones get in time (DESIGN 3.3).
+
+use mooring_proto::types::address::Vip;
+
+use super::{Placement, Round, demand};
+use crate::core::state::State;
+use crate::core::{Event, Now};
+
+/// Moves one VIP to a node that the advertisements prefer to its own, or from a node that announces at least two more than another one that
+/// may announce it as well, make-before-break; once in so long that `--rebalance` is kept.
+pub(in crate::core) fn rebalance_next(state: &State, now: Now) -> Vec<Event> {
+    if state.network.next_rebalance(&state.settings).is_none_or(|due| due > now.mono) {
+        return Vec::new();
+    }
+    let mut round = Round::new(state);
+    let relief = state.network.placements().iter().filter_map(|(vip, placed)| {
+        let placement = placed.as_ref().ok().filter(|placement| placement.outgoing.is_none())?;
+        round.relieve(*vip, placement).map(|(gain, relieved)| (gain, *vip, relieved))
+    });
+    // The first of those that gain the most.
+    let best = relief.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    let moved = best.map(|(_, vip, placement)| Event::VipPlaced { vip, placement: Ok(placement) });
+    std::iter::once(Event::Rebalanced(now.mono)).chain(moved).collect()
+}
+
+impl<'a> Round<'a> {
+    /// A VIP's placement on the node that would have it if it were new, if the advertisements prefer that one, or it announces at least
+    /// two fewer; and what is gained: by how much it is preferred, and how many fewer it announces.
+    fn relieve(&mut self, vip: Vip, present: &'a Placement) -> Option<((u32, usize), Placement)> {
+        let holders = self.state.book.holders().get(&vip)?;
+        self.state.network.reach(holders.iter())?;
+        let demand = demand(self.state, vip, Some(holders), Some(present)).ok()?;
+        self.with_judgment(demand, |round, demand, judgment| {
+            let score = round.may(vip, demand, judgment, &present.active)?.score;
+            let best = round.best(vip, demand, judgment, |candidate| candidate.score >= score, |load| load.active)?;
+            let candidate = round.may(vip, demand, judgment, best).filter(|candidate| !candidate.drained)?;
+            let (preferred, interfaces) = (candidate.score.saturating_sub(score), candidate.interfaces.clone());
+            let (here, there) = (round.load(&present.active.node).active, round.load(&best.node).active);
+            let fewer = here.saturating_sub(there);
+            let outgoing = Some(present.active.clone());
+            let elsewhere = outgoing.iter().map(|outgoing| (outgoing.clone(), present.interfaces.clone()));
+            let elsewhere = elsewhere.filter(|(_, before)| *before != interfaces).collect();
+            let moved = Placement { outgoing, interfaces, elsewhere, ..Placement::on(best.clone()) };
+            (preferred > 0 || fewer > 1).then_some(((preferred, fewer), moved))
+        })
+    }
+}
