@@ -417,6 +417,9 @@ impl Owner {
                 let (speaker, held) = (&hello.speaker, hello.held.len());
                 info!(event = logs::SPEAKER_JOINED, node = %speaker.node, instance = %speaker.instance, held, "said hello");
             }
+            SpeakerEvent::Suspected(speaker) => {
+                info!(event = logs::SPEAKER_SUSPECTED, node = %speaker.node, instance = %speaker.instance, "does not answer, says its standby");
+            }
             SpeakerEvent::Returned(speaker) => {
                 info!(event = logs::SPEAKER_RETURNED, node = %speaker.node, instance = %speaker.instance, "heard again");
             }

@@ -26,6 +26,8 @@ pub(crate) const SPEAKER_JOINED: &str = "speakerJoined";
 pub(crate) const SPEAKER_GRACE: &str = "speakerGrace";
 /// A speaker is gone.
 pub(crate) const SPEAKER_LOST: &str = "speakerLost";
+/// A standby says that a speaker does not answer.
+pub(crate) const SPEAKER_SUSPECTED: &str = "speakerSuspected";
 /// A speaker that was given up is heard again.
 pub(crate) const SPEAKER_RETURNED: &str = "speakerReturned";
 /// A speaker is about to end.

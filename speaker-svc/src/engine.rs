@@ -24,8 +24,10 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use crate::core::announce::Phase;
+use crate::core::heed::Heeded;
 use crate::core::interfaces::{Link, LinkIndex, Port};
 use crate::core::reply::ReplyTable;
+use crate::core::standby::Addressee;
 use crate::core::state::{Settings, State};
 use crate::core::{Change, Command, Event, decide, next_deadline};
 use crate::grpc::announcement::{Page, Query};
@@ -33,7 +35,8 @@ use crate::logs;
 use crate::metrics::Metrics;
 use crate::net::responder::{Claim, Responder, Shared};
 use crate::net::socket::{Transmitter, is_interface_gone};
-use crate::wire::arp::{EMPTY_FRAME, Operation, emit, gratuitous, probe};
+use crate::wire::arp::{EMPTY_FRAME, Operation, emit, gratuitous, probe_to};
+use mooring_proto::types::node::{MacAddress, NodeName};
 
 /// Inputs that may wait; policy: wait. More than a batch, so that the session reads on while one is worked off.
 pub const INBOX: usize = 512;
@@ -117,7 +120,7 @@ struct Due {
     interfaces: bool,
     applied: bool,
     draining: bool,
-    conflicts: Vec<SpeakerMessage>,
+    reports: Vec<SpeakerMessage>,
 }
 
 /// What readiness waits for.
@@ -253,6 +256,7 @@ impl Engine {
     async fn finish_batch(&mut self) -> Result<(), EngineFault> {
         if std::mem::take(&mut self.table_changed) {
             self.shared.table.store(Arc::new(ReplyTable::new(self.state.answering())));
+            self.shared.heeded.store(Arc::new(Heeded::new(self.state.silent())));
         }
         if std::mem::take(&mut self.links_changed) {
             self.open_missing().await?;
@@ -296,7 +300,7 @@ impl Engine {
             Event::LinksReplaced(_) | Event::PortOpened(_) => self.links_changed = true,
             Event::PortClosed(port) => self.close(port.index),
             Event::InterfacesDue => self.due.interfaces = true,
-            Event::AnnouncementDue { vip, link, phase: Phase::Probe } => self.probe(vip, link),
+            Event::AnnouncementDue { vip, link, phase: Phase::Probe } => self.probe(vip, link, MacAddress::BROADCAST),
             Event::AnnouncementDue { vip, link, phase: Phase::First | Phase::Repeat | Phase::Refresh | Phase::Defense } => {
                 self.announce(vip, link);
             }
@@ -307,10 +311,21 @@ impl Engine {
                 self.metrics.conflict();
                 if defend {
                     warn!(event = logs::ADDRESS_CONFLICT, ip = %vip, %mac, %interface, "another machine claims the address");
-                    self.due.conflicts.push(SpeakerMessage::Conflict { vip, mac, interface });
+                    self.due.reports.push(SpeakerMessage::Conflict { vip, mac, interface });
                 }
             }
             Event::Yielded { vip, mac } => info!(event = logs::YIELDED, ip = %vip, peer = %mac, "a peer announces the address"),
+            Event::PeerAsked { node, questions } => self.ask(&node, &questions),
+            Event::PeerHeard { .. } => {}
+            Event::PeerSuspected { vip, node } => {
+                debug!(ip = %vip, peer = %node, "a node does not answer for what we stand by for");
+                self.due.reports.push(SpeakerMessage::Suspected { vip, node });
+            }
+            Event::TookOver { vip, node } => {
+                self.metrics.took_over();
+                let reason = "the node does not answer, and no allocator is there";
+                warn!(event = logs::TOOK_OVER, ip = %vip, peer = %node, reason, "took the address over");
+            }
             Event::DrainStarted { .. } => {
                 info!(event = logs::DRAIN_STARTED, announced = self.state.announced(), "giving all addresses away");
                 self.due.draining = true;
@@ -333,11 +348,26 @@ impl Engine {
         }
     }
 
-    /// Asks whether somebody else answers for a VIP, so that nobody who hears it learns anything (RFC 5227 §2.1.1).
-    fn probe(&self, vip: Vip, link: LinkIndex) {
+    /// Asks a node, or everybody, for VIPs that we stand by for, on each interface where it might answer.
+    fn ask(&self, node: &NodeName, questions: &[(Vip, Addressee)]) {
+        for (vip, addressee) in questions {
+            let Some(held) = self.state.vips().get(vip) else { continue };
+            let active = held.assigned.active.iter().filter(|active| active.node == *node).flat_map(|active| &active.macs);
+            let stations: Vec<MacAddress> = match addressee {
+                Addressee::Active => active.copied().collect(),
+                Addressee::All => vec![MacAddress::BROADCAST],
+            };
+            for port in self.state.ports_for(&held.assigned) {
+                stations.iter().for_each(|station| self.probe(*vip, port.index, *station));
+            }
+        }
+    }
+
+    /// Asks a station, or all, whether it answers for a VIP, so that nobody who hears it learns anything (RFC 5227 §2.1.1).
+    fn probe(&self, vip: Vip, link: LinkIndex, station: MacAddress) {
         let (Some(open), Some(address)) = (self.open.get(&link), vip.v4()) else { return };
         let mut frame = EMPTY_FRAME;
-        let (header, arp) = probe(address, open.port.mac);
+        let (header, arp) = probe_to(station, address, open.port.mac);
         emit(header, &arp, &mut frame);
         if open.transmitter.send(&frame).is_err() {
             self.metrics.drops.unsent();
@@ -395,7 +425,7 @@ impl Engine {
         if due.interfaces {
             messages.push(SpeakerMessage::InterfacesChanged(self.state.interface_list()));
         }
-        messages.extend(due.conflicts);
+        messages.extend(due.reports);
         if due.applied {
             messages.push(SpeakerMessage::Applied { revision: self.state.revision(), failures: self.state.failures() });
         }

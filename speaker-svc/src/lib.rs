@@ -85,7 +85,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let (engine_address, inputs) = mailbox(INBOX);
     let (claims_address, claims) = mailbox(CLAIMS);
-    let shared = Shared { table, claims: claims_address, ended: Arc::default(), drops: metrics.drops.clone() };
+    let heeded = Arc::default();
+    let shared = Shared { table, heeded, claims: claims_address, ended: Arc::default(), drops: metrics.drops.clone() };
     let settings = Settings { speaker, boot_id: uuid::Uuid::new_v4().to_string(), refresh, seed: rand::random() };
     let ready =
         Ready { links: readiness.handle(LINKS), sockets: readiness.handle(SOCKETS), session: readiness.handle("assignments received") };

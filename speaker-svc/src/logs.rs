@@ -32,6 +32,8 @@ pub const GOODBYE: &str = "goodbye";
 pub const EPOCH_REFUSED: &str = "epochRefused";
 /// A peer took a VIP while no allocator was there.
 pub const YIELDED: &str = "yielded";
+/// We took a VIP over by ourselves, as its node did not answer and no allocator was there.
+pub const TOOK_OVER: &str = "tookOver";
 /// The process gives its VIPs away.
 pub const DRAIN_STARTED: &str = "drainStarted";
 /// It has.

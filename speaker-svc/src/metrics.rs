@@ -114,6 +114,7 @@ pub struct Metrics {
     session_live: Gauge,
     interfaces: Gauge,
     conflicts: Counter,
+    takeovers: Counter,
     /// Frames that came or went for nothing.
     pub drops: FrameDrops,
 }
@@ -133,6 +134,8 @@ impl Metrics {
         registry.register("mooring_speaker_session_live", "Whether the allocator is there: 1 or 0", metrics.session_live.clone());
         registry.register("mooring_speaker_interfaces", "Interfaces that answer", metrics.interfaces.clone());
         registry.register("mooring_speaker_conflicts", "Claims of strangers to announced VIPs", metrics.conflicts.clone());
+        let help = "Addresses taken over by itself, as their node did not answer and no allocator was there";
+        registry.register("mooring_speaker_takeovers", help, metrics.takeovers.clone());
         registry.register("mooring_speaker_frames_dropped", "Frames received or to be sent, and dropped", metrics.drops.0.clone());
         registry.register_collector(Box::new(Announcements { node: node.to_string(), table }));
         metrics
@@ -141,6 +144,11 @@ impl Metrics {
     /// A stranger's claim was seen.
     pub fn conflict(&self) {
         self.conflicts.inc();
+    }
+
+    /// A VIP was taken over by ourselves.
+    pub fn took_over(&self) {
+        self.takeovers.inc();
     }
 
     /// What can be seen in the state.

@@ -19,6 +19,7 @@ mod readme;
 mod rights;
 mod security;
 mod shadow;
+mod standby;
 mod story;
 
 /// A name, and what is done under it.
@@ -41,6 +42,7 @@ fn main() -> anyhow::Result<()> {
         lab::SCENARIOS,
         story::SCENARIOS,
         failover::SCENARIOS,
+        standby::SCENARIOS,
         durability::SCENARIOS,
         load::SCENARIOS,
         cluster::SCENARIOS,

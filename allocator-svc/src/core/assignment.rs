@@ -42,7 +42,8 @@ fn assignment(state: &State, vip: Vip, speaker: &SpeakerId, peers: &BTreeMap<Nod
     };
     let holders = state.book.holders().get(&vip).into_iter().flatten();
     let services = holders.filter_map(|holder| Some((holder.clone(), state.book.lease(holder)?.pool.clone()))).collect();
-    Some(Assignment { vip, role, rank, interfaces: placement.interfaces.clone(), services, peers: peers.clone() })
+    let active = Some(&placement.active.node).filter(|node| role == Role::Standby && **node != speaker.node).cloned();
+    Some(Assignment { vip, role, rank, interfaces: placement.interfaces.clone(), services, peers: peers.clone(), active })
 }
 
 /// The other nodes with their hardware addresses. Also those that are lost or about to end: one that comes back, and has not heard yet

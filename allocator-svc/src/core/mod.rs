@@ -31,6 +31,7 @@ pub mod rules;
 mod shared;
 pub mod state;
 mod strangers;
+mod suspicion;
 
 pub use placement::{Placement, Unannounced};
 pub use refusal::Refusal;

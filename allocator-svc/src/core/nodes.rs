@@ -20,6 +20,7 @@ use super::placement::{Placement, Unannounced};
 use super::refusal::Refusal;
 use super::state::{Book, Settings, State, Violation};
 use super::strangers::Strangers;
+use super::suspicion;
 use super::{Event, Leadership, Now, SessionId};
 
 /// A broken stream has the time to live divided by this to come back: a reconnect on a LAN takes a few milliseconds.
@@ -52,6 +53,8 @@ pub enum SpeakerEvent {
         /// When.
         at: Mono,
     },
+    /// Another one says that it does not answer.
+    Suspected(SpeakerId),
     /// It had been lost and is heard again.
     Returned(SpeakerId),
     /// Its interfaces are now these.
@@ -144,6 +147,8 @@ pub struct Speaker {
     unapplied: BTreeMap<Revision, BTreeSet<Vip>>,
     /// VIPs that it cannot put in force, until its interfaces change.
     unable: BTreeSet<Vip>,
+    /// Since it was last heard another one has said that it does not answer.
+    suspected: bool,
     /// When it was given up.
     lost: Mono,
     /// Its entry in the network's deadlines.
@@ -164,6 +169,7 @@ impl Speaker {
             peers_untold: false,
             unapplied: BTreeMap::new(),
             unable: BTreeSet::new(),
+            suspected: false,
             lost: Mono::ZERO,
             deadline: None,
         }
@@ -199,6 +205,11 @@ impl Speaker {
             Liveness::Awaited => true,
             Liveness::Lost => false,
         }
+    }
+
+    /// Whether another one has said that it does not answer, since it was last heard.
+    pub(super) fn is_suspected(&self) -> bool {
+        self.suspected
     }
 
     /// Whether it said that it cannot announce a VIP.
@@ -483,6 +494,7 @@ impl Network {
                 speaker.boot_id.clone_from(&hello.boot_id);
                 speaker.interfaces.clone_from(&hello.interfaces);
                 speaker.heard = *at;
+                speaker.suspected = false;
                 speaker.applied = Revision::default();
                 speaker.needs_snapshot = true;
                 speaker.unapplied.clear();
@@ -497,11 +509,18 @@ impl Network {
                 let Some(id) = self.sessions.get(session).cloned() else { return };
                 let Some(speaker) = self.speakers.get_mut(&id) else { return };
                 speaker.heard = *at;
+                speaker.suspected = false;
                 if let Some(applied) = applied {
                     speaker.applied = speaker.applied.max(*applied);
                     speaker.unapplied = speaker.unapplied.split_off(&applied.next());
                 }
                 self.deadline_changed(&id, settings);
+            }
+            SpeakerEvent::Suspected(id) => {
+                if let Some(speaker) = self.speakers.get_mut(id) {
+                    speaker.suspected = true;
+                }
+                self.deadline_changed(id, settings);
             }
             SpeakerEvent::Returned(id) => {
                 let macs = self.macs(id);
@@ -746,6 +765,7 @@ impl Network {
 /// it had is others'.
 fn deadline(speaker: &Speaker, has_parts: bool, settings: &Settings) -> Option<Mono> {
     match speaker.liveness {
+        Liveness::Live | Liveness::Draining if speaker.suspected => Some(speaker.heard + suspicion::patience(settings)),
         Liveness::Live | Liveness::Draining => Some(speaker.heard + settings.speaker_ttl),
         Liveness::Grace(until) => Some(until),
         Liveness::Lost => (speaker.session.is_none() && !has_parts).then(|| speaker.lost + FORGOTTEN_AFTER),
@@ -813,6 +833,9 @@ pub(super) fn said(state: &State, session: SessionId, message: SpeakerMessage, n
             };
             std::iter::once(heard(None)).chain((announces && !own).then_some(Event::Speaker(event))).collect()
         }
+        SpeakerMessage::Suspected { vip, node } => {
+            std::iter::once(heard(None)).chain(suspicion::suspected(network, id, vip, &node)).collect()
+        }
         SpeakerMessage::Draining if speaker.is_draining() => vec![heard(None)],
         SpeakerMessage::Draining => vec![heard(None), Event::Speaker(SpeakerEvent::DrainBegan(id.clone()))],
     };
@@ -832,7 +855,8 @@ fn in_force(network: &Network, id: &SpeakerId, speaker: &Speaker, applied: Revis
 
 /// A speaker comes, or comes back. What it announces is left with it where nobody else has it: an allocator that lost its records must
 /// not take an address away from whoever answers for it, nor one that gave a speaker up too soon, as long as the other one to which the
-/// address moved has not said that it announces it.
+/// address moved has not said that it announces it. While speakers come back after a start, one that took over by itself has it for certain:
+/// whoever had it before did not answer, and yields.
 fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Event> {
     let network = &state.network;
     let held: Vec<Vip> = hello.held.iter().filter(|(_, role)| **role == Role::Active).map(|(vip, _)| *vip).collect();
@@ -841,6 +865,7 @@ fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Even
     let nobodys = |vip: &Vip| match network.placements.get(vip) {
         Some(Ok(placement)) if placement.active == hello.speaker => false,
         Some(Ok(_)) if lost && !network.announced.contains(vip) => true,
+        Some(Ok(_)) if network.is_recovering() && hello.taken.contains(vip) => true,
         Some(Ok(placement)) => network.speakers.get(&placement.active).is_none_or(|other| !other.may_announce()),
         Some(Err(_)) | None => true,
     };

@@ -69,13 +69,14 @@ impl TryFrom<pb::Hello> for Hello {
         let interfaces = interfaces(&mut bad, "interfaces", hello.interfaces);
         let held = each(&mut bad, "held", &hello.held, |held| {
             let vip = held.vip.parse::<Vip>().map_err(|error| error.to_string())?;
-            Ok::<_, String>((vip, role(held.role)?))
+            Ok::<_, String>((vip, role(held.role)?, held.taken_over))
         });
         let value = node.zip(instance).map(|(node, instance)| Self {
             speaker: SpeakerId { node, instance },
             boot_id: hello.boot_id,
             interfaces,
-            held: held.into_iter().collect(),
+            taken: held.iter().filter(|(_, _, taken_over)| *taken_over).map(|(vip, ..)| *vip).collect(),
+            held: held.into_iter().map(|(vip, role, _)| (vip, role)).collect(),
         });
         bad.finish(value)
     }
@@ -83,7 +84,11 @@ impl TryFrom<pb::Hello> for Hello {
 
 impl From<&Hello> for pb::Hello {
     fn from(hello: &Hello) -> Self {
-        let held = hello.held.iter().map(|(vip, role)| pb::HeldVip { vip: vip.to_string(), role: role_to_pb(*role) });
+        let held = hello.held.iter().map(|(vip, role)| pb::HeldVip {
+            vip: vip.to_string(),
+            role: role_to_pb(*role),
+            taken_over: hello.taken.contains(vip),
+        });
         Self {
             node: hello.speaker.node.to_string(),
             instance: hello.speaker.instance.to_string(),
@@ -118,6 +123,11 @@ impl TryFrom<pb::StreamAssignmentsRequest> for SpeakerMessage {
                 vip.zip(mac).zip(interface).map(|((vip, mac), interface)| Self::Conflict { vip, mac, interface })
             }
             Some(Said::Draining(pb::Draining {})) => Some(Self::Draining),
+            Some(Said::Suspected(suspected)) => {
+                let vip = bad.take("suspected.vip", suspected.vip.parse::<Vip>());
+                let node = bad.take("suspected.node", suspected.node.parse::<NodeName>());
+                vip.zip(node).map(|(vip, node)| Self::Suspected { vip, node })
+            }
             None => {
                 bad.add("message", MISSING);
                 None
@@ -143,6 +153,7 @@ impl From<&SpeakerMessage> for pb::StreamAssignmentsRequest {
                 Said::Conflict(pb::Conflict { vip: vip.to_string(), mac: mac.to_string(), interface: interface.to_string() })
             }
             SpeakerMessage::Draining => Said::Draining(pb::Draining {}),
+            SpeakerMessage::Suspected { vip, node } => Said::Suspected(pb::Suspected { vip: vip.to_string(), node: node.to_string() }),
         };
         Self { message: Some(said) }
     }
@@ -177,8 +188,12 @@ impl TryFrom<pb::Assignment> for Assignment {
         let services = services(&mut bad, assignment.services);
         let peers = peers(&mut bad, assignment.peers);
         let rank = assignment.rank;
-        let value =
-            vip.zip(role).map(|(vip, role)| Self { vip, role, rank, interfaces: interfaces.into_iter().collect(), services, peers });
+        let active = match assignment.active_node.as_str() {
+            "" => None,
+            text => bad.take("active_node", text.parse::<NodeName>()),
+        };
+        let interfaces = interfaces.into_iter().collect();
+        let value = vip.zip(role).map(|(vip, role)| Self { vip, role, rank, interfaces, services, peers, active });
         bad.finish(value)
     }
 }
@@ -197,6 +212,7 @@ impl From<&Assignment> for pb::Assignment {
             interfaces: assignment.interfaces.iter().map(ToString::to_string).collect(),
             services: services.collect(),
             peers: peers.collect(),
+            active_node: assignment.active.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 }

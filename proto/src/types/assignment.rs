@@ -50,6 +50,8 @@ pub struct Assignment {
     pub services: BTreeMap<ServiceKey, PoolName>,
     /// The other nodes whose speakers may announce it, with their hardware addresses.
     pub peers: BTreeMap<NodeName, BTreeSet<MacAddress>>,
+    /// To a speaker that stands by: the other node that is active.
+    pub active: Option<NodeName>,
 }
 
 /// Who a speaker is and what it has.
@@ -63,6 +65,8 @@ pub struct Hello {
     pub interfaces: Vec<Interface>,
     /// The VIPs it has a part in.
     pub held: BTreeMap<Vip, Role>,
+    /// Those of them for which it stood by, until it took them over by itself.
+    pub taken: BTreeSet<Vip>,
 }
 
 /// What a speaker says on its stream.
@@ -97,6 +101,13 @@ pub enum SpeakerMessage {
     },
     /// It is about to end.
     Draining,
+    /// A node does not answer for a VIP although it should.
+    Suspected {
+        /// The address.
+        vip: Vip,
+        /// The node.
+        node: NodeName,
+    },
 }
 
 /// What the allocator says on a speaker's stream.

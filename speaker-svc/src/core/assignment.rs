@@ -9,13 +9,14 @@ use std::sync::Arc;
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::{Assignment, Role};
 use mooring_proto::types::lease::{Epoch, Revision};
-use mooring_proto::types::node::{InterfaceName, MacAddress};
+use mooring_proto::types::node::{InterfaceName, MacAddress, NodeName};
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
 
 use super::interfaces::Interfaces;
-use super::state::{Assigned, Counters, Held, Session, Silence, Standing, leads};
+use super::standby::ActivePeer;
+use super::state::{Assigned, Counters, Held, Session, Silence, Standing, active_peer, leads};
 use super::{Change, Event, State, Withdrawal};
 
 /// A stream is open: we say who we are, and that we are about to end if we are.
@@ -76,24 +77,36 @@ pub(super) fn delta(state: &State, revision: Revision, upserts: Vec<Assignment>,
     events
 }
 
-/// Equal sets of peers become one: thousands of VIPs have the same few.
+/// Equal sets of peers become one, and so does what is known of each active one: thousands of VIPs have the same few.
 struct PeerSets<'a> {
-    known: &'a BTreeSet<Arc<BTreeSet<MacAddress>>>,
+    state: &'a State,
     fresh: BTreeSet<Arc<BTreeSet<MacAddress>>>,
+    active: BTreeMap<NodeName, Arc<ActivePeer>>,
 }
 
 impl<'a> PeerSets<'a> {
     fn new(state: &'a State) -> Self {
-        Self { known: &state.peer_sets, fresh: BTreeSet::new() }
+        Self { state, fresh: BTreeSet::new(), active: BTreeMap::new() }
     }
 
     fn share(&mut self, macs: BTreeSet<MacAddress>) -> Arc<BTreeSet<MacAddress>> {
-        if let Some(shared) = self.known.get(&macs).or_else(|| self.fresh.get(&macs)) {
+        if let Some(shared) = self.state.peer_sets.get(&macs).or_else(|| self.fresh.get(&macs)) {
             return Arc::clone(shared);
         }
         let shared = Arc::new(macs);
         self.fresh.insert(Arc::clone(&shared));
         shared
+    }
+
+    fn active(&mut self, assignment: &Assignment) -> Option<Arc<ActivePeer>> {
+        let active = active_peer(assignment)?;
+        let known = self.active.get(&active.node).or_else(|| self.state.vigil.peer(&active.node));
+        if let Some(known) = known.filter(|known| ***known == active) {
+            return Some(Arc::clone(known));
+        }
+        let shared = Arc::new(active);
+        self.active.insert(shared.node.clone(), Arc::clone(&shared));
+        Some(shared)
     }
 }
 
@@ -122,6 +135,7 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
         vip,
         role: assignment.role,
         leads: leads(&assignment),
+        active: peers.active(&assignment),
         interfaces: assignment.interfaces,
         services: assignment.services.into_iter().collect(),
         peers: peers.share(assignment.peers.into_values().flatten().collect()),
@@ -202,10 +216,13 @@ pub(super) fn service_updates(vip: Vip, services: &[(ServiceKey, PoolName)], cha
 pub(super) fn store(state: &mut State, assigned: &Arc<Assigned>, now: Mono) {
     let fresh = || Held { assigned: Arc::clone(assigned), standing: Standing::Silent(Silence::Standby), strife: None };
     let held = state.vips.entry(assigned.vip).or_insert_with(fresh);
-    let led = std::mem::replace(&mut held.assigned, Arc::clone(assigned)).leads;
+    let before = std::mem::replace(&mut held.assigned, Arc::clone(assigned));
     state.peer_sets.insert(Arc::clone(&assigned.peers));
+    state.vigil.follow(assigned.vip, before.active.as_deref(), assigned.active.as_ref(), now);
+    let taken = state.vigil.settle(assigned.vip);
     align(state, assigned.vip, now);
-    if assigned.leads && !led {
+    // What we took over by ourselves is announced anew when it is ours for good: not everybody may have heard it.
+    if assigned.leads && (!before.leads || taken) {
         let certain = state.session == Session::Live;
         for link in state.schedule.links_of(assigned.vip) {
             state.schedule.start(assigned.vip, link, certain, now);
@@ -222,10 +239,12 @@ pub(super) fn reach(state: &mut State, epoch: Epoch, revision: Revision) {
 
 /// Forgets a VIP.
 pub(super) fn remove(state: &mut State, vip: Vip) {
-    if let Some(held) = state.vips.remove(&vip)
-        && held.standing == Standing::Announced
-    {
-        state.announced = state.announced.saturating_sub(1);
+    if let Some(held) = state.vips.remove(&vip) {
+        state.vigil.follow(vip, held.assigned.active.as_deref(), None, Mono::ZERO);
+        state.vigil.settle(vip);
+        if held.standing == Standing::Announced {
+            state.announced = state.announced.saturating_sub(1);
+        }
     }
     state.failing.remove(&vip);
     state.schedule.align(vip, &BTreeSet::new(), true, Mono::ZERO);
@@ -240,6 +259,7 @@ pub(super) fn stand(state: &mut State, vip: Vip, standing: Standing, now: Mono) 
         state.announced = state.announced.saturating_add(1);
     } else if was && !is {
         state.announced = state.announced.saturating_sub(1);
+        state.vigil.settle(vip);
     }
     match standing {
         Standing::Silent(silence) if silence.failure().is_some() => state.failing.insert(vip),
@@ -261,8 +281,10 @@ fn align(state: &mut State, vip: Vip, now: Mono) {
 /// The session is in another state; once the allocator's word is complete nothing is in doubt any more.
 pub(super) fn change_session(state: &mut State, session: Session, now: Mono) {
     state.session = session;
-    if session == Session::Live {
-        state.schedule.confirm(now);
+    match session {
+        Session::Live => state.schedule.confirm(now),
+        Session::Away => state.vigil.hurry(now),
+        Session::Joining | Session::Resyncing => {}
     }
 }
 

@@ -200,6 +200,7 @@ pub(super) fn open(state: &mut State, port: &Port, now: Mono) {
 /// An interface cannot answer any more.
 pub(super) fn close(state: &mut State, port: &Port) {
     state.interfaces.ports.remove(&port.index);
+    state.vigil.begin_anew();
     for vip in state.vips.keys() {
         state.schedule.stop(*vip, port.index);
     }

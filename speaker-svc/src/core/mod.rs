@@ -13,7 +13,7 @@ use std::time::Duration;
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::AllocatorMessage;
 use mooring_proto::types::lease::{Epoch, Revision};
-use mooring_proto::types::node::{InterfaceName, MacAddress};
+use mooring_proto::types::node::{InterfaceName, MacAddress, NodeName};
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
@@ -22,12 +22,15 @@ pub mod announce;
 pub mod assignment;
 pub mod conflict;
 pub mod drain;
+pub mod heed;
 pub mod interfaces;
 pub mod reply;
+pub mod standby;
 pub mod state;
 
 use announce::Phase;
 use interfaces::{Link, LinkIndex, Port};
+use standby::Addressee;
 use state::{Assigned, Session, Silence, Standing};
 pub use state::{Settings, State, Violation};
 
@@ -42,7 +45,7 @@ pub enum Command {
     CloseSession,
     /// The node's links are now these.
     ReplaceLinks(Vec<Link>),
-    /// Another station claims a VIP that we answer for.
+    /// Another station says that it has a VIP in which we have a part.
     NoteClaim {
         /// The address.
         vip: Vip,
@@ -190,6 +193,34 @@ pub enum Event {
         /// The peer.
         mac: MacAddress,
     },
+    /// A node that we stand by for is asked whether it answers.
+    PeerAsked {
+        /// The node.
+        node: NodeName,
+        /// For which VIPs, and whom.
+        questions: Vec<(Vip, Addressee)>,
+    },
+    /// A peer answers for a VIP that we stand by for.
+    PeerHeard {
+        /// The address.
+        vip: Vip,
+        /// The peer.
+        mac: MacAddress,
+    },
+    /// A node does not answer for what we stand by for; the allocator has to be told.
+    PeerSuspected {
+        /// One of the addresses.
+        vip: Vip,
+        /// The node.
+        node: NodeName,
+    },
+    /// We took a VIP over by ourselves.
+    TookOver {
+        /// The address.
+        vip: Vip,
+        /// From which node.
+        node: NodeName,
+    },
     /// The process has begun to end; the allocator has to be told.
     DrainStarted {
         /// When it ends at the latest.
@@ -215,7 +246,11 @@ pub fn decide(state: &State, command: Command, now: Mono) -> Vec<Event> {
         Command::Hear(AllocatorMessage::HeartbeatAck { .. } | AllocatorMessage::Goodbye { .. }) => Vec::new(),
         Command::CloseSession => assignment::close_session(state),
         Command::ReplaceLinks(links) => interfaces::replace(state, links),
-        Command::NoteClaim { vip, mac, link } => conflict::claim(state, vip, mac, link, now),
+        Command::NoteClaim { vip, mac, link } => {
+            let mut events = standby::hear(state, vip, mac);
+            events.extend(conflict::claim(state, vip, mac, link, now));
+            events
+        }
         Command::Drain => drain::start(state, now),
         Command::Tick => tick(state, now),
     }
@@ -223,6 +258,7 @@ pub fn decide(state: &State, command: Command, now: Mono) -> Vec<Event> {
 
 fn tick(state: &State, now: Mono) -> Vec<Event> {
     let mut events = announce::due(state, now);
+    events.extend(standby::due(state, now));
     events.extend(drain::tick(state, now));
     events
 }
@@ -232,7 +268,7 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
     match event {
         Event::SessionChanged(session) => assignment::change_session(state, *session, now),
         Event::HelloDue | Event::AppliedDue | Event::InterfacesDue => {}
-        Event::EpochRefused { .. } | Event::ServiceUpdated { .. } | Event::AssignmentFailed { .. } | Event::Yielded { .. } => {}
+        Event::EpochRefused { .. } | Event::ServiceUpdated { .. } | Event::AssignmentFailed { .. } | Event::PeerSuspected { .. } => {}
         Event::RevisionReached { epoch, revision } => assignment::reach(state, *epoch, *revision),
         Event::AssignmentStored(assigned) => assignment::store(state, assigned, now),
         Event::AssignmentRemoved(vip) => assignment::remove(state, *vip),
@@ -243,6 +279,10 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
         Event::AnnouncementDue { vip, link, phase } => announce::sent(state, *vip, *link, *phase, now),
         Event::ConflictSeen { vip, mac, defend, .. } => conflict::note(state, *vip, *mac, *defend, now),
         Event::PeerContradicted { vip, link, .. } => conflict::reassert(state, *vip, *link, now),
+        Event::Yielded { vip, .. } => standby::yielded(state, *vip),
+        Event::PeerAsked { node, questions } => standby::asked(state, node, questions, now),
+        Event::PeerHeard { vip, mac } => standby::heard(state, *vip, *mac),
+        Event::TookOver { vip, .. } => standby::took_over(state, *vip, now),
         Event::DrainStarted { deadline } => state.drain = Some(*deadline),
         Event::Drained { .. } => state.drained = true,
     }
@@ -251,7 +291,7 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
 /// When [`Command::Tick`] is next wanted.
 #[must_use]
 pub fn next_deadline(state: &State) -> Option<Mono> {
-    announce::next_deadline(state).into_iter().chain(drain::next_deadline(state)).min()
+    [announce::next_deadline(state), standby::next_deadline(state), drain::next_deadline(state)].into_iter().flatten().min()
 }
 
 /// Checks what must always hold.

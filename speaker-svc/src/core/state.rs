@@ -18,6 +18,7 @@ use mooring_proto::types::time::{Mono, UnixMillis};
 
 use super::announce::Schedule;
 use super::interfaces::{Interfaces, Port};
+use super::standby::{ActivePeer, Vigil};
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug)]
@@ -107,7 +108,7 @@ impl Counters {
 }
 
 /// An assignment as it is kept.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Assigned {
     /// The address.
     pub vip: Vip,
@@ -121,6 +122,8 @@ pub struct Assigned {
     pub services: Box<[(ServiceKey, PoolName)]>,
     /// The hardware addresses of the peers.
     pub peers: Arc<BTreeSet<MacAddress>>,
+    /// The other node that is active while we stand by, or was before we took over by ourselves.
+    pub active: Option<Arc<ActivePeer>>,
     /// What was counted since we have the VIP, over all changes of the assignment.
     pub counters: Arc<Counters>,
 }
@@ -146,6 +149,7 @@ impl Assigned {
             && self.role == assignment.role
             && self.leads == leads(assignment)
             && self.interfaces == assignment.interfaces
+            && self.active.as_deref() == active_peer(assignment).as_ref()
             && self.services.iter().map(|(service, pool)| (service, pool)).eq(&assignment.services)
             && macs().all(|mac| self.peers.contains(mac))
             && self.peers.iter().all(|mac| macs().any(|other| other == mac))
@@ -155,6 +159,13 @@ impl Assigned {
 /// Whether an assignment gives us the VIP to announce: the first in line is the one.
 pub(super) fn leads(assignment: &Assignment) -> bool {
     assignment.role == Role::Active && assignment.rank == 0
+}
+
+/// The node that an assignment has us stand by for.
+pub(super) fn active_peer(assignment: &Assignment) -> Option<ActivePeer> {
+    let node = assignment.active.clone()?;
+    let macs = assignment.peers.get(&node)?.clone();
+    Some(ActivePeer { node, macs })
 }
 
 /// Whether we answer for a VIP.
@@ -220,6 +231,7 @@ pub struct State {
     pub(super) vips: BTreeMap<Vip, Held>,
     pub(super) interfaces: Interfaces,
     pub(super) schedule: Schedule,
+    pub(super) vigil: Vigil,
     pub(super) session: Session,
     pub(super) epoch: Epoch,
     pub(super) revision: Revision,
@@ -244,6 +256,7 @@ impl State {
             vips: BTreeMap::new(),
             interfaces: Interfaces::default(),
             schedule,
+            vigil: Vigil::default(),
             session: Session::Away,
             epoch: Epoch::default(),
             revision: Revision::default(),
@@ -272,6 +285,11 @@ impl State {
         self.vips.values().filter(|held| held.standing == Standing::Announced).map(|held| &held.assigned)
     }
 
+    /// The VIPs that we have a part in and do not answer for, ascending.
+    pub fn silent(&self) -> impl Iterator<Item = Vip> {
+        self.vips.iter().filter(|(_, held)| held.standing != Standing::Announced).map(|(vip, _)| *vip)
+    }
+
     /// The interfaces that can answer.
     #[must_use]
     pub fn interfaces(&self) -> &Interfaces {
@@ -281,7 +299,12 @@ impl State {
     /// The interfaces that answer for a VIP.
     pub fn ports_of<'a>(&'a self, held: &'a Held) -> impl Iterator<Item = &'a Port> {
         let announced = held.standing == Standing::Announced;
-        self.interfaces.ports().filter(move |port| announced && held.assigned.allows(&port.name))
+        self.ports_for(&held.assigned).filter(move |_| announced)
+    }
+
+    /// The interfaces that would answer for a VIP.
+    pub fn ports_for<'a>(&'a self, assigned: &'a Assigned) -> impl Iterator<Item = &'a Port> {
+        self.interfaces.ports().filter(|port| assigned.allows(&port.name))
     }
 
     /// The stream to the allocator.
@@ -333,6 +356,7 @@ impl State {
             boot_id: self.settings.boot_id.clone(),
             interfaces: self.interface_list(),
             held: self.vips.iter().filter_map(|(vip, held)| Some((*vip, part(held)?))).collect(),
+            taken: self.vigil.taken().clone(),
         }
     }
 
@@ -381,6 +405,12 @@ pub enum Violation {
     /// A first round waits for the allocator's word although it is there.
     #[error("a first round waits although the session is live")]
     Doubt,
+    /// The nodes that are asked are not those that we stand by for.
+    #[error("the nodes that are asked differ from those that we stand by for")]
+    Vigil,
+    /// A VIP counts as taken over that is not announced.
+    #[error("{0} counts as taken over and is not announced")]
+    Taken(Vip),
     /// The schedule's queue and its plans differ.
     #[error("the announcement queue and its plans differ")]
     Queue,
@@ -407,6 +437,15 @@ pub(super) fn audit(state: &State) -> Result<(), Violation> {
         if !held.assigned.leads && !state.schedule.is_quiet(*vip) {
             return Err(Violation::Loud(*vip));
         }
+    }
+    let active = |held: &'_ Held| Some((held.assigned.active.clone()?, held.assigned.vip));
+    let stood_by: Vec<_> = state.vips.values().filter_map(active).collect();
+    if !state.vigil.watches_just(stood_by.iter().map(|(active, vip)| (&active.node, *vip)).collect()) {
+        return Err(Violation::Vigil);
+    }
+    let announced = |vip: &&Vip| state.vips.get(vip).is_some_and(|held| held.standing == Standing::Announced);
+    if let Some(vip) = state.vigil.taken().iter().find(|vip| !announced(vip)) {
+        return Err(Violation::Taken(*vip));
     }
     if state.session == Session::Live && state.schedule.has_doubts() {
         return Err(Violation::Doubt);

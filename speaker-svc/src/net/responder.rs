@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tracing::debug;
 
 use super::socket::{ArpSocket, Woken, is_interface_gone};
+use crate::core::heed::Heeded;
 use crate::core::interfaces::{LinkIndex, Port};
 use crate::core::reply::{Receiver, ReplyTable, reply};
 use crate::core::state::Assigned;
@@ -28,7 +29,7 @@ use crate::wire::arp::{self, Arp, EMPTY_FRAME, Frame};
 /// What the kernel gives of a frame at most; the filter lets through 64 bytes.
 const RECEIVE_LEN: usize = 64;
 
-/// A frame names a VIP as its sender's address.
+/// A frame names a VIP that we have a part in as its sender's address.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim {
     /// The address.
@@ -44,6 +45,8 @@ pub struct Claim {
 pub struct Shared {
     /// The newest table.
     pub table: Arc<ArcSwap<ReplyTable>>,
+    /// The newest list of VIPs that we do not answer for and may ask for.
+    pub heeded: Arc<ArcSwap<Heeded>>,
     /// Where claims go.
     pub claims: Address<Claim>,
     /// Notified when a thread has ended by itself.
@@ -140,8 +143,9 @@ impl Work {
         if let Some(assigned) = outcome.answer {
             answer(&self.socket, &mut self.frame, &self.on, assigned, &arp, &self.shared.drops);
         }
-        if let Some(assigned) = outcome.claim {
-            let claim = Claim { vip: assigned.vip, mac: arp.sha, link: self.link };
+        let claimed = outcome.claim.map(|assigned| assigned.vip);
+        if let Some(vip) = claimed.or_else(|| self.shared.heeded.load().answer(&self.on, header.destination, &arp)) {
+            let claim = Claim { vip, mac: arp.sha, link: self.link };
             if !self.shared.claims.offer(claim) {
                 self.shared.drops.claim();
             }

@@ -118,7 +118,13 @@ pub fn gratuitous(operation: Operation, vip: Ipv4Addr, mac: MacAddress) -> (Head
 /// A question to all stations who has the VIP, which says nothing about who asks (RFC 5227 §2.1.1).
 #[must_use]
 pub fn probe(vip: Ipv4Addr, mac: MacAddress) -> (Header, Arp) {
-    let header = Header { destination: MacAddress::BROADCAST, source: mac };
+    probe_to(MacAddress::BROADCAST, vip, mac)
+}
+
+/// The same question to one station (RFC 1122 §2.3.2.1 calls it a unicast poll).
+#[must_use]
+pub fn probe_to(station: MacAddress, vip: Ipv4Addr, mac: MacAddress) -> (Header, Arp) {
+    let header = Header { destination: station, source: mac };
     let (spa, tha) = (Ipv4Addr::UNSPECIFIED, MacAddress([0; 6]));
     (header, Arp { operation: Operation::Request, sha: mac, spa, tha, tpa: vip })
 }

@@ -194,12 +194,13 @@ fn interfaces(bytes: &mut Bytes<'_>) -> Option<Vec<Interface>> {
 }
 
 fn message(bytes: &mut Bytes<'_>) -> Option<SpeakerMessage> {
-    Some(match bytes.of(6)? {
+    Some(match bytes.of(7)? {
         0 | 1 => {
             let speaker = SpeakerId { node: node(bytes)?, instance: Instance::new(bytes.pick(&["default", "two"])?)? };
             let role = bytes.pick(&[Role::Active, Role::Standby])?;
-            let held = vips(bytes)?.into_iter().map(|vip| (vip, role)).collect();
-            SpeakerMessage::Hello(Hello { speaker, boot_id: String::new(), interfaces: interfaces(bytes)?, held })
+            let held: BTreeMap<_, _> = vips(bytes)?.into_iter().map(|vip| (vip, role)).collect();
+            let taken = held.keys().take(bytes.of(2)?.into()).copied().collect();
+            SpeakerMessage::Hello(Hello { speaker, boot_id: String::new(), interfaces: interfaces(bytes)?, held, taken })
         }
         2 => SpeakerMessage::Heartbeat { seq: 1, applied: Revision(u64::from(bytes.next()?)) },
         3 => {
@@ -207,6 +208,7 @@ fn message(bytes: &mut Bytes<'_>) -> Option<SpeakerMessage> {
             SpeakerMessage::Applied { revision: Revision(u64::from(bytes.next()?)), failures }
         }
         4 => SpeakerMessage::InterfacesChanged(interfaces(bytes)?),
+        5 => SpeakerMessage::Suspected { vip: *vips(bytes)?.first()?, node: node(bytes)? },
         _ => SpeakerMessage::Draining,
     })
 }

@@ -100,6 +100,22 @@ impl Host {
         run("ip", &["link", "set", &self.port(), "up"])
     }
 
+    /// Lets the bridge pass nothing to or from it, without its noticing: its cable stays as it is (`BR_STATE_DISABLED`, linux/if_bridge.h).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn cut_off(&self) -> Result<()> {
+        run("bridge", &["link", "set", "dev", &self.port(), "state", "0"])
+    }
+
+    /// Lets the bridge pass its frames again (`BR_STATE_FORWARDING`).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn let_through(&self) -> Result<()> {
+        run("bridge", &["link", "set", "dev", &self.port(), "state", "3"])
+    }
+
     /// Takes what arrives for a VIP as its own: Mooring only attracts frames, and without a kube-proxy the lab does the rest. The
     /// kernel never answers ARP for these addresses, as they are on no interface (`arp_ignore` is 1).
     ///

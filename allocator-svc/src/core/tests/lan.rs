@@ -122,7 +122,16 @@ impl Lan {
         self.join_with(speaker, held, &["eth0"]);
     }
 
+    /// A speaker comes that has taken these VIPs over by itself.
+    pub(crate) fn join_taking(&mut self, speaker: &str, taken: &[&str]) {
+        self.join_holding(speaker, taken, &["eth0"], taken.iter().map(|text| vip(text)).collect());
+    }
+
     pub(crate) fn join_with(&mut self, speaker: &str, held: &[&str], interfaces: &[&str]) {
+        self.join_holding(speaker, held, interfaces, BTreeSet::new());
+    }
+
+    fn join_holding(&mut self, speaker: &str, held: &[&str], interfaces: &[&str], taken: BTreeSet<Vip>) {
         self.next += 1;
         let session = SessionId(self.next);
         let hello = Hello {
@@ -130,6 +139,7 @@ impl Lan {
             boot_id: format!("boot-{}", self.next),
             interfaces: interfaces.iter().map(|name| interface(id(speaker).node.as_str(), name)).collect(),
             held: held.iter().map(|text| (vip(text), Role::Active)).collect(),
+            taken,
         };
         self.sessions.insert(speaker.to_owned(), session);
         let ear = self.ears.entry(speaker.to_owned()).or_default();

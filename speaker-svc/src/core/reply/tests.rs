@@ -15,6 +15,7 @@ fn assigned(vip: Vip, interfaces: &[&str]) -> Arc<Assigned> {
         leads: true,
         interfaces: interfaces.iter().map(|text| name(text)).collect(),
         services: Box::new([]),
+        active: None,
         peers: Arc::new(BTreeSet::new()),
         counters: Arc::new(Counters::default()),
     })

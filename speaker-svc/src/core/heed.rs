@@ -1,0 +1,35 @@
+//! The answers that we listen for although we do not answer ourselves.
+//!
+//! The reply table finds those who claim what we announce. Of the VIPs that we do not announce only answers to our own questions are of
+//! interest: whatever else the LAN says of them is nothing to us.
+
+use std::sync::Arc;
+
+use mooring_proto::types::address::Vip;
+use mooring_proto::types::node::MacAddress;
+
+use super::reply::Receiver;
+use crate::wire::arp::{Arp, Operation};
+
+/// The VIPs that we may ask for; never changes, and is replaced as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct Heeded(Arc<[Vip]>);
+
+impl Heeded {
+    /// These VIPs, ascending.
+    #[must_use]
+    pub fn new(ascending: impl Iterator<Item = Vip>) -> Self {
+        Self(ascending.collect())
+    }
+
+    /// The VIP that a frame says its sender has, in answer to a question of ours: an ARP reply that was sent to us alone.
+    #[must_use]
+    pub fn answer(&self, on: &Receiver, destination: MacAddress, arp: &Arp) -> Option<Vip> {
+        let vip = Vip::from(arp.spa);
+        let to_us = arp.operation == Operation::Reply && destination == on.mac && arp.sha != on.mac;
+        (to_us && self.0.binary_search(&vip).is_ok()).then_some(vip)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,24 @@
+use std::net::Ipv4Addr;
+
+use super::super::tests::{name, own_mac, vip};
+use super::*;
+
+#[test]
+fn only_an_answer_to_us_for_what_we_may_ask_for_is_listened_to() {
+    let heeded = Heeded::new([vip(1), vip(3)].into_iter());
+    let (us, peer) = (own_mac(1), MacAddress([2, 0, 0, 0, 0xbb, 0]));
+    let on = Receiver { name: name("eth1"), mac: us };
+    let spa = Ipv4Addr::new(172, 17, 200, 3);
+    let answer = Arp { operation: Operation::Reply, sha: peer, spa, tha: us, tpa: Ipv4Addr::UNSPECIFIED };
+    let rows: [(&str, MacAddress, Arp, Option<Vip>); 5] = [
+        ("an answer", us, answer, Some(vip(3))),
+        ("for another address", us, Arp { spa: Ipv4Addr::new(172, 17, 200, 2), ..answer }, None),
+        ("to all", MacAddress::BROADCAST, answer, None),
+        ("a question", us, Arp { operation: Operation::Request, ..answer }, None),
+        ("our own", us, Arp { sha: us, ..answer }, None),
+    ];
+    for (row, destination, arp, wanted) in rows {
+        assert_eq!(heeded.answer(&on, destination, &arp), wanted, "{row}");
+    }
+    assert_eq!(Heeded::default().answer(&on, us, &answer), None);
+}
