@@ -10,6 +10,7 @@ use std::time::Duration;
 use mooring_kit::Stop;
 use mooring_kit::clock::{Clock, wall};
 use mooring_kit::mailbox::{Address, Closed, Mailbox, mailbox};
+use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::{AllocatorMessage, REPLACED, SpeakerMessage};
 use mooring_proto::types::lease::{Epoch, Revision};
 use mooring_proto::types::node::SpeakerId;
@@ -18,7 +19,9 @@ use tokio::sync::{Notify, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::core::nodes::{SpeakerEvent, Untold};
-use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, assignment, decide, has_claims_due, next_deadline};
+use crate::core::{
+    Command, Event, Now, Placement, Refusal, SessionId, Sighting, State, apply, assignment, decide, has_claims_due, next_deadline,
+};
 use crate::logs;
 use crate::metrics::{Metrics, Outcome};
 use crate::store::{Durable, Store};
@@ -411,6 +414,21 @@ impl Owner {
         info!(event = logs::VIP_PLACED, ip, node = %now.active.node, instance = %now.active.instance, standby, from, "announced from this node");
     }
 
+    /// Tells what is new about who answers for a VIP.
+    fn seen(&self, ip: Vip, now: &Sighting) {
+        let before = self.state.network().sighting(ip);
+        let (was_reachable, was_contested) = before.map_or((true, false), |before| (before.reachable, before.contested));
+        let macs = now.macs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        match (was_reachable, now.reachable) {
+            (true, false) => warn!(event = logs::VIP_UNREACHABLE, %ip, by = %now.by, mac = macs, "its node does not answer for it"),
+            (false, true) => info!(event = logs::VIP_REACHABLE, %ip, by = %now.by, "its node answers for it again"),
+            (true, true) | (false, false) => {}
+        }
+        if now.contested && !was_contested {
+            warn!(event = logs::VIP_CONTESTED, %ip, by = %now.by, mac = macs, "not only its node answers for it");
+        }
+    }
+
     fn perform_speaker(&self, event: &SpeakerEvent) {
         match event {
             SpeakerEvent::Joined { hello, .. } => {
@@ -452,6 +470,7 @@ impl Owner {
             SpeakerEvent::Forgotten(speaker) => {
                 info!(event = logs::SPEAKER_FORGOTTEN, node = %speaker.node, instance = %speaker.instance, "away for long, not awaited any more");
             }
+            SpeakerEvent::Seen { vip, sighting } => self.seen(*vip, sighting),
             SpeakerEvent::ConflictRepeated { .. } | SpeakerEvent::Heard { .. } | SpeakerEvent::Told { .. } => {}
         }
     }

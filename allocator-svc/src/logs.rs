@@ -20,6 +20,12 @@ pub(crate) const VIEW_RECONCILED: &str = "viewReconciled";
 pub(crate) const VIP_PLACED: &str = "vipPlaced";
 /// A VIP has no node.
 pub(crate) const VIP_UNANNOUNCED: &str = "vipUnannounced";
+/// The node that announces a VIP does not answer for it, as another one sees it.
+pub(crate) const VIP_UNREACHABLE: &str = "vipUnreachable";
+/// It answers again.
+pub(crate) const VIP_REACHABLE: &str = "vipReachable";
+/// Others answer for a VIP as well.
+pub(crate) const VIP_CONTESTED: &str = "vipContested";
 /// A speaker came.
 pub(crate) const SPEAKER_JOINED: &str = "speakerJoined";
 /// A speaker's stream broke, and it has a moment to come back.

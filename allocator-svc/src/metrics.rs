@@ -49,6 +49,8 @@ pub(crate) struct Metrics {
     speakers: Series<LivenessLabels, Gauge>,
     vips: Gauge,
     unannounced: Gauge,
+    unreachable: Gauge,
+    contested: Gauge,
     conflicts: Counter,
     moves: Counter,
     /// Seconds that a batch took to reach the disk.
@@ -69,6 +71,8 @@ impl Metrics {
             speakers: Series::default(),
             vips: Gauge::default(),
             unannounced: Gauge::default(),
+            unreachable: Gauge::default(),
+            contested: Gauge::default(),
             conflicts: Counter::default(),
             moves: Counter::default(),
             flush_seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 16)),
@@ -85,6 +89,10 @@ impl Metrics {
         registry.register("mooring_allocator_speakers", "Speakers by how they are", metrics.speakers.clone());
         registry.register("mooring_allocator_vips", "Addresses in use", metrics.vips.clone());
         registry.register("mooring_allocator_unannounced_vips", "Addresses in use that no node announces", metrics.unannounced.clone());
+        let help = "Addresses that their node does not answer for, as another node sees it";
+        registry.register("mooring_allocator_unreachable_vips", help, metrics.unreachable.clone());
+        let help = "Addresses that not only their node answers for, as another node sees it";
+        registry.register("mooring_allocator_contested_vips", help, metrics.contested.clone());
         registry.register("mooring_allocator_conflicts", "Strangers seen to claim an address", metrics.conflicts.clone());
         registry.register("mooring_allocator_moves", "Addresses that changed their node", metrics.moves.clone());
         registry.register("mooring_allocator_flush_seconds", "Time for a batch to reach the disk", metrics.flush_seconds.clone());
@@ -118,6 +126,8 @@ impl Metrics {
         self.waiting.set(gauge(book.waiting().len()));
         self.vips.set(gauge(book.holders().len()));
         self.unannounced.set(gauge(network.unannounced()));
+        self.unreachable.set(gauge(network.unreachable()));
+        self.contested.set(gauge(network.contested()));
         self.assigned.clear();
         self.available.clear();
         for (name, pool) in book.pools() {

@@ -15,7 +15,7 @@ use mooring_kit::clock::Clock;
 use mooring_kit::mailbox::{Address, Mailbox};
 use mooring_kit::supervise::Spawner;
 use mooring_proto::types::address::Vip;
-use mooring_proto::types::assignment::{AllocatorMessage, SpeakerMessage};
+use mooring_proto::types::assignment::{AllocatorMessage, Sight, SpeakerMessage};
 use mooring_proto::types::lease::Epoch;
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
@@ -121,6 +121,7 @@ struct Due {
     applied: bool,
     draining: bool,
     reports: Vec<SpeakerMessage>,
+    sights: Vec<Sight>,
 }
 
 /// What readiness waits for.
@@ -316,7 +317,12 @@ impl Engine {
             }
             Event::Yielded { vip, mac } => info!(event = logs::YIELDED, ip = %vip, peer = %mac, "a peer announces the address"),
             Event::PeerAsked { node, questions } => self.ask(&node, &questions),
-            Event::PeerHeard { .. } => {}
+            Event::LookDue(vip) => self.look(vip),
+            Event::PeerHeard { .. } | Event::AnswerSeen { .. } | Event::LookPutOff(_) => {}
+            Event::LookOver { vip, answers } => {
+                debug!(ip = %vip, ?answers, "seen on the LAN");
+                self.due.sights.push(Sight { vip, answers });
+            }
             Event::PeerSuspected { vip, node } => {
                 debug!(ip = %vip, peer = %node, "a node does not answer for what we stand by for");
                 self.due.reports.push(SpeakerMessage::Suspected { vip, node });
@@ -361,6 +367,12 @@ impl Engine {
                 stations.iter().for_each(|station| self.probe(*vip, port.index, *station));
             }
         }
+    }
+
+    /// Asks everybody for a VIP that another node announces, wherever it might.
+    fn look(&self, vip: Vip) {
+        let Some(held) = self.state.vips().get(&vip) else { return };
+        self.state.ports_for(&held.assigned).for_each(|port| self.probe(vip, port.index, MacAddress::BROADCAST));
     }
 
     /// Asks a station, or all, whether it answers for a VIP, so that nobody who hears it learns anything (RFC 5227 §2.1.1).
@@ -426,6 +438,9 @@ impl Engine {
             messages.push(SpeakerMessage::InterfacesChanged(self.state.interface_list()));
         }
         messages.extend(due.reports);
+        if !due.sights.is_empty() {
+            messages.push(SpeakerMessage::Seen(due.sights));
+        }
         if due.applied {
             messages.push(SpeakerMessage::Applied { revision: self.state.revision(), failures: self.state.failures() });
         }

@@ -41,6 +41,15 @@ fn bounded(what: &str, report: &PingReport) -> Result<()> {
     Ok(())
 }
 
+/// Waits until a node answers first.
+fn answers(lab: &Lab, node: &str) -> Result<()> {
+    until(secs(5), &format!("{node} answers"), || {
+        let mac = lab.host("client").arp(VIP)?;
+        ensure!(mac == lab.host(node).mac(), "{mac} answers");
+        Ok(())
+    })
+}
+
 /// Does something to the allocator and the announcing node, and watches until the standby has the VIP; returns both nodes.
 fn lose(lab: &Lab, mooring: &mut Mooring, act: impl FnOnce(&mut Mooring, &str) -> Result<()>) -> Result<(String, String)> {
     let client = lab.host("client");
@@ -60,9 +69,12 @@ fn lose(lab: &Lab, mooring: &mut Mooring, act: impl FnOnce(&mut Mooring, &str) -
     act(mooring, &before)?;
     mooring.speaker(&after)?.wait_for(&json!({"event": "tookOver", "ip": VIP.to_string(), "peer": before, "level": "warn"}))?;
     mooring.speaker(&after)?.wait_for(&json!({"event": "serviceAnnounced", "ip": VIP.to_string(), "service": "default/nginx-lb"}))?;
+    answers(lab, &after)?;
+    // Other answers than those to its own questions would be counted below.
+    let (arps, pings) = (arps.finish()?, pings.finish()?);
+    bounded("allocator and node lost, ARP", &arps)?;
+    bounded("allocator and node lost, ping", &pings)?;
     only(client, lab.host(&after))?;
-    bounded("allocator and node lost, ARP", &arps.finish()?)?;
-    bounded("allocator and node lost, ping", &pings.finish()?)?;
     Ok((before, after))
 }
 
@@ -179,10 +191,11 @@ fn a_node_that_its_standby_suspects_is_lost_sooner() -> Result<()> {
     let arps = client.arp_every(millis(5), VIP)?;
     until(secs(5), "answers come", || client.arp(VIP))?;
     lab.host(&before).cut_off()?;
+    answers(&lab, &after)?;
+    let report = arps.finish()?;
     only(client, lab.host(&after))?;
     mooring.allocator.wait_for(&json!({"event": "speakerSuspected", "node": before}))?;
     mooring.allocator.wait_for(&json!({"event": "speakerLost", "node": before}))?;
-    let report = arps.finish()?;
     bounded("node cut off, ARP", &report)?;
     ensure!(mooring.speaker(&after)?.events("tookOver").is_empty(), "it was the allocator's to decide");
     Ok(())

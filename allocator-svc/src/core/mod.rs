@@ -29,12 +29,14 @@ pub mod refusal;
 mod remedies;
 pub mod rules;
 mod shared;
+mod sights;
 pub mod state;
 mod strangers;
 mod suspicion;
 
 pub use placement::{Placement, Unannounced};
 pub use refusal::Refusal;
+pub use sights::Sighting;
 pub use state::{Settings, State, Violation};
 
 /// The moment of a decision.

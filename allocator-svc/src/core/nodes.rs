@@ -18,6 +18,7 @@ use mooring_proto::types::time::Mono;
 use super::parts::Parts;
 use super::placement::{Placement, Unannounced};
 use super::refusal::Refusal;
+use super::sights::{self, Sighting, Sights};
 use super::state::{Book, Settings, State, Violation};
 use super::strangers::Strangers;
 use super::suspicion;
@@ -79,6 +80,13 @@ pub enum SpeakerEvent {
     },
     /// A VIP's stranger has been silent for long.
     ConflictOver(Vip),
+    /// A speaker has looked at a VIP that another node announces.
+    Seen {
+        /// The address.
+        vip: Vip,
+        /// What it saw.
+        sighting: Sighting,
+    },
     /// It is about to end.
     DrainBegan(SpeakerId),
     /// Its stream broke; it may come back until then.
@@ -260,6 +268,7 @@ pub struct Network {
     placements: BTreeMap<Vip, Result<Placement, Unannounced>>,
     announced: BTreeSet<Vip>,
     strangers: Strangers,
+    sights: Sights,
     parts: Parts,
     /// When each speaker is lost unless it is heard, or forgotten if it is lost.
     deadlines: BTreeSet<(Mono, SpeakerId)>,
@@ -308,6 +317,29 @@ impl Network {
         self.strangers.of(vip)
     }
 
+    /// What another node has seen of a VIP last, since it is where it is.
+    #[must_use]
+    pub fn sighting(&self, vip: Vip) -> Option<&Sighting> {
+        self.sights.of(vip)
+    }
+
+    /// How many VIPs are not answered for by the node that announces them, as others see it.
+    #[must_use]
+    pub fn unreachable(&self) -> usize {
+        self.sights.unreachable()
+    }
+
+    /// How many VIPs others answer for as well.
+    #[must_use]
+    pub fn contested(&self) -> usize {
+        self.sights.contested()
+    }
+
+    /// Whether a hardware address is that of a node.
+    pub(super) fn has_mac(&self, mac: MacAddress) -> bool {
+        self.speakers.values().flat_map(|speaker| &speaker.interfaces).any(|interface| interface.mac == mac)
+    }
+
     /// How many VIPs a node announces.
     #[must_use]
     pub fn active_on(&self, node: &NodeName) -> usize {
@@ -324,6 +356,11 @@ impl Network {
     #[must_use]
     pub fn unannounced(&self) -> usize {
         self.parts.unannounced()
+    }
+
+    /// The strangers that claim VIPs.
+    pub(super) fn strangers(&self) -> &Strangers {
+        &self.strangers
     }
 
     /// The VIPs in which a speaker has a part.
@@ -550,6 +587,7 @@ impl Network {
                 }
             }
             SpeakerEvent::ConflictOver(vip) => self.strangers.forget(*vip),
+            SpeakerEvent::Seen { vip, sighting } => self.sights.note(*vip, sighting),
             SpeakerEvent::DrainBegan(id) => {
                 self.set_liveness(id, Liveness::Draining, settings);
                 self.part_dirty(id);
@@ -698,6 +736,7 @@ impl Network {
         if before.as_ref().map(|before| &before.active) != after.map(|after| &after.active) {
             self.announced.remove(&vip);
             self.strangers.forget(vip);
+            self.sights.forget(vip);
         }
         for speaker in before.iter().chain(after).flat_map(Placement::speakers) {
             self.deadline_changed(speaker, settings);
@@ -824,15 +863,11 @@ pub(super) fn said(state: &State, session: SessionId, message: SpeakerMessage, n
         }
         SpeakerMessage::Conflict { vip, mac, interface } => {
             let conflict = Conflict { mac, interface, node: id.node.clone() };
-            let own = network.speakers.values().flat_map(|speaker| &speaker.interfaces).any(|interface| interface.mac == mac);
             let announces = network.placements.get(&vip).into_iter().flatten().any(|placement| placement.active == *id);
-            let event = if network.strangers.of(vip) == Some(&conflict) {
-                SpeakerEvent::ConflictRepeated { vip, at: now.mono }
-            } else {
-                SpeakerEvent::ConflictSeen { vip, conflict, at: now.mono }
-            };
-            std::iter::once(heard(None)).chain((announces && !own).then_some(Event::Speaker(event))).collect()
+            let claimed = (announces && !network.has_mac(mac)).then(|| network.strangers.claimed(vip, conflict, now.mono));
+            std::iter::once(heard(None)).chain(claimed).collect()
         }
+        SpeakerMessage::Seen(sights) => std::iter::once(heard(None)).chain(sights::seen(network, id, sights, now)).collect(),
         SpeakerMessage::Suspected { vip, node } => {
             std::iter::once(heard(None)).chain(suspicion::suspected(network, id, vip, &node)).collect()
         }

@@ -116,7 +116,8 @@ impl Talk {
             | SpeakerMessage::InterfacesChanged(_)
             | SpeakerMessage::Conflict { .. }
             | SpeakerMessage::Draining
-            | SpeakerMessage::Suspected { .. } => None,
+            | SpeakerMessage::Suspected { .. }
+            | SpeakerMessage::Seen(_) => None,
         };
         let said = Command::SpeakerSaid { session: self.session, message };
         self.engine.command(said, |_| ()).await.map_err(ending)?;

@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status};
 
 use super::{ending, refused};
 use crate::core::nodes::{Liveness, Speaker};
-use crate::core::{Refusal, State, Unannounced};
+use crate::core::{Placement, Refusal, State, Unannounced};
 use crate::engine::Engine;
 use mooring_kit::clock::Clock;
 
@@ -160,7 +160,7 @@ impl InspectService for Inspect {
         let (size, node) = (convert::page_size(request.page_size), NodeName::new(&request.node));
         let look = move |state: &State| {
             let (page, next_page_token) = page(state.network().placements(), after, size, |_, placed| {
-                let parts = placed.iter().flat_map(crate::core::Placement::speakers);
+                let parts = placed.iter().flat_map(Placement::speakers);
                 node.is_none() || parts.map(|speaker| &speaker.node).any(|part| Some(part) == node.as_ref())
             });
             let assignments = page.into_iter().map(|(vip, _)| assignment_state(state, *vip)).collect();
@@ -360,10 +360,35 @@ fn assignment_state(state: &State, vip: Vip) -> pb::AssignmentState {
             standby_instance: placement.standby.as_ref().map(|standby| standby.instance.to_string()).unwrap_or_default(),
             interfaces: placement.interfaces.iter().map(ToString::to_string).collect(),
             announced: network.is_announced(vip),
+            seen: Some(sighting(state, vip, placement)),
             ..known
         },
         Some(Err(reason)) => pb::AssignmentState { reason: reason.to_string(), ..known },
         None => known,
+    }
+}
+
+/// What another node sees of a VIP, or why none does.
+fn sighting(state: &State, vip: Vip, placement: &Placement) -> pb::Sighting {
+    let Some(seen) = state.network().sighting(vip) else {
+        let reason = match &placement.standby {
+            Some(standby) if standby.node == placement.active.node => {
+                "the speaker that stands by is on the same node, and sees what it says itself"
+            }
+            Some(_) => "the node that stands by has not looked yet",
+            None => "no other node stands by, so none looks",
+        };
+        let reachability = pb::Reachability::Unknown.into();
+        return pb::Sighting { reachability, reason: reason.to_owned(), ..pb::Sighting::default() };
+    };
+    let reachability = if seen.reachable { pb::Reachability::Reachable } else { pb::Reachability::Unreachable };
+    pb::Sighting {
+        reachability: reachability.into(),
+        contested: seen.contested,
+        macs: seen.macs.iter().map(ToString::to_string).collect(),
+        node: seen.by.to_string(),
+        seen_unix_ms: seen.at.0,
+        reason: String::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::pb;
 use crate::pb::stream_assignments_request::Message as Said;
 use crate::pb::stream_assignments_response::Message as Told;
 use crate::types::address::Vip;
-use crate::types::assignment::{AllocatorMessage, Assignment, HEARTBEAT, Hello, Role, SpeakerMessage};
+use crate::types::assignment::{AllocatorMessage, Assignment, HEARTBEAT, Hello, Role, Sight, SpeakerMessage};
 use crate::types::lease::{Epoch, Revision};
 use crate::types::node::{Instance, Interface, InterfaceName, MacAddress, NodeName, SpeakerId};
 use crate::types::pool::PoolName;
@@ -128,6 +128,7 @@ impl TryFrom<pb::StreamAssignmentsRequest> for SpeakerMessage {
                 let node = bad.take("suspected.node", suspected.node.parse::<NodeName>());
                 vip.zip(node).map(|(vip, node)| Self::Suspected { vip, node })
             }
+            Some(Said::Seen(seen)) => Some(Self::Seen(sights(&mut bad, seen.sights))),
             None => {
                 bad.add("message", MISSING);
                 None
@@ -135,6 +136,26 @@ impl TryFrom<pb::StreamAssignmentsRequest> for SpeakerMessage {
         };
         bad.finish(value)
     }
+}
+
+fn sights(bad: &mut Violations, list: Vec<pb::Sight>) -> Vec<Sight> {
+    let answer = |answer: pb::Answer| {
+        let mac = answer.mac.parse::<MacAddress>().map_err(|error| error.to_string())?;
+        Ok::<_, String>((mac, answer.interface.parse::<InterfaceName>().map_err(|error| format!("interface {error}"))?))
+    };
+    let mut found = Vec::with_capacity(list.len());
+    for (index, sight) in list.into_iter().enumerate() {
+        let path = format!("seen.sights[{index}]");
+        let vip = bad.take(&format!("{path}.vip"), sight.vip.parse::<Vip>());
+        let answers = each(bad, &format!("{path}.answers"), sight.answers, answer).into_iter().collect();
+        found.extend(vip.map(|vip| Sight { vip, answers }));
+    }
+    found
+}
+
+fn sight_to_pb(sight: &Sight) -> pb::Sight {
+    let answers = sight.answers.iter().map(|(mac, interface)| pb::Answer { mac: mac.to_string(), interface: interface.to_string() });
+    pb::Sight { vip: sight.vip.to_string(), answers: answers.collect() }
 }
 
 impl From<&SpeakerMessage> for pb::StreamAssignmentsRequest {
@@ -153,6 +174,7 @@ impl From<&SpeakerMessage> for pb::StreamAssignmentsRequest {
                 Said::Conflict(pb::Conflict { vip: vip.to_string(), mac: mac.to_string(), interface: interface.to_string() })
             }
             SpeakerMessage::Draining => Said::Draining(pb::Draining {}),
+            SpeakerMessage::Seen(sights) => Said::Seen(pb::Seen { sights: sights.iter().map(sight_to_pb).collect() }),
             SpeakerMessage::Suspected { vip, node } => Said::Suspected(pb::Suspected { vip: vip.to_string(), node: node.to_string() }),
         };
         Self { message: Some(said) }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use prost::Message as _;
 
 use crate::pb;
-use crate::types::assignment::{AllocatorMessage, Assignment, Hello, Role, SpeakerMessage};
+use crate::types::assignment::{AllocatorMessage, Assignment, Hello, Role, Sight, SpeakerMessage};
 use crate::types::claim::{BackendKey, Claim, Families, FamilyPolicy, SharingKey};
 use crate::types::lease::{Epoch, Revision};
 use crate::types::node::{Instance, Interface, InterfaceName, NodeName, SpeakerId};
@@ -74,6 +74,7 @@ fn all_that_a_speaker_says_crosses_the_wire() {
         SpeakerMessage::InterfacesChanged(vec![interface()]),
         SpeakerMessage::Conflict { vip, mac: interface().mac, interface: interface().name },
         SpeakerMessage::Draining,
+        SpeakerMessage::Seen(vec![Sight { vip, answers: BTreeMap::from([(interface().mac, interface().name)]) }]),
         SpeakerMessage::Suspected { vip, node: NodeName::new("node-b").unwrap() },
     ];
     for message in said {

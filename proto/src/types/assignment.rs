@@ -69,6 +69,15 @@ pub struct Hello {
     pub taken: BTreeSet<Vip>,
 }
 
+/// Who answers for a VIP that another node announces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// The address.
+    pub vip: Vip,
+    /// Everybody who answered, with the interface where the answer came in.
+    pub answers: BTreeMap<MacAddress, InterfaceName>,
+}
+
 /// What a speaker says on its stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpeakerMessage {
@@ -108,6 +117,8 @@ pub enum SpeakerMessage {
         /// The node.
         node: NodeName,
     },
+    /// It has looked at VIPs that other nodes announce.
+    Seen(Vec<Sight>),
 }
 
 /// What the allocator says on a speaker's stream.

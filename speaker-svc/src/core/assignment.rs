@@ -215,10 +215,16 @@ pub(super) fn service_updates(vip: Vip, services: &[(ServiceKey, PoolName)], cha
 /// Keeps an assignment; a VIP that is new stands by until its standing is said.
 pub(super) fn store(state: &mut State, assigned: &Arc<Assigned>, now: Mono) {
     let fresh = || Held { assigned: Arc::clone(assigned), standing: Standing::Silent(Silence::Standby), strife: None };
+    let is_fresh = !state.vips.contains_key(&assigned.vip);
     let held = state.vips.entry(assigned.vip).or_insert_with(fresh);
     let before = std::mem::replace(&mut held.assigned, Arc::clone(assigned));
     state.peer_sets.insert(Arc::clone(&assigned.peers));
     state.vigil.follow(assigned.vip, before.active.as_deref(), assigned.active.as_ref(), now);
+    match &assigned.active {
+        Some(active) if before.active.as_ref().is_some_and(|before| before.node == active.node) && !is_fresh => {}
+        Some(_) => state.looks.begin(assigned.vip, now),
+        None => state.looks.end(assigned.vip),
+    }
     let taken = state.vigil.settle(assigned.vip);
     align(state, assigned.vip, now);
     // What we took over by ourselves is announced anew when it is ours for good: not everybody may have heard it.
@@ -242,6 +248,7 @@ pub(super) fn remove(state: &mut State, vip: Vip) {
     if let Some(held) = state.vips.remove(&vip) {
         state.vigil.follow(vip, held.assigned.active.as_deref(), None, Mono::ZERO);
         state.vigil.settle(vip);
+        state.looks.end(vip);
         if held.standing == Standing::Announced {
             state.announced = state.announced.saturating_sub(1);
         }
@@ -280,9 +287,14 @@ fn align(state: &mut State, vip: Vip, now: Mono) {
 
 /// The session is in another state; once the allocator's word is complete nothing is in doubt any more.
 pub(super) fn change_session(state: &mut State, session: Session, now: Mono) {
-    state.session = session;
+    let was_live = std::mem::replace(&mut state.session, session).is_live();
     match session {
-        Session::Live => state.schedule.confirm(now),
+        Session::Live => {
+            state.schedule.confirm(now);
+            if !was_live {
+                state.looks.hurry(now);
+            }
+        }
         Session::Away => state.vigil.hurry(now),
         Session::Joining | Session::Resyncing => {}
     }

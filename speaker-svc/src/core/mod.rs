@@ -24,12 +24,14 @@ pub mod conflict;
 pub mod drain;
 pub mod heed;
 pub mod interfaces;
+pub mod look;
 pub mod reply;
 pub mod standby;
 pub mod state;
 
 use announce::Phase;
 use interfaces::{Link, LinkIndex, Port};
+use look::Answers;
 use standby::Addressee;
 use state::{Assigned, Session, Silence, Standing};
 pub use state::{Settings, State, Violation};
@@ -221,6 +223,26 @@ pub enum Event {
         /// From which node.
         node: NodeName,
     },
+    /// Everybody is asked for a VIP that another node announces.
+    LookDue(Vip),
+    /// Somebody has answered that.
+    AnswerSeen {
+        /// The address.
+        vip: Vip,
+        /// Who.
+        mac: MacAddress,
+        /// Where.
+        interface: InterfaceName,
+    },
+    /// A look is over; the allocator has to be told.
+    LookOver {
+        /// The address.
+        vip: Vip,
+        /// Everybody who answered.
+        answers: Answers,
+    },
+    /// A look was due that cannot be, or would tell nobody anything.
+    LookPutOff(Vip),
     /// The process has begun to end; the allocator has to be told.
     DrainStarted {
         /// When it ends at the latest.
@@ -248,6 +270,7 @@ pub fn decide(state: &State, command: Command, now: Mono) -> Vec<Event> {
         Command::ReplaceLinks(links) => interfaces::replace(state, links),
         Command::NoteClaim { vip, mac, link } => {
             let mut events = standby::hear(state, vip, mac);
+            events.extend(look::hear(state, vip, mac, link));
             events.extend(conflict::claim(state, vip, mac, link, now));
             events
         }
@@ -259,6 +282,7 @@ pub fn decide(state: &State, command: Command, now: Mono) -> Vec<Event> {
 fn tick(state: &State, now: Mono) -> Vec<Event> {
     let mut events = announce::due(state, now);
     events.extend(standby::due(state, now));
+    events.extend(look::due(state, now));
     events.extend(drain::tick(state, now));
     events
 }
@@ -282,6 +306,9 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
         Event::Yielded { vip, .. } => standby::yielded(state, *vip),
         Event::PeerAsked { node, questions } => standby::asked(state, node, questions, now),
         Event::PeerHeard { vip, mac } => standby::heard(state, *vip, *mac),
+        Event::LookDue(vip) => look::began(state, *vip, now),
+        Event::AnswerSeen { vip, mac, interface } => look::heard(state, *vip, *mac, interface),
+        Event::LookOver { vip, .. } | Event::LookPutOff(vip) => look::ended(state, *vip, now),
         Event::TookOver { vip, .. } => standby::took_over(state, *vip, now),
         Event::DrainStarted { deadline } => state.drain = Some(*deadline),
         Event::Drained { .. } => state.drained = true,
@@ -291,7 +318,9 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
 /// When [`Command::Tick`] is next wanted.
 #[must_use]
 pub fn next_deadline(state: &State) -> Option<Mono> {
-    [announce::next_deadline(state), standby::next_deadline(state), drain::next_deadline(state)].into_iter().flatten().min()
+    let rounds = announce::next_deadline(state);
+    let questions = [standby::next_deadline(state), look::next_deadline(state)];
+    questions.into_iter().chain([rounds, drain::next_deadline(state)]).flatten().min()
 }
 
 /// Checks what must always hold.

@@ -18,6 +18,7 @@ use mooring_proto::types::time::{Mono, UnixMillis};
 
 use super::announce::Schedule;
 use super::interfaces::{Interfaces, Port};
+use super::look::Looks;
 use super::standby::{ActivePeer, Vigil};
 
 /// What does not change while the process runs.
@@ -232,6 +233,7 @@ pub struct State {
     pub(super) interfaces: Interfaces,
     pub(super) schedule: Schedule,
     pub(super) vigil: Vigil,
+    pub(super) looks: Looks,
     pub(super) session: Session,
     pub(super) epoch: Epoch,
     pub(super) revision: Revision,
@@ -251,12 +253,14 @@ impl State {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let schedule = Schedule::new(settings.refresh, settings.seed);
+        let looks = Looks::new(settings.seed);
         Self {
             settings,
             vips: BTreeMap::new(),
             interfaces: Interfaces::default(),
             schedule,
             vigil: Vigil::default(),
+            looks,
             session: Session::Away,
             epoch: Epoch::default(),
             revision: Revision::default(),
@@ -408,6 +412,9 @@ pub enum Violation {
     /// The nodes that are asked are not those that we stand by for.
     #[error("the nodes that are asked differ from those that we stand by for")]
     Vigil,
+    /// The VIPs that are looked at are not those that we stand by for.
+    #[error("the VIPs that are looked at differ from those that we stand by for")]
+    Looks,
     /// A VIP counts as taken over that is not announced.
     #[error("{0} counts as taken over and is not announced")]
     Taken(Vip),
@@ -440,6 +447,9 @@ pub(super) fn audit(state: &State) -> Result<(), Violation> {
     }
     let active = |held: &'_ Held| Some((held.assigned.active.clone()?, held.assigned.vip));
     let stood_by: Vec<_> = state.vips.values().filter_map(active).collect();
+    if !state.looks.are_about(&stood_by.iter().map(|(_, vip)| *vip).collect()) {
+        return Err(Violation::Looks);
+    }
     if !state.vigil.watches_just(stood_by.iter().map(|(active, vip)| (&active.node, *vip)).collect()) {
         return Err(Violation::Vigil);
     }

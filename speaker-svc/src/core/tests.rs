@@ -117,6 +117,10 @@ fn short(event: &Event) -> String {
         Event::PeerHeard { vip, mac } => format!("{mac} answers for {vip}"),
         Event::PeerSuspected { vip, node } => format!("suspect {node} {vip}"),
         Event::TookOver { vip, node } => format!("took {vip} over from {node}"),
+        Event::LookDue(vip) => format!("look at {vip}"),
+        Event::AnswerSeen { vip, mac, interface } => format!("{mac} is seen to have {vip} on {interface}"),
+        Event::LookOver { vip, answers } => format!("seen {vip} {answers:?}"),
+        Event::LookPutOff(vip) => format!("no look at {vip}"),
         Event::DrainStarted { .. } => "drain started".into(),
         Event::Drained { left } => format!("drained {left}"),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mooring_allocator::core::{Command, Event, Leadership, Now, SessionId, Settings, State, apply, audit, decide, next_deadline};
 use mooring_proto::types::address::{Family, Vip};
-use mooring_proto::types::assignment::{Hello, Role, SpeakerMessage};
+use mooring_proto::types::assignment::{Hello, Role, Sight, SpeakerMessage};
 use mooring_proto::types::backends::{Backends, Reach};
 use mooring_proto::types::claim::{BackendKey, Claim, Families, FamilyPolicy, SharingKey};
 use mooring_proto::types::labels::Labels;
@@ -194,7 +194,7 @@ fn interfaces(bytes: &mut Bytes<'_>) -> Option<Vec<Interface>> {
 }
 
 fn message(bytes: &mut Bytes<'_>) -> Option<SpeakerMessage> {
-    Some(match bytes.of(7)? {
+    Some(match bytes.of(8)? {
         0 | 1 => {
             let speaker = SpeakerId { node: node(bytes)?, instance: Instance::new(bytes.pick(&["default", "two"])?)? };
             let role = bytes.pick(&[Role::Active, Role::Standby])?;
@@ -209,6 +209,10 @@ fn message(bytes: &mut Bytes<'_>) -> Option<SpeakerMessage> {
         }
         4 => SpeakerMessage::InterfacesChanged(interfaces(bytes)?),
         5 => SpeakerMessage::Suspected { vip: *vips(bytes)?.first()?, node: node(bytes)? },
+        6 => {
+            let answers = interfaces(bytes)?.into_iter().map(|interface| (interface.mac, interface.name)).collect();
+            SpeakerMessage::Seen(vec![Sight { vip: *vips(bytes)?.first()?, answers }])
+        }
         _ => SpeakerMessage::Draining,
     })
 }
