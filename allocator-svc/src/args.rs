@@ -8,12 +8,13 @@ use clap::{Parser, Subcommand};
 use mooring_kit::args::{CommonArgs, ListenAddress, bad_flag, duration};
 
 use crate::core::Settings;
+use crate::store::HistoryLimits;
 
 /// Leases addresses to Services, keeps them on disk, and decides which node announces what.
 #[derive(Parser, Clone, Debug)]
 #[command(version, about, after_help = EXAMPLES)]
 pub struct Args {
-    /// gRPC is served here: IP:PORT, or unix:PATH; port 0 picks a free port, and the log says which.
+    /// The gRPC services are served here: IP:PORT, or unix:PATH; port 0 picks a free port, and the log says which.
     #[arg(long, env = "MOORING_LISTEN", default_value = "127.0.0.1:7470")]
     pub listen: ListenAddress,
     /// Probes and metrics are served here over HTTP: IP:PORT.
@@ -37,6 +38,16 @@ pub struct Args {
     /// At most so many addresses move in a minute to spread the load over the nodes; with 0 none does.
     #[arg(long, env = "MOORING_REBALANCE", default_value_t = 0)]
     pub rebalance: u32,
+    /// For how long the addresses of a Service that is gone stay reserved for one of its name, such as 24h; 0s = not at all. A Service
+    /// says otherwise by its annotation mooring.io/retain.
+    #[arg(long, env = "MOORING_RETAIN", default_value = "0s", value_parser = duration)]
+    pub retain: Duration,
+    /// For how long it is kept who held which address, such as 90d; 0s = as long as --history-size has room.
+    #[arg(long, env = "MOORING_HISTORY_AGE", default_value = "90d", value_parser = duration)]
+    pub history_age: Duration,
+    /// How many facts of who held which address are kept, of about 150 bytes each; 0 = none.
+    #[arg(long, env = "MOORING_HISTORY_SIZE", default_value_t = 100_000)]
+    pub history_size: u64,
     /// What all services have.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -78,6 +89,13 @@ impl Args {
             recovery_window: self.recovery_window,
             pool_grace: self.pool_grace,
             rebalance: self.rebalance,
+            retain: self.retain,
         }
+    }
+
+    /// What the flags say about the history.
+    #[must_use]
+    pub fn history(&self) -> HistoryLimits {
+        HistoryLimits { age: self.history_age, size: self.history_size }
     }
 }

@@ -56,7 +56,7 @@ pub struct Args {
     /// Probes and metrics are served here over HTTP: IP:PORT.
     #[arg(long, env = "MOORING_ADMIN", default_value = "127.0.0.1:7474", value_name = "ADDRESS")]
     pub admin: SocketAddr,
-    /// gRPC is served here: IP:PORT, or unix:PATH; port 0 picks a free port, and the log says which.
+    /// The gRPC services are served here: IP:PORT, or unix:PATH; port 0 picks a free port, and the log says which.
     #[arg(long, env = "MOORING_LISTEN", default_value = "127.0.0.1:7471", value_name = "ADDRESS")]
     pub listen: ListenAddress,
     /// The flags that all services have.

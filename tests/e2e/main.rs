@@ -16,6 +16,7 @@ mod lab;
 mod load;
 mod mishaps;
 mod readme;
+mod reservations;
 mod rights;
 mod security;
 mod shadow;
@@ -51,6 +52,7 @@ fn main() -> anyhow::Result<()> {
         mishaps::SCENARIOS,
         rights::SCENARIOS,
         inspection::SCENARIOS,
+        reservations::SCENARIOS,
         input::SCENARIOS,
         security::SCENARIOS,
         shadow::SCENARIOS,

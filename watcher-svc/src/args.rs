@@ -37,7 +37,7 @@ pub struct Args {
     /// Probes and metrics are served here over HTTP: IP:PORT.
     #[arg(long, env = "MOORING_ADMIN", default_value = "127.0.0.1:7473")]
     pub admin: SocketAddr,
-    /// gRPC health and reflection are served here: IP:PORT, or unix:PATH; port 0 picks a free port, and the log says which.
+    /// Health and reflection by gRPC are served here: IP:PORT, or unix:PATH; port 0 picks a free port, and the log says which.
     #[arg(long, env = "MOORING_LISTEN", default_value = "127.0.0.1:7475")]
     pub listen: ListenAddress,
     /// What all services have.

@@ -9,7 +9,7 @@ use super::dual_stack::{Grant, Need, candidate};
 use super::refusal::Refusal;
 use super::rules::{self, explicit};
 use super::state::{Book, State};
-use super::{Event, Now};
+use super::{Event, Now, quota, reservations};
 
 /// Meets the first claim that is due; `None` if none is.
 pub(super) fn settle_next(state: &State, now: Now) -> Option<Vec<Event>> {
@@ -27,11 +27,11 @@ fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
         return adopt(state, claim, now);
     }
     let unkept = match keep(state, claim) {
-        Ok(grant) => return vec![granted(state, claim, extended(book, claim, grant), now)],
+        Ok(grant) => return granted(state, claim, extended(book, claim, grant), now),
         Err(unkept) => unkept,
     };
     match rules::judge(book, claim) {
-        Ok(grant) => std::iter::once(granted(state, claim, grant, now)).chain(untenable(claim, unkept)).collect(),
+        Ok(grant) => granted(state, claim, grant, now).into_iter().chain(untenable(claim, unkept)).collect(),
         Err(refusal) if lease.is_some() => vec![refused(state, claim, refusal)],
         Err(refusal) => std::iter::once(refused(state, claim, refusal)).chain(untenable(claim, unkept)).collect(),
     }
@@ -44,7 +44,7 @@ fn adopt(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     match keep(state, claim) {
         Ok(grant) => {
             let is_extensible = is_extensible(claim, &grant.addresses);
-            std::iter::once(granted(state, claim, grant, now)).chain(is_extensible.then(deferred)).collect()
+            granted(state, claim, grant, now).into_iter().chain(is_extensible.then(deferred)).collect()
         }
         Err(Unkept::Unwanted | Unkept::Untenable(_)) => vec![deferred()],
     }
@@ -55,9 +55,9 @@ fn adopt(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
 pub(super) fn evict(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     let end = match rules::judge(&state.book, claim) {
         Ok(grant) => granted(state, claim, grant, now),
-        Err(_refusal) => Event::LeaseReleased(claim.service.clone()),
+        Err(_refusal) => vec![Event::LeaseReleased(claim.service.clone())],
     };
-    std::iter::once(end).chain(keep(state, claim).err().and_then(|unkept| untenable(claim, unkept))).collect()
+    end.into_iter().chain(keep(state, claim).err().and_then(|unkept| untenable(claim, unkept))).collect()
 }
 
 /// Why a Service does not keep the addresses that it has.
@@ -90,11 +90,12 @@ fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
     Ok(Grant { addresses: addresses.clone(), pool: pool.spec().name.clone() })
 }
 
-/// With PreferDualStack a second address is added from the same pool as soon as there is one.
+/// With PreferDualStack a second address is added from the same pool as soon as there is one and the namespace's quota affords it.
 fn extended(book: &Book, claim: &Claim, mut kept: Grant) -> Grant {
     if is_extensible(claim, &kept.addresses)
         && let (Some(pool), [one]) = (book.pools().get(&kept.pool), kept.addresses.as_slice())
         && let Some(other) = candidate(book, claim, pool, one.family().other())
+        && quota::affords(book, claim, &[*one, other])
     {
         kept.addresses.push(other);
         kept.addresses.sort();
@@ -122,8 +123,8 @@ fn asks_for_others(claim: &Claim, lease: Option<&Lease>) -> bool {
     asks_for_others_than(claim, &lease.addresses) || claim.requested_pool.as_ref().is_some_and(|pool| *pool != lease.pool)
 }
 
-/// The lease, or that it is there already.
-fn granted(state: &State, claim: &Claim, grant: Grant, now: Now) -> Event {
+/// The lease, with which a reservation for a Service that was gone ends; or that it is there already.
+fn granted(state: &State, claim: &Claim, grant: Grant, now: Now) -> Vec<Event> {
     let before = state.book.lease(&claim.service);
     let unmoved = before.filter(|before| before.addresses == grant.addresses);
     let lease = Lease {
@@ -136,11 +137,14 @@ fn granted(state: &State, claim: &Claim, grant: Grant, now: Now) -> Event {
         backend_key: claim.backend_key.clone(),
         revision: unmoved.map_or_else(|| state.feed.revision().next(), |before| before.revision),
         granted: unmoved.map_or(now.wall, |before| before.granted),
+        retain: claim.retain,
     };
     if before == Some(&lease) {
-        return Event::ClaimMet(lease.service);
+        return vec![Event::ClaimMet(lease.service)];
     }
-    Event::LeaseGranted(Box::new(Lease { revision: state.feed.revision().next(), ..lease }))
+    let mut events = vec![Event::LeaseGranted(Box::new(Lease { revision: state.feed.revision().next(), ..lease }))];
+    events.extend(reservations::back(state, &claim.service));
+    events
 }
 
 /// The refusal; the Service keeps what it has.

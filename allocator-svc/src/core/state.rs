@@ -10,6 +10,7 @@ use mooring_proto::types::address::{Family, Vip};
 use mooring_proto::types::claim::{BackendKey, Claim, SharingKey};
 use mooring_proto::types::lease::{Epoch, Lease, Term};
 use mooring_proto::types::pool::{Configuration, PoolName, PoolSpec};
+use mooring_proto::types::reservation::{Reservation, ReservationKey, ReservationOrigin};
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::{Mono, UnixMillis};
 
@@ -18,6 +19,7 @@ use super::free::Pool;
 use super::nodes::Network;
 use super::refusal::Refusal;
 use super::remedies::{Remedies, Remedy};
+use super::reservations::Reservations;
 use super::shared::Shared;
 use super::{Event, Leadership};
 
@@ -34,6 +36,8 @@ pub struct Settings {
     pub pool_grace: Duration,
     /// How many VIPs a minute may move to spread the load; 0 = none.
     pub rebalance: u32,
+    /// For how long the addresses of a Service that is gone stay reserved for it, where it does not say.
+    pub retain: Duration,
 }
 
 /// What a state is for.
@@ -200,6 +204,9 @@ pub struct Book {
     holders: BTreeMap<Vip, BTreeSet<ServiceKey>>,
     by_sharing: BTreeMap<SharingKey, BTreeMap<BackendKey, Shared>>,
     by_pool: BTreeMap<PoolName, BTreeSet<ServiceKey>>,
+    /// The addresses that a namespace's Services hold, each with how many of them do.
+    by_namespace: BTreeMap<String, BTreeMap<Vip, usize>>,
+    reservations: Reservations,
     /// First address of each segment of each pool, with the last one; segments are disjoint.
     segments: BTreeMap<Vip, (Vip, PoolName)>,
     due: BTreeSet<Order>,
@@ -279,6 +286,39 @@ impl Book {
     #[must_use]
     pub fn holders(&self) -> &BTreeMap<Vip, BTreeSet<ServiceKey>> {
         &self.holders
+    }
+
+    /// The addresses that are kept for somebody, or from everybody.
+    #[must_use]
+    pub fn reservations(&self) -> &Reservations {
+        &self.reservations
+    }
+
+    /// How many different addresses the Services of a namespace hold.
+    #[must_use]
+    pub fn held_in(&self, namespace: &str) -> usize {
+        self.by_namespace.get(namespace).map_or(0, BTreeMap::len)
+    }
+
+    /// The different addresses that the Services of a namespace hold, ascending.
+    pub(super) fn held_by(&self, namespace: &str) -> impl Iterator<Item = Vip> {
+        self.by_namespace.get(namespace).into_iter().flat_map(|vips| vips.keys().copied())
+    }
+
+    /// How many Services of a namespace hold an address.
+    pub(super) fn holders_in(&self, namespace: &str, vip: Vip) -> usize {
+        self.by_namespace.get(namespace).and_then(|vips| vips.get(&vip)).copied().unwrap_or_default()
+    }
+
+    /// The reservation that keeps an address from a Service; a Service that holds the address keeps it.
+    pub(super) fn reserved_against(&self, vip: Vip, service: &ServiceKey) -> Option<&Reservation> {
+        let holds_it = self.holders.get(&vip).is_some_and(|holders| holders.contains(service));
+        self.reservations.against(vip, service).filter(|_| !holds_it)
+    }
+
+    /// Whether an address is kept from a Service, or from one that nothing is kept for.
+    pub(super) fn is_kept_from(&self, vip: Vip, service: Option<&ServiceKey>) -> bool {
+        service.map_or_else(|| self.reservations.is_reserved(vip), |service| self.reserved_against(vip, service).is_some())
     }
 
     /// Whether a watcher's full view has come since the start.
@@ -372,6 +412,8 @@ impl Book {
                 self.not_due(service);
                 self.waiting.remove(service);
             }
+            Event::AddressReserved { reservation, end } => self.reserve(reservation, *end),
+            Event::ReservationEnded { key, .. } => self.unreserve(key),
             Event::ViewReconciled => self.reconciled = true,
             Event::EpochBegan(_)
             | Event::TermBegan(_)
@@ -399,9 +441,13 @@ impl Book {
         for vip in &lease.addresses {
             let holders = self.holders.entry(*vip).or_default();
             if holders.is_empty() {
+                if self.reservations.is_reserved(*vip) {
+                    take(&self.segments, &mut self.pools, *vip, Pool::unreserve);
+                }
                 take(&self.segments, &mut self.pools, *vip, Pool::take);
             }
             holders.insert(lease.service.clone());
+            *self.by_namespace.entry(lease.service.namespace().to_owned()).or_default().entry(*vip).or_default() += 1;
             if let Some(key) = &lease.sharing_key {
                 let shared = self.by_sharing.entry(key.clone()).or_default().entry(lease.backend_key.clone()).or_default();
                 shared.hold(*vip, &lease.ports);
@@ -430,11 +476,51 @@ impl Book {
                 if holders.is_empty() {
                     self.holders.remove(vip);
                     take(&self.segments, &mut self.pools, *vip, Pool::give_back);
+                    if self.reservations.is_reserved(*vip) {
+                        take(&self.segments, &mut self.pools, *vip, Pool::reserve);
+                    }
                 }
             }
+            self.unhold(service.namespace(), *vip);
             self.unshare(*vip, &lease);
         }
         Some(lease)
+    }
+
+    fn unhold(&mut self, namespace: &str, vip: Vip) {
+        let Some(vips) = self.by_namespace.get_mut(namespace) else { return };
+        if let Some(count) = vips.get_mut(&vip) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                vips.remove(&vip);
+            }
+        }
+        if vips.is_empty() {
+            self.by_namespace.remove(namespace);
+        }
+    }
+
+    /// Takes an address out of the free set, if nobody holds it. A Service that it is for and that waits gets another try.
+    fn reserve(&mut self, reservation: &Reservation, end: Option<Mono>) {
+        let vip = reservation.key.address;
+        if !self.reservations.is_reserved(vip) && !self.holders.contains_key(&vip) {
+            take(&self.segments, &mut self.pools, vip, Pool::reserve);
+        }
+        self.reservations.insert(reservation, end);
+        self.changed_at(vip);
+        if let Some(service) = reservation.key.service.as_ref().filter(|service| self.waiting.contains_key(service)) {
+            self.make_due(service);
+        }
+    }
+
+    /// Ends a reservation: whom it kept from the address can be helped now.
+    fn unreserve(&mut self, key: &ReservationKey) {
+        let vip = key.address;
+        self.reservations.remove(key);
+        if !self.reservations.is_reserved(vip) && !self.holders.contains_key(&vip) {
+            take(&self.segments, &mut self.pools, vip, Pool::unreserve);
+        }
+        self.changed_at(vip);
     }
 
     fn unshare(&mut self, vip: Vip, lease: &Lease) {
@@ -459,10 +545,26 @@ impl Book {
         }
         for vip in &lease.addresses {
             let pool = self.pool_of(*vip).map(|pool| &pool.spec().name);
-            for remedy in self.remedies.about(*vip, pool, lease) {
-                let is_at_hand = remedy.is_at_hand(self);
-                self.remedies.set(remedy, is_at_hand);
-            }
+            self.look_at(self.remedies.about(*vip, pool, Some(lease)));
+        }
+        self.look_at(self.remedies.about_namespace(lease.service.namespace()));
+    }
+
+    /// An address is reserved now, or no more: the same, for whoever waits for something about it.
+    fn changed_at(&mut self, vip: Vip) {
+        if self.remedies.is_empty() {
+            return;
+        }
+        // Those that hold an address together have the same keys, so one of them speaks for all.
+        let holder = self.holders.get(&vip).and_then(|holders| self.leases.get(holders.first()?));
+        let pool = self.pool_of(vip).map(|pool| &pool.spec().name);
+        self.look_at(self.remedies.about(vip, pool, holder));
+    }
+
+    fn look_at(&mut self, remedies: Vec<Remedy>) {
+        for remedy in remedies {
+            let is_at_hand = remedy.is_at_hand(self);
+            self.remedies.set(remedy, is_at_hand);
         }
     }
 
@@ -483,6 +585,9 @@ impl Book {
             for (first, last) in pool.bounds().collect::<Vec<_>>() {
                 for (vip, _) in self.holders.range(first..=last) {
                     pool.take(*vip);
+                }
+                for vip in self.reservations.within(first, last).filter(|vip| !self.holders.contains_key(vip)) {
+                    pool.reserve(vip);
                 }
                 self.segments.insert(first, (last, name.clone()));
             }
@@ -563,6 +668,9 @@ impl Book {
     pub(super) fn audit(&self) -> Result<(), Violation> {
         let mut fresh = Self::default();
         fresh.replace_pools(&self.configuration, Mono::ZERO);
+        for (key, reservation) in self.reservations.all() {
+            fresh.reserve(reservation, self.reservations.end_of(key));
+        }
         for lease in self.leases.values() {
             fresh.grant(lease);
         }
@@ -570,6 +678,8 @@ impl Book {
         agree("holders", fresh.holders == self.holders)?;
         agree("sharing keys", fresh.by_sharing == self.by_sharing)?;
         agree("leases by pool", fresh.by_pool == self.by_pool)?;
+        agree("addresses by namespace", fresh.by_namespace == self.by_namespace)?;
+        agree("indexes of reservations", fresh.reservations.agrees_with(&self.reservations))?;
         for (name, pool) in &self.pools {
             let other = fresh.pools.get(name);
             for family in [Family::V4, Family::V6] {
@@ -580,6 +690,7 @@ impl Book {
         let ends = self.stranded.iter().filter(|(service, _)| self.claims.contains_key(*service));
         agree("the ends of stranded leases", ends.map(|(service, until)| (*until, service.clone())).collect::<BTreeSet<_>>() == self.ends)?;
         self.remedies.audit(self)?;
+        self.reservations.all().values().try_for_each(|reservation| audit_reservation(self, reservation))?;
         self.audit_sharing()
     }
 
@@ -598,6 +709,17 @@ fn take(segments: &BTreeMap<Vip, (Vip, PoolName)>, pools: &mut BTreeMap<PoolName
     if let Some(pool) = segment.and_then(|(_, (_, name))| pools.get_mut(name)) {
         mark(pool, vip);
     }
+}
+
+/// What a person reserved stands alone, and only the Service that it is for holds it.
+fn audit_reservation(book: &Book, reservation: &Reservation) -> Result<(), Violation> {
+    let (vip, service) = (reservation.key.address, reservation.key.service.as_ref());
+    let mut holders = book.holders.get(&vip).into_iter().flatten();
+    let is_right = match reservation.origin {
+        ReservationOrigin::Operator => book.reservations.of(vip).count() == 1 && holders.all(|holder| Some(holder) == service),
+        ReservationOrigin::Retention => service.is_some(),
+    };
+    if is_right { Ok(()) } else { Err(Violation(format!("{vip} is {reservation} against the rules of reservations"))) }
 }
 
 fn audit_sharing(book: &Book, lease: &Lease) -> Result<(), Violation> {

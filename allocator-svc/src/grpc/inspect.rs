@@ -15,6 +15,7 @@ use mooring_proto::types::address::{Family, Vip};
 use mooring_proto::types::lease::Revision;
 use mooring_proto::types::node::NodeName;
 use mooring_proto::types::pool::PoolName;
+use mooring_proto::types::reservation::ReservationKey;
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
 use tokio::sync::mpsc;
@@ -22,10 +23,12 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::history::History;
 use super::{ending, refused};
 use crate::core::nodes::{Liveness, Speaker};
 use crate::core::{Placement, Refusal, State, Unannounced};
 use crate::engine::Engine;
+use crate::store::HistoryReader;
 use mooring_kit::clock::Clock;
 
 /// How many Services a message of the feed has at most, so that it stays well under 4 MiB.
@@ -39,11 +42,12 @@ pub(crate) struct Inspect {
     engine: Engine,
     spawner: Spawner,
     clock: Clock,
+    history: History,
 }
 
 impl Inspect {
-    pub(crate) fn new(engine: Engine, spawner: Spawner, clock: Clock) -> Self {
-        Self { engine, spawner, clock }
+    pub(crate) fn new(engine: Engine, spawner: Spawner, clock: Clock, history: Option<HistoryReader>) -> Self {
+        Self { history: History::new(engine.clone(), history), engine, spawner, clock }
     }
 
     async fn ask<T: Send + 'static>(&self, look: impl FnOnce(&State) -> T + Send + 'static) -> Result<T, Status> {
@@ -130,6 +134,8 @@ impl InspectService for Inspect {
                 assigned_ipv6: pool.count(Family::V6).assigned,
                 available_ipv4: pool.available(Family::V4),
                 available_ipv6: pool.available(Family::V6),
+                reserved_ipv4: pool.count(Family::V4).reserved,
+                reserved_ipv6: pool.count(Family::V6).reserved,
             });
             pb::ListPoolsResponse { pools: pools.collect(), next_page_token }
         };
@@ -167,6 +173,25 @@ impl InspectService for Inspect {
             pb::ListAssignmentsResponse { assignments, next_page_token }
         };
         self.ask(look).await.map(Response::new)
+    }
+
+    async fn list_reservations(
+        &self,
+        request: Request<pb::ListReservationsRequest>,
+    ) -> Result<Response<pb::ListReservationsResponse>, Status> {
+        let request = request.into_inner();
+        let after = token(&request.page_token, |text| text.parse::<ReservationKey>().ok())?;
+        let size = convert::page_size(request.page_size);
+        let look = move |state: &State| {
+            let (page, next_page_token) = page(state.book().reservations().all(), after, size, |_, _| true);
+            let reservations = page.into_iter().map(|(_, reservation)| reservation.into()).collect();
+            pb::ListReservationsResponse { reservations, next_page_token }
+        };
+        self.ask(look).await.map(Response::new)
+    }
+
+    async fn list_history(&self, request: Request<pb::ListHistoryRequest>) -> Result<Response<pb::ListHistoryResponse>, Status> {
+        self.history.list(request.into_inner()).await.map(Response::new)
     }
 }
 

@@ -2,7 +2,9 @@
 
 pub(crate) mod allocator;
 pub(crate) mod assignment;
+pub(crate) mod history;
 pub(crate) mod inspect;
+pub(crate) mod operator;
 pub(crate) mod shadow;
 
 use mooring_kit::mailbox::Closed;

@@ -57,7 +57,7 @@ pub struct CommonArgs {
     /// This file has the authority in PEM that the other side's certificate must come from.
     #[arg(long, env = "MOORING_TLS_CA", value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
     pub tls_ca: Option<PathBuf>,
-    /// gRPC is spoken in plain text also beyond loopback addresses and Unix sockets, where anybody on the network can read and speak it.
+    /// Plain text is spoken also beyond loopback addresses and Unix sockets, where anybody on the network can read and speak it.
     #[arg(long, env = "MOORING_INSECURE", help_heading = "TLS")]
     pub insecure: bool,
 }

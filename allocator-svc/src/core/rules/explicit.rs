@@ -6,6 +6,7 @@ use mooring_proto::types::claim::Claim;
 use super::{Verdict, sharing};
 use crate::core::dual_stack::{Grant, Need};
 use crate::core::free::Pool;
+use crate::core::quota;
 use crate::core::refusal::{NotInConfig, Refusal};
 use crate::core::state::Book;
 
@@ -26,13 +27,14 @@ pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
                 pool: wanted.clone(),
                 actual: pool.spec().name.clone(),
             }),
+            _ if !quota::affords(book, claim, requested) => Verdict::Refuses(quota::exceeded(book, claim)),
             _ => Verdict::Grants(Grant { addresses: requested.clone(), pool: pool.spec().name.clone() }),
         },
     }
 }
 
-/// The pool by which a Service may have these addresses: one that has them all, hands them out, is for the Service, and where sharing
-/// allows them.
+/// The pool by which a Service may have these addresses: one that has them all, hands them out, is for the Service, and where neither a
+/// reservation nor sharing stands against them.
 pub(crate) fn allowed<'a>(book: &'a Book, claim: &Claim, addresses: &[Vip]) -> Result<&'a Pool, Refusal> {
     let refuse = |cause| Refusal::NotInConfig { requested: addresses.to_vec(), cause };
     let mut found: Option<&Pool> = None;
@@ -46,6 +48,9 @@ pub(crate) fn allowed<'a>(book: &'a Book, claim: &Claim, addresses: &[Vip]) -> R
         }
         if !pool.hands_out(*vip) {
             return Err(refuse(NotInConfig::Buggy(*vip, pool.spec().name.clone())));
+        }
+        if let Some(reservation) = book.reserved_against(*vip, &claim.service) {
+            return Err(refuse(NotInConfig::Reserved(Box::new(reservation.clone()))));
         }
     }
     let pool = found.ok_or_else(|| Refusal::NoneAvailable { asked: Vec::new() })?;

@@ -4,6 +4,7 @@ use mooring_proto::types::claim::Claim;
 
 use super::dual_stack::Grant;
 use super::free::Pool;
+use super::quota;
 use super::refusal::Refusal;
 use super::state::Book;
 
@@ -11,6 +12,7 @@ pub(crate) mod auto;
 pub(crate) mod explicit;
 pub(crate) mod pinned;
 pub(crate) mod requested;
+pub(crate) mod reserved;
 pub(crate) mod sharing;
 
 /// What a rule says of a claim.
@@ -30,22 +32,22 @@ pub(crate) type Rule = fn(&Book, &Claim) -> Verdict;
 /// Where addresses may come from, in the order asked; the first that grants or refuses decides.
 pub(crate) const RULES: &[(&str, Rule)] = &[
     ("explicit", explicit::judge),
+    ("reserved", reserved::judge),
     ("requested", requested::judge),
     ("sharing", sharing::judge),
     ("pinned", pinned::judge),
     ("auto", auto::judge),
 ];
 
-/// New addresses for a claim.
+/// New addresses for a claim. Where there are none, and the namespace's quota would stand against them anyway, that is what is said.
 pub(crate) fn judge(book: &Book, claim: &Claim) -> Result<Grant, Refusal> {
-    for (_, rule) in RULES {
-        match rule(book, claim) {
-            Verdict::Passes => {}
-            Verdict::Grants(grant) => return Ok(grant),
-            Verdict::Refuses(refusal) => return Err(refusal),
-        }
+    let verdict = RULES.iter().map(|(_, rule)| rule(book, claim)).find(|verdict| *verdict != Verdict::Passes);
+    match verdict {
+        Some(Verdict::Grants(grant)) => Ok(grant),
+        Some(Verdict::Refuses(refusal)) if refusal.is_of_room() && quota::is_exhausted(book, claim) => Err(quota::exceeded(book, claim)),
+        Some(Verdict::Refuses(refusal)) => Err(refusal),
+        Some(Verdict::Passes) | None => Err(auto::none_available(book, claim)),
     }
-    Err(auto::none_available(book, claim))
 }
 
 /// The pools that a claim without requested addresses can be served from, in the order asked.

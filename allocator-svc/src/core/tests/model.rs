@@ -1,9 +1,12 @@
 //! The real core against a naive one: after any random commands no rule of sharing is broken, nothing moved that could stay, whoever
-//! waits could really not be served, and replaying the facts gives the same leases.
+//! waits could really not be served, nobody gained what is kept from it or more than its namespace may hold, and replaying the facts, as
+//! well as a restart from the records, gives the same.
 
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
+
+use mooring_proto::types::reservation::ReservationOrigin;
 
 use super::*;
 use crate::core::free::Pool;
@@ -15,6 +18,21 @@ enum Step {
     Pools(u8),
     Wait(u8),
     FullView(Vec<u8>),
+    Reserve { vip: u8, service: u8, seconds: u8 },
+    Unreserve(u8),
+    Quota(u8),
+    Restart,
+}
+
+/// The namespaces that the Services are in, in turn.
+const NAMESPACES: [&str; 2] = ["default", "prod"];
+
+fn service_of(name: u8) -> ServiceKey {
+    ServiceKey::new(NAMESPACES[usize::from(name % 2)], &format!("s{name}")).unwrap()
+}
+
+fn some_vip(which: u8) -> Vip {
+    vips(&["10.0.0.0", "10.0.0.1", "10.0.1.254", "10.0.1.255", "10.0.2.0", "fc00::", "fc00::1", "192.0.2.1"])[usize::from(which)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -25,6 +43,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4u8).prop_map(Step::Pools),
         1 => (0..20u8).prop_map(Step::Wait),
         1 => prop::collection::vec(0..8u8, 0..8).prop_map(Step::FullView),
+        2 => (0..8u8, 0..9u8, 0..9u8).prop_map(|(vip, service, seconds)| Step::Reserve { vip, service, seconds }),
+        1 => (0..8u8).prop_map(Step::Unreserve),
+        1 => (0..5u8).prop_map(Step::Quota),
+        1 => Just(Step::Restart),
     ]
 }
 
@@ -65,7 +87,72 @@ fn made(step: &Step) -> Option<Claim> {
     let sharing_key = SharingKey::new(key);
     let ports = ports(&[port]);
     let requested_addresses = requested;
-    Some(Claim { requested_addresses, adopt, requested_pool, sharing_key, ports, families, policy, ..claim(&format!("s{name}")) })
+    // Odd Services keep their addresses for some seconds after they are gone.
+    let retain = (name % 2 == 1).then(|| Duration::from_secs(u64::from(*name)));
+    let service = service_of(*name);
+    Some(Claim { service, requested_addresses, adopt, requested_pool, sharing_key, ports, families, policy, retain, ..claim("x") })
+}
+
+/// Whether a reservation keeps an address from a Service, by looking at all of them.
+fn naive_kept_from(reserved: &[ReservationKey], vip: Vip, service: &ServiceKey) -> bool {
+    let of: Vec<_> = reserved.iter().filter(|key| key.address == vip).collect();
+    !of.is_empty() && of.iter().all(|key| key.service.as_ref() != Some(service))
+}
+
+/// The different addresses that a namespace's Services hold, by looking at all leases; without those of one Service.
+fn naive_held<'a>(leases: impl IntoIterator<Item = &'a Lease>, namespace: &str, without: Option<&ServiceKey>) -> BTreeSet<Vip> {
+    let inside = |lease: &&Lease| lease.service.namespace() == namespace && Some(&lease.service) != without;
+    leases.into_iter().filter(inside).flat_map(|lease| lease.addresses.clone()).collect()
+}
+
+/// How many of these addresses a Service may hold that no other of its namespace holds, by looking at all leases.
+fn naive_affords(rig: &Rig, claim: &Claim, addresses: &BTreeSet<Vip>) -> bool {
+    let Some(quota) = claim.quota else { return true };
+    let (leases, namespace) = (rig.state.book().leases(), claim.service.namespace());
+    let held = naive_held(leases.values(), namespace, None);
+    let after: BTreeSet<Vip> = naive_held(leases.values(), namespace, Some(&claim.service)).union(addresses).copied().collect();
+    after.len() <= held.len().max(usize::try_from(quota).unwrap())
+}
+
+fn reservations(rig: &Rig) -> Vec<ReservationKey> {
+    rig.state.book().reservations().all().keys().cloned().collect()
+}
+
+/// No Service gained an address that was kept from it all the time, or that its namespace could not afford; what a status held is held.
+fn nobody_gained_what_it_may_not(rig: &Rig, before: &BTreeMap<ServiceKey, Lease>, reserved: &[ReservationKey], quota: Option<u32>) -> bool {
+    let (book, leases) = (rig.state.book(), rig.state.book().leases());
+    let is_kept_from =
+        |vip: Vip, service: &ServiceKey| naive_kept_from(reserved, vip, service) && naive_kept_from(&reservations(rig), vip, service);
+    let gained = |lease: &Lease, vip: &Vip| !before.get(&lease.service).is_some_and(|before| before.addresses.contains(vip));
+    let kept =
+        leases.values().all(|lease| lease.addresses.iter().filter(|vip| gained(lease, vip)).all(|vip| !is_kept_from(*vip, &lease.service)));
+    let within = NAMESPACES.iter().all(|namespace| {
+        let (held, had) = (naive_held(leases.values(), namespace, None), naive_held(before.values(), namespace, None));
+        let adopts = |vip: &&Vip| {
+            let mut claims = leases.values().filter(|lease| lease.addresses.contains(vip)).filter_map(|lease| book.claim(&lease.service));
+            claims.any(|claim| claim.adopt.contains(vip))
+        };
+        let adopted = held.difference(&had).filter(adopts).count();
+        quota.is_none_or(|quota| held.len() - adopted <= had.len().max(usize::try_from(quota).unwrap()))
+    });
+    kept && within
+}
+
+/// Nothing is retained for a Service that holds addresses.
+fn who_is_back_has_nothing_retained(rig: &Rig) -> bool {
+    let book = rig.state.book();
+    let retained = book.reservations().all().values().filter(|found| found.origin == ReservationOrigin::Retention);
+    retained.filter_map(|found| found.key.service.as_ref()).all(|service| book.lease(service).is_none())
+}
+
+/// A Service whose lease has just ended because it is gone finds its addresses reserved as long as it said.
+fn who_is_gone_keeps_its_addresses(rig: &Rig, lease: &Lease) -> bool {
+    let Some(retain) = lease.retain.filter(|retain| !retain.is_zero()) else { return true };
+    lease.addresses.iter().all(|vip| {
+        let key = ReservationKey { address: *vip, service: Some(lease.service.clone()) };
+        let found = rig.state.book().reservations().all().get(&key);
+        found.is_some_and(|found| found.origin == ReservationOrigin::Operator || found.until == Some(rig.now.wall + retain))
+    })
 }
 
 /// The addresses of a pool that a claim could hold, by looking at each of them.
@@ -83,7 +170,10 @@ fn naive_addresses(rig: &Rig, claim: &Claim, pool: &Pool) -> BTreeSet<Vip> {
                 && lease.ports.is_disjoint(&claim.ports)
         })
     };
-    everything.filter(|vip| of_pool(vip) && handed_out(vip) && let_in(vip)).collect()
+    let reserved = reservations(rig);
+    let holds_it = |vip: &Vip| rig.state.book().lease(&claim.service).is_some_and(|lease| lease.addresses.contains(vip));
+    let kept_from = |vip: &Vip| naive_kept_from(&reserved, *vip, &claim.service) && !holds_it(vip);
+    everything.filter(|vip| of_pool(vip) && handed_out(vip) && let_in(vip) && !kept_from(vip)).collect()
 }
 
 fn naive_admits(claim: &Claim, pool: &Pool) -> bool {
@@ -113,18 +203,25 @@ fn naive_could_be_served(rig: &Rig, claim: &Claim) -> bool {
         return true;
     }
     if !requested.is_empty() {
-        return naive_could_hold(rig, claim, requested, true);
+        return naive_could_hold(rig, claim, requested, true) && naive_affords(rig, claim, &sorted(requested));
     }
-    let open = |pool: &&Pool| match &claim.requested_pool {
-        Some(name) => *name == pool.spec().name && naive_admits(claim, pool),
-        None => pool.spec().auto_assign && naive_admits(claim, pool),
-    };
-    book.pools().values().filter(open).any(|pool| {
-        let families: BTreeSet<Family> = naive_addresses(rig, claim, pool).iter().map(|vip| vip.family()).collect();
+    let is_open = |pool: &Pool| claim.requested_pool.is_some() || pool.spec().auto_assign;
+    let is_named = |pool: &&Pool| claim.requested_pool.as_ref().is_none_or(|name| *name == pool.spec().name);
+    book.pools().values().filter(is_named).filter(|pool| naive_admits(claim, pool)).any(|pool| {
+        let all = naive_addresses(rig, claim, pool);
+        let kept =
+            |vip: &Vip| book.reservations().all().contains_key(&ReservationKey { address: *vip, service: Some(claim.service.clone()) });
+        // From a pool that is not open only what is kept for the Service, and what it lacks besides.
+        let may = |chosen: &[Vip]| {
+            let chosen: BTreeSet<Vip> = chosen.iter().copied().collect();
+            (is_open(pool) || chosen.iter().any(kept)) && naive_affords(rig, claim, &chosen)
+        };
+        let one = |family: Family| all.iter().any(|vip| vip.family() == family && may(&[*vip]));
+        let two = || all.iter().any(|v4| all.iter().any(|v6| v4.family() == Family::V4 && v6.family() == Family::V6 && may(&[*v4, *v6])));
         match (claim.families, claim.policy) {
-            (Families::Single(family), _) => families.contains(&family),
-            (Families::Dual { .. }, FamilyPolicy::RequireDualStack) => families.len() == 2,
-            (Families::Dual { .. }, FamilyPolicy::PreferDualStack) => !families.is_empty(),
+            (Families::Single(family), _) => one(family),
+            (Families::Dual { .. }, FamilyPolicy::RequireDualStack) => two(),
+            (Families::Dual { .. }, FamilyPolicy::PreferDualStack) => one(Family::V4) || one(Family::V6),
             (Families::Dual { .. }, FamilyPolicy::SingleStack) => false,
         }
     })
@@ -135,12 +232,16 @@ fn refusal_keeps_the_lease(rig: &Rig, service: &ServiceKey, before: &BTreeMap<Se
     rig.state.book().refusal(service).is_none() || rig.state.book().lease(service) == before.get(service)
 }
 
-/// Services that nothing was said about and that want nothing else hold the addresses they held.
+fn is_one_v4(lease: &Lease) -> bool {
+    matches!(lease.addresses.as_slice(), [one] if one.family() == Family::V4)
+}
+
+/// Services that were content, that nothing was said about and that want nothing else hold the addresses they held.
 fn nothing_moved_that_could_stay(rig: &Rig, before: &BTreeMap<ServiceKey, Lease>) -> bool {
     let book = rig.state.book();
     before.iter().all(|(service, lease)| {
         let Some(claim) = book.claim(service) else { return true };
-        let content = lease.ports == claim.ports && lease.sharing_key == claim.sharing_key && lease.addresses.len() == 1;
+        let content = lease.ports == claim.ports && lease.sharing_key == claim.sharing_key && is_one_v4(lease);
         let plain =
             claim.requested_addresses.is_empty() && claim.requested_pool.is_none() && claim.families == Families::Single(Family::V4);
         !(plain && content) || book.lease(service).map(|after| &after.addresses) == Some(&lease.addresses)
@@ -159,22 +260,27 @@ proptest! {
     fn the_core_agrees_with_the_naive_model(steps in prop::collection::vec(step(), 1..40)) {
         let mut rig = Rig::with_pools(configurations()[0].clone());
         let mut wanted: BTreeMap<u8, Claim> = BTreeMap::new();
+        let mut quota = None;
         for step in &steps {
-            let before = rig.state.book().leases().clone();
+            let (before, reserved) = (rig.state.book().leases().clone(), reservations(&rig));
+            let content: BTreeMap<_, _> =
+                before.clone().into_iter().filter(|(service, _)| rig.state.book().refusal(service).is_none()).collect();
             match step {
                 Step::Claim { name, .. } => {
-                    let claim = made(step).unwrap();
+                    let claim = Claim { quota, ..made(step).unwrap() };
                     wanted.insert(*name, claim.clone());
                     let service = claim.service.clone();
-                    let others: BTreeMap<_, _> = before.clone().into_iter().filter(|(other, _)| *other != service).collect();
+                    let others: BTreeMap<_, _> = content.clone().into_iter().filter(|(other, _)| *other != service).collect();
                     rig.claim(claim).ok();
                     prop_assert!(refusal_keeps_the_lease(&rig, &service, &before));
                     prop_assert!(nothing_moved_that_could_stay(&rig, &others));
                 }
                 Step::Release(name) => {
-                    rig.release(&format!("default/s{name}"));
+                    let service = service_of(*name);
+                    rig.release(&service.to_string());
                     wanted.remove(name);
-                    prop_assert!(nothing_moved_that_could_stay(&rig, &before));
+                    prop_assert!(before.get(&service).is_none_or(|lease| who_is_gone_keeps_its_addresses(&rig, lease)));
+                    prop_assert!(nothing_moved_that_could_stay(&rig, &content));
                 }
                 Step::Pools(which) => {
                     rig.pools(configurations()[usize::from(*which)].clone());
@@ -185,10 +291,40 @@ proptest! {
                     rig.full_view(wanted.values().cloned().collect());
                     let claims: BTreeSet<&ServiceKey> = wanted.values().map(|claim| &claim.service).collect();
                     prop_assert_eq!(rig.state.book().claims().keys().collect::<BTreeSet<_>>(), claims);
-                    prop_assert!(nothing_moved_that_could_stay(&rig, &before));
+                    prop_assert!(nothing_moved_that_could_stay(&rig, &content));
+                }
+                Step::Reserve { vip, service, seconds } => {
+                    let (address, service) = (some_vip(*vip), (*service < 8).then(|| service_of(*service)));
+                    let key = ReservationKey { address, service: service.clone() };
+                    let others = before.values().any(|lease| lease.addresses.contains(&address) && Some(&lease.service) != service.as_ref());
+                    let is_in_a_pool = rig.state.book().pool_of(address).is_some();
+                    let done = rig.reserve(&key.to_string(), (*seconds > 0).then_some(u64::from(*seconds)));
+                    prop_assert_eq!(done.is_ok(), is_in_a_pool && !others);
+                    prop_assert!(done.is_err() || rig.state.book().reservations().of(address).map(|found| &found.key).eq([&key]));
+                    prop_assert!(nothing_moved_that_could_stay(&rig, &content));
+                }
+                Step::Unreserve(vip) => {
+                    rig.unreserve(&some_vip(*vip).to_string());
+                    prop_assert!(!rig.state.book().reservations().is_reserved(some_vip(*vip)));
+                    prop_assert!(nothing_moved_that_could_stay(&rig, &content));
+                }
+                Step::Quota(most) => {
+                    quota = (*most < 4).then_some(u32::from(*most));
+                    wanted.values_mut().for_each(|claim| claim.quota = quota);
+                    rig.full_view(wanted.values().cloned().collect());
+                    prop_assert!(nothing_moved_that_could_stay(&rig, &content));
+                }
+                Step::Restart => {
+                    rig.restart();
+                    prop_assert_eq!(rig.state.book().leases(), &before);
+                    prop_assert_eq!(reservations(&rig), reserved.clone());
+                    rig.full_view(wanted.values().cloned().collect());
+                    prop_assert!(nothing_moved_that_could_stay(&rig, &content));
                 }
             }
             prop_assert!(who_waits_cannot_be_served(&rig));
+            prop_assert!(nobody_gained_what_it_may_not(&rig, &before, &reserved, quota));
+            prop_assert!(who_is_back_has_nothing_retained(&rig));
         }
         prop_assert_eq!(replayed(&rig.events), rig.state.book().leases().clone());
     }
