@@ -50,6 +50,8 @@ pub(crate) const INTERFACES_CHANGED: &str = "interfacesChanged";
 pub(crate) const ANNOUNCE_FAILED: &str = "announceFailed";
 /// A stranger claims a VIP.
 pub(crate) const ADDRESS_CONFLICT: &str = "addressConflict";
+/// Another machine has a VIP that was to be announced.
+pub(crate) const ADDRESS_IN_USE: &str = "addressInUse";
 /// A record that an older build wrote is left out.
 pub(crate) const RECORD_LEFT_OUT: &str = "recordLeftOut";
 /// A stranger has not claimed a VIP for a while.

@@ -53,6 +53,7 @@ pub(crate) struct Metrics {
     unannounced: Gauge,
     unreachable: Gauge,
     contested: Gauge,
+    in_use: Counter,
     conflicts: Counter,
     moves: Counter,
     /// Seconds that a batch took to reach the disk.
@@ -77,6 +78,7 @@ impl Metrics {
             unannounced: Gauge::default(),
             unreachable: Gauge::default(),
             contested: Gauge::default(),
+            in_use: Counter::default(),
             conflicts: Counter::default(),
             moves: Counter::default(),
             flush_seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 16)),
@@ -100,6 +102,11 @@ impl Metrics {
         registry.register("mooring_allocator_unreachable_vips", help, metrics.unreachable.clone());
         let help = "Addresses that not only their node answers for, as another node sees it";
         registry.register("mooring_allocator_contested_vips", help, metrics.contested.clone());
+        registry.register(
+            "mooring_allocator_addresses_in_use",
+            "Addresses found at other machines before they were announced",
+            metrics.in_use.clone(),
+        );
         registry.register("mooring_allocator_conflicts", "Strangers seen to claim an address", metrics.conflicts.clone());
         registry.register("mooring_allocator_moves", "Addresses that changed their node", metrics.moves.clone());
         registry.register("mooring_allocator_flush_seconds", "Time for a batch to reach the disk", metrics.flush_seconds.clone());
@@ -118,6 +125,10 @@ impl Metrics {
 
     pub(crate) fn conflict(&self) {
         self.conflicts.inc();
+    }
+
+    pub(crate) fn in_use(&self) {
+        self.in_use.inc();
     }
 
     pub(crate) fn moved(&self) {

@@ -5,7 +5,7 @@
 //! waiting: answering is the responder threads', which share nothing with this task but the published table. What became of each Service
 //! is logged when all of that is done, a few at a time, as a takeover of thousands must not wait for the words about it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use mooring_kit::supervise::Spawner;
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::{AllocatorMessage, Sight, SpeakerMessage};
 use mooring_proto::types::lease::Epoch;
+use mooring_proto::types::node::MacAddress;
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
 use tokio::select;
@@ -27,7 +28,6 @@ use crate::core::announce::Phase;
 use crate::core::heed::Heeded;
 use crate::core::interfaces::{Link, LinkIndex, Port};
 use crate::core::reply::ReplyTable;
-use crate::core::standby::Addressee;
 use crate::core::state::{Settings, State};
 use crate::core::{Change, Command, Event, decide, next_deadline};
 use crate::grpc::announcement::{Page, Query};
@@ -35,8 +35,7 @@ use crate::logs;
 use crate::metrics::Metrics;
 use crate::net::responder::{Claim, Responder, Shared};
 use crate::net::socket::{Transmitter, is_interface_gone};
-use crate::wire::arp::{EMPTY_FRAME, Operation, emit, gratuitous, probe_to};
-use mooring_proto::types::node::{MacAddress, NodeName};
+use crate::wire::arp::{EMPTY_FRAME, Operation, emit, gratuitous};
 
 /// Inputs that may wait; policy: wait. More than a batch, so that the session reads on while one is worked off.
 pub const INBOX: usize = 512;
@@ -122,6 +121,7 @@ struct Due {
     draining: bool,
     reports: Vec<SpeakerMessage>,
     sights: Vec<Sight>,
+    proven: BTreeSet<Vip>,
 }
 
 /// What readiness waits for.
@@ -317,7 +317,16 @@ impl Engine {
             }
             Event::Yielded { vip, mac } => info!(event = logs::YIELDED, ip = %vip, peer = %mac, "a peer announces the address"),
             Event::PeerAsked { node, questions } => self.ask(&node, &questions),
-            Event::LookDue(vip) => self.look(vip),
+            Event::LookDue(vip) | Event::ProbeDue(vip) => self.ask_all(vip),
+            Event::ProbePutOff(_) => {}
+            Event::AddressProven(vip) => {
+                self.due.proven.insert(vip);
+            }
+            Event::AddressFound { vip, mac, interface } => {
+                self.metrics.in_use();
+                warn!(event = logs::ADDRESS_IN_USE, ip = %vip, %mac, %interface, "another machine has the address, which is not announced");
+                self.due.reports.push(SpeakerMessage::AddressInUse { vip, mac, interface });
+            }
             Event::PeerHeard { .. } | Event::AnswerSeen { .. } | Event::LookPutOff(_) => {}
             Event::LookOver { vip, answers } => {
                 debug!(ip = %vip, ?answers, "seen on the LAN");
@@ -351,38 +360,6 @@ impl Engine {
                 Ok(_) => held.assigned.counters.note_gratuitous(),
                 Err(_) => self.metrics.drops.unsent(),
             }
-        }
-    }
-
-    /// Asks a node, or everybody, for VIPs that we stand by for, on each interface where it might answer.
-    fn ask(&self, node: &NodeName, questions: &[(Vip, Addressee)]) {
-        for (vip, addressee) in questions {
-            let Some(held) = self.state.vips().get(vip) else { continue };
-            let active = held.assigned.active.iter().filter(|active| active.node == *node).flat_map(|active| &active.macs);
-            let stations: Vec<MacAddress> = match addressee {
-                Addressee::Active => active.copied().collect(),
-                Addressee::All => vec![MacAddress::BROADCAST],
-            };
-            for port in self.state.ports_for(&held.assigned) {
-                stations.iter().for_each(|station| self.probe(*vip, port.index, *station));
-            }
-        }
-    }
-
-    /// Asks everybody for a VIP that another node announces, wherever it might.
-    fn look(&self, vip: Vip) {
-        let Some(held) = self.state.vips().get(&vip) else { return };
-        self.state.ports_for(&held.assigned).for_each(|port| self.probe(vip, port.index, MacAddress::BROADCAST));
-    }
-
-    /// Asks a station, or all, whether it answers for a VIP, so that nobody who hears it learns anything (RFC 5227 §2.1.1).
-    fn probe(&self, vip: Vip, link: LinkIndex, station: MacAddress) {
-        let (Some(open), Some(address)) = (self.open.get(&link), vip.v4()) else { return };
-        let mut frame = EMPTY_FRAME;
-        let (header, arp) = probe_to(station, address, open.port.mac);
-        emit(header, &arp, &mut frame);
-        if open.transmitter.send(&frame).is_err() {
-            self.metrics.drops.unsent();
         }
     }
 
@@ -438,6 +415,9 @@ impl Engine {
             messages.push(SpeakerMessage::InterfacesChanged(self.state.interface_list()));
         }
         messages.extend(due.reports);
+        if !due.proven.is_empty() {
+            messages.push(SpeakerMessage::Proven(due.proven));
+        }
         if !due.sights.is_empty() {
             messages.push(SpeakerMessage::Seen(due.sights));
         }
@@ -476,5 +456,6 @@ impl Update {
     }
 }
 
+mod ask;
 #[cfg(test)]
 mod tests;

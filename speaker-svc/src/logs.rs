@@ -20,6 +20,8 @@ pub const DELETE_ARP_RESPONDER: &str = "deleteARPResponder";
 pub const ARP_REQUEST: &str = "arpRequest";
 /// A stranger claims a VIP.
 pub const ADDRESS_CONFLICT: &str = "addressConflict";
+/// A machine that is no node of ours has a VIP that we were to announce.
+pub const ADDRESS_IN_USE: &str = "addressInUse";
 /// The session to the allocator is in another state.
 pub const SESSION_CHANGED: &str = "sessionChanged";
 /// No session could be had.

@@ -115,6 +115,7 @@ pub struct Metrics {
     interfaces: Gauge,
     conflicts: Counter,
     takeovers: Counter,
+    in_use: Counter,
     /// Frames that came or went for nothing.
     pub drops: FrameDrops,
 }
@@ -134,6 +135,11 @@ impl Metrics {
         registry.register("mooring_speaker_session_live", "Whether the allocator is there: 1 or 0", metrics.session_live.clone());
         registry.register("mooring_speaker_interfaces", "Interfaces that answer", metrics.interfaces.clone());
         registry.register("mooring_speaker_conflicts", "Claims of strangers to announced VIPs", metrics.conflicts.clone());
+        registry.register(
+            "mooring_speaker_addresses_in_use",
+            "Addresses found at other machines before they were announced",
+            metrics.in_use.clone(),
+        );
         let help = "Addresses taken over by itself, as their node did not answer and no allocator was there";
         registry.register("mooring_speaker_takeovers", help, metrics.takeovers.clone());
         registry.register("mooring_speaker_frames_dropped", "Frames received or to be sent, and dropped", metrics.drops.0.clone());
@@ -144,6 +150,11 @@ impl Metrics {
     /// A stranger's claim was seen.
     pub fn conflict(&self) {
         self.conflicts.inc();
+    }
+
+    /// A VIP was found at another machine.
+    pub fn in_use(&self) {
+        self.in_use.inc();
     }
 
     /// A VIP was taken over by ourselves.

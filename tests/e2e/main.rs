@@ -22,6 +22,7 @@ mod security;
 mod shadow;
 mod standby;
 mod story;
+mod wire;
 
 /// A name, and what is done under it.
 type Scenario = (&'static str, fn() -> anyhow::Result<()>);
@@ -44,6 +45,7 @@ fn main() -> anyhow::Result<()> {
         story::SCENARIOS,
         failover::SCENARIOS,
         standby::SCENARIOS,
+        wire::SCENARIOS,
         durability::SCENARIOS,
         load::SCENARIOS,
         cluster::SCENARIOS,

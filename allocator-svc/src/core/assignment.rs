@@ -43,7 +43,9 @@ fn assignment(state: &State, vip: Vip, speaker: &SpeakerId, peers: &BTreeMap<Nod
     let holders = state.book.holders().get(&vip).into_iter().flatten();
     let services = holders.filter_map(|holder| Some((holder.clone(), state.book.lease(holder)?.pool.clone()))).collect();
     let active = Some(&placement.active.node).filter(|node| role == Role::Standby && **node != speaker.node).cloned();
-    Some(Assignment { vip, role, rank, interfaces: placement.interfaces.clone(), services, peers: peers.clone(), active })
+    let probe_first = rank == 0 && !state.network.is_proven(vip);
+    let interfaces = placement.interfaces.clone();
+    Some(Assignment { vip, role, rank, interfaces, services, peers: peers.clone(), active, probe_first })
 }
 
 /// The other nodes with their hardware addresses. Also those that are lost or about to end: one that comes back, and has not heard yet

@@ -29,6 +29,8 @@ pub mod nodes;
 mod parts;
 pub mod placement;
 pub mod pools;
+mod proven;
+mod quarantine;
 pub mod quota;
 pub mod reconcile;
 pub mod refusal;

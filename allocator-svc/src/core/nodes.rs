@@ -17,6 +17,8 @@ use mooring_proto::types::time::Mono;
 
 use super::parts::Parts;
 use super::placement::{Placement, Unannounced};
+use super::proven::Proven;
+use super::quarantine;
 use super::refusal::Refusal;
 use super::sights::{self, Sighting, Sights};
 use super::state::{Book, Settings, State, Violation};
@@ -80,6 +82,13 @@ pub enum SpeakerEvent {
     },
     /// A VIP's stranger has been silent for long.
     ConflictOver(Vip),
+    /// A speaker was to announce a VIP and found it at another machine.
+    FoundInUse {
+        /// The address.
+        vip: Vip,
+        /// The machine.
+        conflict: Conflict,
+    },
     /// A speaker has looked at a VIP that another node announces.
     Seen {
         /// The address.
@@ -269,6 +278,7 @@ pub struct Network {
     announced: BTreeSet<Vip>,
     strangers: Strangers,
     sights: Sights,
+    proven: Proven,
     parts: Parts,
     /// When each speaker is lost unless it is heard, or forgotten if it is lost.
     deadlines: BTreeSet<(Mono, SpeakerId)>,
@@ -315,6 +325,12 @@ impl Network {
     #[must_use]
     pub fn conflict(&self, vip: Vip) -> Option<&Conflict> {
         self.strangers.of(vip)
+    }
+
+    /// Whether a VIP is certainly ours; any other one is asked for before it is announced.
+    #[must_use]
+    pub fn is_proven(&self, vip: Vip) -> bool {
+        self.proven.has(vip)
     }
 
     /// What another node has seen of a VIP last, since it is where it is.
@@ -472,10 +488,18 @@ impl Network {
             Event::EpochBegan(_) => {
                 self.recovery = Recovery::Unheard;
                 self.restored = !self.placements.is_empty();
+                let held = book.holders().keys().chain(self.placements.keys()).filter(|vip| quarantine::of(book, **vip).is_none());
+                held.for_each(|vip| self.proven.add(*vip));
             }
-            Event::LeaseGranted(lease) => self.leased_now(&lease.service, lease.addresses.clone()),
+            Event::LeaseGranted(lease) => {
+                self.leased_now(&lease.service, lease.addresses.clone(), book);
+                let adopted = book.claim(&lease.service).into_iter().flat_map(|claim| &claim.adopt);
+                adopted.filter(|vip| lease.addresses.contains(vip)).for_each(|vip| self.proven.add(*vip));
+            }
+            Event::AddressReserved { reservation, .. } => self.quarantine_changed(reservation.key.address, book),
+            Event::ReservationEnded { key, .. } => self.quarantine_changed(key.address, book),
             Event::LeaseReleased(service) => {
-                self.leased_now(service, Vec::new());
+                self.leased_now(service, Vec::new(), book);
                 self.forget_backends(service, book);
             }
             Event::ClaimMade(claim) => self.service_dirty(&claim.service),
@@ -501,7 +525,10 @@ impl Network {
             }
             Event::Rebalanced(at) => self.rebalanced = *at,
             Event::VipPlaced { vip, placement } => self.place(*vip, Some(placement.clone()), settings),
-            Event::VipDropped(vip) => self.place(*vip, None, settings),
+            Event::VipDropped(vip) => {
+                self.place(*vip, None, settings);
+                self.proven.leave(*vip);
+            }
             Event::VipKept(vip) => {
                 self.dirty.remove(vip);
             }
@@ -514,8 +541,6 @@ impl Network {
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)
             | Event::ClaimMet(_)
-            | Event::AddressReserved { .. }
-            | Event::ReservationEnded { .. }
             | Event::RevisionReached(_) => {}
         }
     }
@@ -523,6 +548,12 @@ impl Network {
     fn apply_speaker(&mut self, event: &SpeakerEvent, settings: &Settings) {
         match event {
             SpeakerEvent::Joined { session, hello, at } => {
+                self.proven.at(*at);
+                // What it answers for it has asked for, if that was to be done.
+                let active = hello.held.iter().filter(|(_, role)| **role == Role::Active).map(|(vip, _)| *vip);
+                let own = |vip: &Vip| self.placements.get(vip).into_iter().flatten().any(|placement| placement.active == hello.speaker);
+                let own: Vec<Vip> = active.filter(own).collect();
+                own.into_iter().for_each(|vip| self.proven.add(vip));
                 if self.recovery == Recovery::Unheard {
                     self.recovery = Recovery::Until(*at + settings.recovery_window);
                 }
@@ -545,6 +576,7 @@ impl Network {
                 self.concerned_dirty(&hello.speaker);
             }
             SpeakerEvent::Heard { session, applied, at } => {
+                self.proven.at(*at);
                 let Some(id) = self.sessions.get(session).cloned() else { return };
                 let Some(speaker) = self.speakers.get_mut(&id) else { return };
                 speaker.heard = *at;
@@ -589,6 +621,7 @@ impl Network {
                 }
             }
             SpeakerEvent::ConflictOver(vip) => self.strangers.forget(*vip),
+            SpeakerEvent::FoundInUse { vip, .. } => self.proven.lose(*vip),
             SpeakerEvent::Seen { vip, sighting } => self.sights.note(*vip, sighting),
             SpeakerEvent::DrainBegan(id) => {
                 self.set_liveness(id, Liveness::Draining, settings);
@@ -646,8 +679,9 @@ impl Network {
         }
     }
 
-    fn leased_now(&mut self, service: &ServiceKey, vips: Vec<Vip>) {
+    fn leased_now(&mut self, service: &ServiceKey, vips: Vec<Vip>, book: &Book) {
         let before = self.leased.remove(service).unwrap_or_default();
+        before.iter().filter(|vip| !book.holders().contains_key(vip)).for_each(|vip| self.proven.leave(*vip));
         for vip in before.iter().chain(&vips) {
             self.dirty.insert(*vip);
             self.assignment_changed(*vip);
@@ -661,6 +695,14 @@ impl Network {
     fn forget_backends(&mut self, service: &ServiceKey, book: &Book) {
         if book.claim(service).is_none() && book.lease(service).is_none() {
             self.backends.remove(service);
+        }
+    }
+
+    /// An address that another machine has is announced by nobody; afterwards it is looked at again.
+    fn quarantine_changed(&mut self, vip: Vip, book: &Book) {
+        let was = matches!(self.placements.get(&vip), Some(Err(Unannounced::InUse(_))));
+        if self.placements.contains_key(&vip) && was != quarantine::of(book, vip).is_some() {
+            self.dirty.insert(vip);
         }
     }
 
@@ -752,6 +794,7 @@ impl Network {
     /// The active speaker announces: whoever went on until then is released.
     fn announced_now(&mut self, vip: Vip, settings: &Settings) {
         self.announced.insert(vip);
+        self.proven.add(vip);
         self.assignment_changed(vip);
         let mut released = None;
         if let Some(placed) = self.placements.get_mut(&vip) {
@@ -869,6 +912,16 @@ pub(super) fn said(state: &State, session: SessionId, message: SpeakerMessage, n
             let claimed = (announces && !network.has_mac(mac)).then(|| network.strangers.claimed(vip, conflict, now.mono));
             std::iter::once(heard(None)).chain(claimed).collect()
         }
+        SpeakerMessage::AddressInUse { vip, mac, interface } => {
+            let conflict = Conflict { mac, interface, node: id.node.clone() };
+            std::iter::once(heard(None)).chain(quarantine::found(state, id, vip, conflict, now)).collect()
+        }
+        SpeakerMessage::Proven(vips) => {
+            let own = |vip: &Vip| network.placements.get(vip).into_iter().flatten().any(|placement| placement.active == *id);
+            let announced = vips.into_iter().filter(own).filter(|vip| !network.announced.contains(vip));
+            let announced = announced.map(|vip| Event::VipAnnounced { vip, by: id.clone() });
+            std::iter::once(heard(None)).chain(announced).collect()
+        }
         SpeakerMessage::Seen(sights) => std::iter::once(heard(None)).chain(sights::seen(network, id, sights, now)).collect(),
         SpeakerMessage::Suspected { vip, node } => {
             std::iter::once(heard(None)).chain(suspicion::suspected(network, id, vip, &node)).collect()
@@ -886,7 +939,9 @@ pub(super) fn said(state: &State, session: SessionId, message: SpeakerMessage, n
 fn in_force(network: &Network, id: &SpeakerId, speaker: &Speaker, applied: Revision, heard: Event) -> Vec<Event> {
     let vips = speaker.unapplied.range(..=applied).flat_map(|(_, vips)| vips);
     let own = |vip: &&Vip| network.placements.get(vip).into_iter().flatten().any(|placement| placement.active == *id);
-    let announced: BTreeSet<Vip> = vips.filter(own).filter(|vip| !network.announced.contains(vip)).copied().collect();
+    // Of what is to be asked for first the speaker says itself when it is announced.
+    let begun = |vip: &&Vip| network.is_proven(**vip) && !network.announced.contains(vip);
+    let announced: BTreeSet<Vip> = vips.filter(own).filter(begun).copied().collect();
     std::iter::once(heard).chain(announced.into_iter().map(|vip| Event::VipAnnounced { vip, by: id.clone() })).collect()
 }
 
@@ -908,11 +963,16 @@ fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Even
     };
     let adopt = |vip: Vip| Event::VipPlaced { vip, placement: Ok(Placement::on(hello.speaker.clone())) };
     let adopted: Vec<Event> = held.into_iter().filter(|vip| ours(vip) && nobodys(vip)).map(adopt).collect();
+    // A peer took it over meanwhile, and will say so.
+    let own = |vip: &Vip| network.placements.get(vip).into_iter().flatten().any(|placement| placement.active == hello.speaker);
+    let given_up = hello.held.iter().filter(|(vip, role)| **role == Role::Standby && network.is_recovering() && own(vip));
+    let given_up = given_up.map(|(vip, _)| Event::VipPlaced { vip: *vip, placement: Err(Unannounced::HolderAwaited) });
+    let given_up: Vec<Event> = given_up.collect();
     // A VIP is not given to one that is lost; and joining comes last, as it has the speaker's VIPs looked at, also those adopted: it may
     // hold what it must not announce any more.
     let returned = lost.then(|| Event::Speaker(SpeakerEvent::Returned(hello.speaker.clone())));
     let joined = Event::Speaker(SpeakerEvent::Joined { session, hello, at: now.mono });
-    returned.into_iter().chain(adopted).chain([joined]).collect()
+    returned.into_iter().chain(given_up).chain(adopted).chain([joined]).collect()
 }
 
 /// A stream ended: a draining speaker is gone, any other has a short grace.

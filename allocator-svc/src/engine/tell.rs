@@ -134,6 +134,11 @@ impl Owner {
             SpeakerEvent::Forgotten(speaker) => {
                 info!(event = logs::SPEAKER_FORGOTTEN, node = %speaker.node, instance = %speaker.instance, "away for long, not awaited any more");
             }
+            SpeakerEvent::FoundInUse { vip, conflict } => {
+                self.metrics.in_use();
+                let (mac, interface, node) = (&conflict.mac, &conflict.interface, &conflict.node);
+                warn!(event = logs::ADDRESS_IN_USE, ip = %vip, %mac, %interface, %node, "another machine has the address, which goes into quarantine");
+            }
             SpeakerEvent::Seen { vip, sighting } => self.seen(*vip, sighting),
             SpeakerEvent::ConflictRepeated { .. } | SpeakerEvent::Heard { .. } | SpeakerEvent::Told { .. } => {}
         }

@@ -117,6 +117,8 @@ impl Talk {
             | SpeakerMessage::Conflict { .. }
             | SpeakerMessage::Draining
             | SpeakerMessage::Suspected { .. }
+            | SpeakerMessage::AddressInUse { .. }
+            | SpeakerMessage::Proven(_)
             | SpeakerMessage::Seen(_) => None,
         };
         let said = Command::SpeakerSaid { session: self.session, message };

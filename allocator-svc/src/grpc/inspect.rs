@@ -25,6 +25,7 @@ use tonic::{Request, Response, Status};
 
 use super::history::History;
 use super::{ending, refused};
+use crate::core::free::Pool;
 use crate::core::nodes::{Liveness, Speaker};
 use crate::core::{Placement, Refusal, State, Unannounced};
 use crate::engine::Engine;
@@ -136,6 +137,7 @@ impl InspectService for Inspect {
                 available_ipv6: pool.available(Family::V6),
                 reserved_ipv4: pool.count(Family::V4).reserved,
                 reserved_ipv6: pool.count(Family::V6).reserved,
+                quarantined: quarantined(state, pool),
             });
             pb::ListPoolsResponse { pools: pools.collect(), next_page_token }
         };
@@ -391,6 +393,16 @@ fn assignment_state(state: &State, vip: Vip) -> pb::AssignmentState {
         Some(Err(reason)) => pb::AssignmentState { reason: reason.to_string(), ..known },
         None => known,
     }
+}
+
+/// The addresses of a pool that other machines have.
+fn quarantined(state: &State, pool: &Pool) -> Vec<pb::QuarantinedAddress> {
+    let found = state.book().quarantined(pool).map(|found| pb::QuarantinedAddress {
+        address: found.key.address.to_string(),
+        note: found.note.clone(),
+        until_unix_ms: found.until.unwrap_or_default().0,
+    });
+    found.collect()
 }
 
 /// What another node sees of a VIP, or why none does.

@@ -128,6 +128,15 @@ impl TryFrom<pb::StreamAssignmentsRequest> for SpeakerMessage {
                 let node = bad.take("suspected.node", suspected.node.parse::<NodeName>());
                 vip.zip(node).map(|(vip, node)| Self::Suspected { vip, node })
             }
+            Some(Said::AddressInUse(found)) => {
+                let vip = bad.take("address_in_use.vip", found.vip.parse::<Vip>());
+                let mac = bad.take("address_in_use.mac", found.mac.parse::<MacAddress>());
+                let interface = bad.take("address_in_use.interface", found.interface.parse::<InterfaceName>());
+                vip.zip(mac).zip(interface).map(|((vip, mac), interface)| Self::AddressInUse { vip, mac, interface })
+            }
+            Some(Said::Proven(proven)) => {
+                Some(Self::Proven(each(&mut bad, "proven.vips", &proven.vips, |text| text.parse::<Vip>()).into_iter().collect()))
+            }
             Some(Said::Seen(seen)) => Some(Self::Seen(sights(&mut bad, seen.sights))),
             None => {
                 bad.add("message", MISSING);
@@ -174,6 +183,10 @@ impl From<&SpeakerMessage> for pb::StreamAssignmentsRequest {
                 Said::Conflict(pb::Conflict { vip: vip.to_string(), mac: mac.to_string(), interface: interface.to_string() })
             }
             SpeakerMessage::Draining => Said::Draining(pb::Draining {}),
+            SpeakerMessage::AddressInUse { vip, mac, interface } => {
+                Said::AddressInUse(pb::AddressInUse { vip: vip.to_string(), mac: mac.to_string(), interface: interface.to_string() })
+            }
+            SpeakerMessage::Proven(vips) => Said::Proven(pb::Proven { vips: vips.iter().map(ToString::to_string).collect() }),
             SpeakerMessage::Seen(sights) => Said::Seen(pb::Seen { sights: sights.iter().map(sight_to_pb).collect() }),
             SpeakerMessage::Suspected { vip, node } => Said::Suspected(pb::Suspected { vip: vip.to_string(), node: node.to_string() }),
         };
@@ -215,7 +228,8 @@ impl TryFrom<pb::Assignment> for Assignment {
             text => bad.take("active_node", text.parse::<NodeName>()),
         };
         let interfaces = interfaces.into_iter().collect();
-        let value = vip.zip(role).map(|(vip, role)| Self { vip, role, rank, interfaces, services, peers, active });
+        let probe_first = assignment.probe_first;
+        let value = vip.zip(role).map(|(vip, role)| Self { vip, role, rank, interfaces, services, peers, active, probe_first });
         bad.finish(value)
     }
 }
@@ -234,6 +248,7 @@ impl From<&Assignment> for pb::Assignment {
             interfaces: assignment.interfaces.iter().map(ToString::to_string).collect(),
             services: services.collect(),
             peers: peers.collect(),
+            probe_first: assignment.probe_first,
             active_node: assignment.active.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }

@@ -140,6 +140,8 @@ fn all_that_a_speaker_says_crosses_the_wire() {
         SpeakerMessage::InterfacesChanged(vec![interface()]),
         SpeakerMessage::Conflict { vip, mac: interface().mac, interface: interface().name },
         SpeakerMessage::Draining,
+        SpeakerMessage::AddressInUse { vip, mac: interface().mac, interface: interface().name },
+        SpeakerMessage::Proven(BTreeSet::from([vip])),
         SpeakerMessage::Seen(vec![Sight { vip, answers: BTreeMap::from([(interface().mac, interface().name)]) }]),
         SpeakerMessage::Suspected { vip, node: NodeName::new("node-b").unwrap() },
     ];
@@ -159,6 +161,7 @@ fn all_that_the_allocator_says_crosses_the_wire() {
         services: BTreeMap::from([("default/web".parse().unwrap(), PoolName::new("prod").unwrap())]),
         peers: BTreeMap::from([(NodeName::new("node-b").unwrap(), BTreeSet::from([interface().mac]))]),
         active: NodeName::new("node-b"),
+        probe_first: true,
     };
     let told = [
         AllocatorMessage::Snapshot {

@@ -52,6 +52,8 @@ pub struct Assignment {
     pub peers: BTreeMap<NodeName, BTreeSet<MacAddress>>,
     /// To a speaker that stands by: the other node that is active.
     pub active: Option<NodeName>,
+    /// Whether to ask, before it is announced, whether somebody else has it.
+    pub probe_first: bool,
 }
 
 /// Who a speaker is and what it has.
@@ -117,6 +119,17 @@ pub enum SpeakerMessage {
         /// The node.
         node: NodeName,
     },
+    /// Another machine answers for a VIP that was to be asked for first; it is not announced.
+    AddressInUse {
+        /// The address.
+        vip: Vip,
+        /// The machine's hardware address.
+        mac: MacAddress,
+        /// Where its answer came in.
+        interface: InterfaceName,
+    },
+    /// VIPs that were to be asked for first are announced, as nobody has answered.
+    Proven(BTreeSet<Vip>),
     /// It has looked at VIPs that other nodes announce.
     Seen(Vec<Sight>),
 }

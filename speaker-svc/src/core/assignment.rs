@@ -16,7 +16,7 @@ use mooring_proto::types::time::Mono;
 
 use super::interfaces::Interfaces;
 use super::standby::ActivePeer;
-use super::state::{Assigned, Counters, Held, Session, Silence, Standing, active_peer, leads};
+use super::state::{Assigned, Counters, Held, Session, Silence, Standing, leads};
 use super::{Change, Event, State, Withdrawal};
 
 /// A stream is open: we say who we are, and that we are about to end if we are.
@@ -99,7 +99,7 @@ impl<'a> PeerSets<'a> {
     }
 
     fn active(&mut self, assignment: &Assignment) -> Option<Arc<ActivePeer>> {
-        let active = active_peer(assignment)?;
+        let active = ActivePeer::of(assignment)?;
         let known = self.active.get(&active.node).or_else(|| self.state.vigil.peer(&active.node));
         if let Some(known) = known.filter(|known| ***known == active) {
             return Some(Arc::clone(known));
@@ -126,7 +126,7 @@ fn withdraw(state: &State, vip: Vip, held: &Held, events: &mut Vec<Event>) {
 
 fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, events: &mut Vec<Event>) {
     let held = state.vips.get(&assignment.vip);
-    let standing = standing(&assignment, &state.interfaces);
+    let standing = standing(&assignment, held, &state.interfaces);
     if held.is_some_and(|held| held.standing == standing && held.assigned.says(&assignment)) {
         return;
     }
@@ -136,6 +136,7 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
         role: assignment.role,
         leads: leads(&assignment),
         active: peers.active(&assignment),
+        probe_first: assignment.probe_first,
         interfaces: assignment.interfaces,
         services: assignment.services.into_iter().collect(),
         peers: peers.share(assignment.peers.into_values().flatten().collect()),
@@ -156,8 +157,15 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
 }
 
 /// Whether we answer for what we were given.
-pub(super) fn standing(assignment: &Assignment, interfaces: &Interfaces) -> Standing {
-    fit(assignment.vip, assignment.role, &assignment.interfaces, interfaces)
+pub(super) fn standing(assignment: &Assignment, held: Option<&Held>, interfaces: &Interfaces) -> Standing {
+    let fit = fit(assignment.vip, assignment.role, &assignment.interfaces, interfaces);
+    probed(fit, assignment.probe_first, held)
+}
+
+/// A VIP that may be somebody else's is asked for before we begin to answer for it, and again if somebody had it.
+fn probed(fit: Standing, probe_first: bool, held: Option<&Held>) -> Standing {
+    let announced = held.is_some_and(|held| held.standing == Standing::Announced);
+    if fit == Standing::Announced && probe_first && !announced { Standing::Silent(Silence::Probing) } else { fit }
 }
 
 /// Whether we answer for what we keep.
@@ -165,7 +173,11 @@ pub(super) fn standing_now(held: &Held, interfaces: &Interfaces) -> Standing {
     if held.standing == Standing::Silent(Silence::Yielded) {
         return held.standing;
     }
-    fit(held.assigned.vip, held.assigned.role, &held.assigned.interfaces, interfaces)
+    let fit = fit(held.assigned.vip, held.assigned.role, &held.assigned.interfaces, interfaces);
+    if fit == Standing::Announced && held.standing == Standing::Silent(Silence::InUse) {
+        return held.standing;
+    }
+    probed(fit, held.assigned.probe_first, Some(held))
 }
 
 fn fit(vip: Vip, role: Role, wanted: &BTreeSet<InterfaceName>, interfaces: &Interfaces) -> Standing {
@@ -218,7 +230,9 @@ pub(super) fn store(state: &mut State, assigned: &Arc<Assigned>, now: Mono) {
     let is_fresh = !state.vips.contains_key(&assigned.vip);
     let held = state.vips.entry(assigned.vip).or_insert_with(fresh);
     let before = std::mem::replace(&mut held.assigned, Arc::clone(assigned));
-    state.peer_sets.insert(Arc::clone(&assigned.peers));
+    if state.peer_sets.insert(Arc::clone(&assigned.peers)) {
+        state.acquaintances.extend(assigned.peers.iter());
+    }
     state.vigil.follow(assigned.vip, before.active.as_deref(), assigned.active.as_ref(), now);
     match &assigned.active {
         Some(active) if before.active.as_ref().is_some_and(|before| before.node == active.node) && !is_fresh => {}
@@ -249,6 +263,7 @@ pub(super) fn remove(state: &mut State, vip: Vip) {
         state.vigil.follow(vip, held.assigned.active.as_deref(), None, Mono::ZERO);
         state.vigil.settle(vip);
         state.looks.end(vip);
+        state.inquiry.end(vip);
         if held.standing == Standing::Announced {
             state.announced = state.announced.saturating_sub(1);
         }
@@ -272,6 +287,11 @@ pub(super) fn stand(state: &mut State, vip: Vip, standing: Standing, now: Mono) 
         Standing::Silent(silence) if silence.failure().is_some() => state.failing.insert(vip),
         Standing::Silent(_) | Standing::Announced => state.failing.remove(&vip),
     };
+    if standing == Standing::Silent(Silence::Probing) {
+        state.inquiry.begin(vip, now);
+    } else {
+        state.inquiry.end(vip);
+    }
     align(state, vip, now);
 }
 

@@ -27,7 +27,7 @@ pub(super) fn claim(state: &State, vip: Vip, mac: MacAddress, link: LinkIndex, n
         return Vec::new();
     }
     let doubtful = state.schedule.doubts(vip, link);
-    if held.assigned.peers.contains(&mac) {
+    if held.assigned.peers.contains(&mac) || state.acquaintances.contains(&mac) {
         let was_active = held.assigned.active.as_ref().is_some_and(|active| active.macs.contains(&mac));
         if was_active && state.vigil.taken().contains(&vip) && !doubtful {
             return vec![Event::PeerContradicted { vip, mac, link }];

@@ -25,6 +25,7 @@ pub mod drain;
 pub mod heed;
 pub mod interfaces;
 pub mod look;
+pub mod probe;
 pub mod reply;
 pub mod standby;
 pub mod state;
@@ -223,6 +224,21 @@ pub enum Event {
         /// From which node.
         node: NodeName,
     },
+    /// Everybody is asked for a VIP before we announce it.
+    ProbeDue(Vip),
+    /// That is due, and there is no interface to ask on.
+    ProbePutOff(Vip),
+    /// Nobody has answered, and we announce the VIP; the allocator has to be told.
+    AddressProven(Vip),
+    /// Another machine has a VIP that we were to announce; the allocator has to be told.
+    AddressFound {
+        /// The address.
+        vip: Vip,
+        /// The machine.
+        mac: MacAddress,
+        /// Where.
+        interface: InterfaceName,
+    },
     /// Everybody is asked for a VIP that another node announces.
     LookDue(Vip),
     /// Somebody has answered that.
@@ -271,6 +287,7 @@ pub fn decide(state: &State, command: Command, now: Mono) -> Vec<Event> {
         Command::NoteClaim { vip, mac, link } => {
             let mut events = standby::hear(state, vip, mac);
             events.extend(look::hear(state, vip, mac, link));
+            events.extend(probe::hear(state, vip, mac, link));
             events.extend(conflict::claim(state, vip, mac, link, now));
             events
         }
@@ -283,6 +300,7 @@ fn tick(state: &State, now: Mono) -> Vec<Event> {
     let mut events = announce::due(state, now);
     events.extend(standby::due(state, now));
     events.extend(look::due(state, now));
+    events.extend(probe::due(state, now));
     events.extend(drain::tick(state, now));
     events
 }
@@ -293,6 +311,7 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
         Event::SessionChanged(session) => assignment::change_session(state, *session, now),
         Event::HelloDue | Event::AppliedDue | Event::InterfacesDue => {}
         Event::EpochRefused { .. } | Event::ServiceUpdated { .. } | Event::AssignmentFailed { .. } | Event::PeerSuspected { .. } => {}
+        Event::AddressProven(_) | Event::AddressFound { .. } => {}
         Event::RevisionReached { epoch, revision } => assignment::reach(state, *epoch, *revision),
         Event::AssignmentStored(assigned) => assignment::store(state, assigned, now),
         Event::AssignmentRemoved(vip) => assignment::remove(state, *vip),
@@ -306,6 +325,8 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
         Event::Yielded { vip, .. } => standby::yielded(state, *vip),
         Event::PeerAsked { node, questions } => standby::asked(state, node, questions, now),
         Event::PeerHeard { vip, mac } => standby::heard(state, *vip, *mac),
+        Event::ProbeDue(vip) => probe::asked(state, *vip, now),
+        Event::ProbePutOff(vip) => probe::put_off(state, *vip, now),
         Event::LookDue(vip) => look::began(state, *vip, now),
         Event::AnswerSeen { vip, mac, interface } => look::heard(state, *vip, *mac, interface),
         Event::LookOver { vip, .. } | Event::LookPutOff(vip) => look::ended(state, *vip, now),
@@ -319,7 +340,7 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
 #[must_use]
 pub fn next_deadline(state: &State) -> Option<Mono> {
     let rounds = announce::next_deadline(state);
-    let questions = [standby::next_deadline(state), look::next_deadline(state)];
+    let questions = [standby::next_deadline(state), look::next_deadline(state), probe::next_deadline(state)];
     questions.into_iter().chain([rounds, drain::next_deadline(state)]).flatten().min()
 }
 

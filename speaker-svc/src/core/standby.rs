@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_proto::types::address::Vip;
-use mooring_proto::types::assignment::Role;
+use mooring_proto::types::assignment::{Assignment, Role};
 use mooring_proto::types::node::{MacAddress, NodeName};
 use mooring_proto::types::time::Mono;
 
 use super::assignment::service_updates;
-use super::state::{Assigned, Silence, Standing};
+use super::state::{Assigned, Held, Silence, Standing, Violation};
 use super::{Change, Event, State};
 
 /// How often a node is asked: with [`MISSES`] a loss is noticed in 300 to 400 ms, well before the allocator's time to live is over.
@@ -41,6 +41,15 @@ pub struct ActivePeer {
     pub node: NodeName,
     /// The hardware addresses of its interfaces.
     pub macs: BTreeSet<MacAddress>,
+}
+
+impl ActivePeer {
+    /// The one that an assignment has us stand by for.
+    pub(super) fn of(assignment: &Assignment) -> Option<Self> {
+        let node = assignment.active.clone()?;
+        let macs = assignment.peers.get(&node)?.clone();
+        Some(Self { node, macs })
+    }
 }
 
 /// Whom a question goes to.
@@ -285,6 +294,27 @@ pub(super) fn yielded(state: &mut State, vip: Vip) {
     if let Some(watch) = active.and_then(|active| state.vigil.watches.get_mut(&active.node)) {
         watch.covered.insert(vip);
     }
+}
+
+/// Checks that what is asked, looked at and probed is what should be.
+pub(super) fn audit(state: &State) -> Result<(), Violation> {
+    let active = |held: &Held| Some((held.assigned.active.clone()?, held.assigned.vip));
+    let stood_by: Vec<_> = state.vips.values().filter_map(active).collect();
+    let probing = state.vips.iter().filter(|(_, held)| held.standing == Standing::Silent(Silence::Probing));
+    if !state.inquiry.is_about(&probing.map(|(vip, _)| *vip).collect()) {
+        return Err(Violation::Inquiry);
+    }
+    if !state.looks.are_about(&stood_by.iter().map(|(_, vip)| *vip).collect()) {
+        return Err(Violation::Looks);
+    }
+    if !state.vigil.watches_just(stood_by.iter().map(|(active, vip)| (&active.node, *vip)).collect()) {
+        return Err(Violation::Vigil);
+    }
+    let announced = |vip: &&Vip| state.vips.get(vip).is_some_and(|held| held.standing == Standing::Announced);
+    if let Some(vip) = state.vigil.taken().iter().find(|vip| !announced(vip)) {
+        return Err(Violation::Taken(*vip));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

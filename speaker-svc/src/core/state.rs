@@ -19,7 +19,8 @@ use mooring_proto::types::time::{Mono, UnixMillis};
 use super::announce::Schedule;
 use super::interfaces::{Interfaces, Port};
 use super::look::Looks;
-use super::standby::{ActivePeer, Vigil};
+use super::probe::Inquiry;
+use super::standby::{self, ActivePeer, Vigil};
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug)]
@@ -125,6 +126,8 @@ pub struct Assigned {
     pub peers: Arc<BTreeSet<MacAddress>>,
     /// The other node that is active while we stand by, or was before we took over by ourselves.
     pub active: Option<Arc<ActivePeer>>,
+    /// Whether to ask before it is announced whether somebody else has it.
+    pub probe_first: bool,
     /// What was counted since we have the VIP, over all changes of the assignment.
     pub counters: Arc<Counters>,
 }
@@ -150,7 +153,8 @@ impl Assigned {
             && self.role == assignment.role
             && self.leads == leads(assignment)
             && self.interfaces == assignment.interfaces
-            && self.active.as_deref() == active_peer(assignment).as_ref()
+            && self.probe_first == assignment.probe_first
+            && self.active.as_deref() == ActivePeer::of(assignment).as_ref()
             && self.services.iter().map(|(service, pool)| (service, pool)).eq(&assignment.services)
             && macs().all(|mac| self.peers.contains(mac))
             && self.peers.iter().all(|mac| macs().any(|other| other == mac))
@@ -160,13 +164,6 @@ impl Assigned {
 /// Whether an assignment gives us the VIP to announce: the first in line is the one.
 pub(super) fn leads(assignment: &Assignment) -> bool {
     assignment.role == Role::Active && assignment.rank == 0
-}
-
-/// The node that an assignment has us stand by for.
-pub(super) fn active_peer(assignment: &Assignment) -> Option<ActivePeer> {
-    let node = assignment.active.clone()?;
-    let macs = assignment.peers.get(&node)?.clone();
-    Some(ActivePeer { node, macs })
 }
 
 /// Whether we answer for a VIP.
@@ -189,6 +186,10 @@ pub enum Silence {
     Family,
     /// None of the interfaces it may be announced on exists.
     NoInterface,
+    /// We ask first whether somebody else has it.
+    Probing,
+    /// Another machine has it.
+    InUse,
 }
 
 impl Silence {
@@ -196,7 +197,7 @@ impl Silence {
     #[must_use]
     pub const fn failure(self) -> Option<&'static str> {
         match self {
-            Self::Standby | Self::Yielded => None,
+            Self::Standby | Self::Yielded | Self::Probing | Self::InUse => None,
             Self::Family => Some("this speaker announces IPv4 addresses only"),
             Self::NoInterface => Some("none of the interfaces it may be announced on exists on the node"),
         }
@@ -234,6 +235,7 @@ pub struct State {
     pub(super) schedule: Schedule,
     pub(super) vigil: Vigil,
     pub(super) looks: Looks,
+    pub(super) inquiry: Inquiry,
     pub(super) session: Session,
     pub(super) epoch: Epoch,
     pub(super) revision: Revision,
@@ -242,6 +244,8 @@ pub struct State {
     pub(super) drained: bool,
     /// The sets of peers that assignments share.
     pub(super) peer_sets: BTreeSet<Arc<BTreeSet<MacAddress>>>,
+    /// All peers that we were ever told of: an allocator that has just started knows none but those that have come.
+    pub(super) acquaintances: BTreeSet<MacAddress>,
     /// The VIPs that cannot be put in force.
     pub(super) failing: BTreeSet<Vip>,
     /// How many VIPs are announced.
@@ -261,12 +265,14 @@ impl State {
             schedule,
             vigil: Vigil::default(),
             looks,
+            inquiry: Inquiry::default(),
             session: Session::Away,
             epoch: Epoch::default(),
             revision: Revision::default(),
             drain: None,
             drained: false,
             peer_sets: BTreeSet::new(),
+            acquaintances: BTreeSet::new(),
             failing: BTreeSet::new(),
             announced: 0,
         }
@@ -353,7 +359,7 @@ impl State {
         let part = |held: &Held| match held.standing {
             Standing::Announced => Some(Role::Active),
             Standing::Silent(Silence::Standby | Silence::Yielded) => Some(Role::Standby),
-            Standing::Silent(Silence::Family | Silence::NoInterface) => None,
+            Standing::Silent(Silence::Family | Silence::NoInterface | Silence::Probing | Silence::InUse) => None,
         };
         Hello {
             speaker: self.settings.speaker.clone(),
@@ -412,6 +418,9 @@ pub enum Violation {
     /// The nodes that are asked are not those that we stand by for.
     #[error("the nodes that are asked differ from those that we stand by for")]
     Vigil,
+    /// The VIPs that are asked for are not those that wait for it.
+    #[error("the VIPs that are asked for differ from those that wait for it")]
+    Inquiry,
     /// The VIPs that are looked at are not those that we stand by for.
     #[error("the VIPs that are looked at differ from those that we stand by for")]
     Looks,
@@ -445,18 +454,7 @@ pub(super) fn audit(state: &State) -> Result<(), Violation> {
             return Err(Violation::Loud(*vip));
         }
     }
-    let active = |held: &'_ Held| Some((held.assigned.active.clone()?, held.assigned.vip));
-    let stood_by: Vec<_> = state.vips.values().filter_map(active).collect();
-    if !state.looks.are_about(&stood_by.iter().map(|(_, vip)| *vip).collect()) {
-        return Err(Violation::Looks);
-    }
-    if !state.vigil.watches_just(stood_by.iter().map(|(active, vip)| (&active.node, *vip)).collect()) {
-        return Err(Violation::Vigil);
-    }
-    let announced = |vip: &&Vip| state.vips.get(vip).is_some_and(|held| held.standing == Standing::Announced);
-    if let Some(vip) = state.vigil.taken().iter().find(|vip| !announced(vip)) {
-        return Err(Violation::Taken(*vip));
-    }
+    standby::audit(state)?;
     if state.session == Session::Live && state.schedule.has_doubts() {
         return Err(Violation::Doubt);
     }

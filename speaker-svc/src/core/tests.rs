@@ -60,6 +60,7 @@ pub(super) fn assignment(vip: Vip, role: Role) -> Assignment {
         services: BTreeMap::from([(service("default/web"), pool())]),
         peers: BTreeMap::from([(NodeName::new("node-b").unwrap(), BTreeSet::from([PEER]))]),
         active: None,
+        probe_first: false,
     }
 }
 
@@ -121,6 +122,10 @@ fn short(event: &Event) -> String {
         Event::AnswerSeen { vip, mac, interface } => format!("{mac} is seen to have {vip} on {interface}"),
         Event::LookOver { vip, answers } => format!("seen {vip} {answers:?}"),
         Event::LookPutOff(vip) => format!("no look at {vip}"),
+        Event::ProbeDue(vip) => format!("probe {vip}"),
+        Event::ProbePutOff(vip) => format!("no probe of {vip}"),
+        Event::AddressProven(vip) => format!("proven {vip}"),
+        Event::AddressFound { vip, mac, interface } => format!("found {vip} at {mac} on {interface}"),
         Event::DrainStarted { .. } => "drain started".into(),
         Event::Drained { left } => format!("drained {left}"),
     }
@@ -142,6 +147,7 @@ fn any_assignment() -> impl Strategy<Value = Assignment> {
         |(vip, active, rank, interfaces, services, elsewhere)| Assignment {
             interfaces,
             rank,
+            probe_first: active && elsewhere,
             active: (!active && elsewhere).then(|| NodeName::new("node-b").unwrap()),
             services: services.into_iter().map(|key| (service(key), pool())).collect(),
             ..assignment(vip, if active { Role::Active } else { Role::Standby })
@@ -203,7 +209,7 @@ proptest! {
             if quiet {
                 let after = answering(&state);
                 prop_assert!(before.iter().all(|vip| after.contains(vip)), "silence withdraws nothing");
-                prop_assert!(before == after || ends_silence, "and only a beat without an answer takes anything over");
+                prop_assert!(before == after || ends_silence, "and only questions without an answer let us begin");
             }
         }
     }

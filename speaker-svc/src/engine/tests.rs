@@ -91,6 +91,7 @@ fn assignments() -> Vec<Assignment> {
         services: [(format!("default/s{vip}").parse().unwrap(), PoolName::new("prod").unwrap())].into(),
         peers: [].into(),
         active: None,
+        probe_first: false,
     };
     vips.map(one).collect()
 }

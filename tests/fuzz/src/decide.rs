@@ -211,7 +211,7 @@ fn interfaces(bytes: &mut Bytes<'_>) -> Option<Vec<Interface>> {
 }
 
 fn message(bytes: &mut Bytes<'_>) -> Option<SpeakerMessage> {
-    Some(match bytes.of(8)? {
+    Some(match bytes.of(10)? {
         0 | 1 => {
             let speaker = SpeakerId { node: node(bytes)?, instance: Instance::new(bytes.pick(&["default", "two"])?)? };
             let role = bytes.pick(&[Role::Active, Role::Standby])?;
@@ -230,6 +230,12 @@ fn message(bytes: &mut Bytes<'_>) -> Option<SpeakerMessage> {
             let answers = interfaces(bytes)?.into_iter().map(|interface| (interface.mac, interface.name)).collect();
             SpeakerMessage::Seen(vec![Sight { vip: *vips(bytes)?.first()?, answers }])
         }
+        7 => SpeakerMessage::AddressInUse {
+            vip: *vips(bytes)?.first()?,
+            mac: MacAddress([2, 0, 0, 0, 9, 9]),
+            interface: InterfaceName::new("eth0")?,
+        },
+        8 => SpeakerMessage::Proven(vips(bytes)?.into_iter().collect()),
         _ => SpeakerMessage::Draining,
     })
 }

@@ -19,7 +19,9 @@ fn look(lan: &mut Lan, by: &str, macs: &[MacAddress]) {
 }
 
 /// Reachable, contested, and the stranger.
-fn seen(lan: &Lan) -> Option<(bool, bool, Option<MacAddress>)> {
+type Seen = (bool, bool, Option<MacAddress>);
+
+fn seen(lan: &Lan) -> Option<Seen> {
     let network = lan.rig.state.network();
     let stranger = network.conflict(vip(VIP)).map(|conflict| conflict.mac);
     network.sighting(vip(VIP)).map(|seen| (seen.reachable, seen.contested, stranger))
@@ -30,7 +32,7 @@ fn who_answers_says_whether_a_vip_is_reachable_contested_and_claimed_by_a_strang
     let mut lan = Lan::of(&NODES);
     let (active, standby, third) = (lan.active(VIP), lan.standby(VIP).unwrap(), lan.other_than(VIP, &NODES));
     assert_eq!(seen(&lan), None, "nobody has looked");
-    let rows: [(&str, Vec<MacAddress>, (bool, bool, Option<MacAddress>)); 5] = [
+    let rows: [(&str, Vec<MacAddress>, Seen); 5] = [
         ("its node", vec![mac(&active)], (true, false, None)),
         ("nobody", vec![], (false, false, None)),
         ("another node of ours", vec![mac(&active), mac(&third)], (true, true, None)),

@@ -78,6 +78,26 @@ fn after_a_start_the_newest_takeover_has_the_vip_whoever_comes_first() {
 }
 
 #[test]
+fn after_a_start_who_has_yielded_announces_nothing_until_the_taker_has_come_or_is_given_up() {
+    for comes in [true, false] {
+        let mut lan = Lan::of(&NODES);
+        let (active, standby) = (lan.active(VIP), lan.standby(VIP).unwrap());
+        lan.restarted();
+        lan.join_yielded(&active, VIP);
+        assert_eq!(lan.on_the_wire(VIP), [standby.as_str(); 0]);
+        if comes {
+            lan.join_taking(&standby, &[VIP]);
+            assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (standby.clone(), vec![standby]));
+        } else {
+            lan.wait(ms(1_900));
+            assert_eq!(lan.on_the_wire(VIP), [standby.as_str(); 0]);
+            lan.wait(ms(200));
+            assert_eq!(lan.on_the_wire(VIP), [active.as_str()], "nobody else has come");
+        }
+    }
+}
+
+#[test]
 fn a_takeover_of_one_that_was_cut_off_moves_nothing_from_a_node_that_lives() {
     let mut lan = Lan::of(&NODES);
     lan.wait(ms(5_000));

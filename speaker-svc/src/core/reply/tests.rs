@@ -16,6 +16,7 @@ fn assigned(vip: Vip, interfaces: &[&str]) -> Arc<Assigned> {
         interfaces: interfaces.iter().map(|text| name(text)).collect(),
         services: Box::new([]),
         active: None,
+        probe_first: false,
         peers: Arc::new(BTreeSet::new()),
         counters: Arc::new(Counters::default()),
     })
