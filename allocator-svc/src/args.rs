@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
-use mooring_kit::args::{CommonArgs, ListenAddress, bad_flag, duration};
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use mooring_kit::args::{CommonArgs, Endpoint, ListenAddress, bad_flag, duration};
 
 use crate::core::Settings;
 use crate::store::HistoryLimits;
@@ -38,14 +38,14 @@ pub struct Args {
     /// At most so many addresses move in a minute to spread the load over the nodes; with 0 none does.
     #[arg(long, env = "MOORING_REBALANCE", default_value_t = 0)]
     pub rebalance: u32,
-    /// For how long the addresses of a Service that is gone stay reserved for one of its name, such as 24h; 0s = not at all. A Service
+    /// The addresses of a Service that is gone stay reserved for one of its name for this time, such as 24h; with 0s they do not. A Service
     /// says otherwise by its annotation mooring.io/retain.
     #[arg(long, env = "MOORING_RETAIN", default_value = "0s", value_parser = duration)]
     pub retain: Duration,
-    /// For how long it is kept who held which address, such as 90d; 0s = as long as --history-size has room.
+    /// Who held which address is kept for this time, such as 90d; with 0s it is kept as long as --history-size has room.
     #[arg(long, env = "MOORING_HISTORY_AGE", default_value = "90d", value_parser = duration)]
     pub history_age: Duration,
-    /// How many facts of who held which address are kept, of about 150 bytes each; 0 = none.
+    /// At most so many facts of who held which address are kept, of about 150 bytes each; with 0 none is.
     #[arg(long, env = "MOORING_HISTORY_SIZE", default_value_t = 100_000)]
     pub history_size: u64,
     /// What all services have.
@@ -59,7 +59,8 @@ pub struct Args {
 const EXAMPLES: &str = "Examples:
   allocator-svc --data-dir /var/lib/mooring
   allocator-svc --listen unix:/run/mooring/allocator.sock
-  allocator-svc export --data-dir /var/lib/mooring > records.jsonl";
+  allocator-svc export --data-dir /var/lib/mooring > records.jsonl
+  allocator-svc plan --pools pools.yaml";
 
 /// What to do instead of serving.
 #[derive(Subcommand, Clone, Debug)]
@@ -68,12 +69,33 @@ pub enum Task {
     Export,
     /// Reads records as `export` writes them from standard input into an empty data directory.
     Import,
+    /// Asks a running allocator what the configuration in a file would do if it replaced the present one, prints it as a table, and
+    /// changes nothing. Exit code 0: nothing would change; 1: something would; 2: bad flags; 3: a fault.
+    Plan(PlanArgs),
+}
+
+/// What a plan is made of.
+#[derive(ClapArgs, Clone, Debug)]
+pub struct PlanArgs {
+    /// This file has the whole configuration, as YAML or JSON: all IPAddressPools and L2Advertisements, or the legacy ConfigMap; `-` is
+    /// standard input.
+    #[arg(long, env = "MOORING_POOLS", value_name = "FILE")]
+    pub pools: PathBuf,
+    /// The allocator is asked here: http://HOST:PORT, https://HOST:PORT or unix:PATH.
+    #[arg(long, env = "MOORING_ALLOCATOR", default_value = "http://127.0.0.1:7470")]
+    pub allocator: Endpoint,
+    /// The configuration is in this namespace; objects of the file in another one do not count.
+    #[arg(long, env = "MOORING_NAMESPACE", default_value = "metallb-system")]
+    pub namespace: String,
 }
 
 impl Args {
     /// Ends the process with exit code 2 if the flags contradict each other.
     pub fn check(&self) {
-        self.common.check_listen::<Self>(&self.listen);
+        match &self.command {
+            Some(Task::Plan(plan)) => self.common.check_allocator::<Self>(&plan.allocator),
+            Some(Task::Export | Task::Import) | None => self.common.check_listen::<Self>(&self.listen),
+        }
         if self.heartbeat.is_zero() || self.speaker_ttl <= self.heartbeat {
             let (ttl, heartbeat) = (self.speaker_ttl, self.heartbeat);
             bad_flag::<Self>(&format!("--speaker-ttl {ttl:?} must be longer than --heartbeat {heartbeat:?}, which must not be 0"));

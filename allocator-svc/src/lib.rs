@@ -21,6 +21,7 @@ pub mod export;
 mod grpc;
 mod logs;
 mod metrics;
+pub mod plan;
 pub mod store;
 
 use std::time::Duration;

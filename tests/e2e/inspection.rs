@@ -41,7 +41,18 @@ fn grpcurl_lists_describes_and_calls_everything() -> Result<()> {
     let grpcurl = Cluster::grpcurl_path()?;
     let ask = |host: &str, arguments: &[&str]| lab.host(host).netns().output(&grpcurl, &[&["-plaintext"], arguments].concat());
     let always = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
-    let methods = ["GetLease", "ListLeases", "WatchLeases", "ListPools", "ListNodes", "ListAssignments", "ListReservations", "ListHistory"];
+    let methods = [
+        "GetLease",
+        "ListLeases",
+        "WatchLeases",
+        "ListPools",
+        "ListNodes",
+        "ListAssignments",
+        "Explain",
+        "PlanPools",
+        "ListReservations",
+        "ListHistory",
+    ];
     let workloads = [
         (
             "control",

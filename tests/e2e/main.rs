@@ -9,6 +9,7 @@ mod cluster;
 mod compat;
 mod configuration;
 mod durability;
+mod explain;
 mod failover;
 mod input;
 mod inspection;
@@ -54,6 +55,7 @@ fn main() -> anyhow::Result<()> {
         mishaps::SCENARIOS,
         rights::SCENARIOS,
         inspection::SCENARIOS,
+        explain::SCENARIOS,
         reservations::SCENARIOS,
         input::SCENARIOS,
         security::SCENARIOS,

@@ -1,9 +1,12 @@
 //! A claim: keep what the Service has, change it, or grant it new addresses (MetalLB behaviour 3.4, with the old address kept until the
 //! new one is had).
 
+use std::fmt;
+
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::claim::Claim;
 use mooring_proto::types::lease::Lease;
+use mooring_proto::types::pool::PoolName;
 
 use super::dual_stack::{Grant, Need, candidate};
 use super::refusal::Refusal;
@@ -17,10 +20,10 @@ pub(super) fn settle_next(state: &State, now: Now) -> Option<Vec<Event>> {
 }
 
 /// Decides one claim over the present state.
-fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
+pub(super) fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     let book = &state.book;
     let lease = book.lease(&claim.service);
-    if book.is_in_grace(&claim.service) && !asks_for_others(claim, lease) {
+    if waits_for_its_pool(book, claim) {
         return vec![Event::ClaimMet(claim.service.clone())];
     }
     if book.is_adopting(&claim.service) {
@@ -37,6 +40,11 @@ fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     }
 }
 
+/// Whether a Service keeps what it has as its pool may come back.
+pub(super) fn waits_for_its_pool(book: &Book, claim: &Claim) -> bool {
+    book.is_in_grace(&claim.service) && !asks_for_others(claim, book.lease(&claim.service))
+}
+
 /// Keeps what a status holds. Whoever cannot, or may have more, waits until all others have done so: what is free now may be in the
 /// status of one of them.
 fn adopt(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
@@ -46,7 +54,7 @@ fn adopt(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
             let is_extensible = is_extensible(claim, &grant.addresses);
             granted(state, claim, grant, now).into_iter().chain(is_extensible.then(deferred)).collect()
         }
-        Err(Unkept::Unwanted | Unkept::Untenable(_)) => vec![deferred()],
+        Err(_unkept) => vec![deferred()],
     }
 }
 
@@ -61,37 +69,63 @@ pub(super) fn evict(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
 }
 
 /// Why a Service does not keep the addresses that it has.
-enum Unkept {
-    /// It has none, or wants others.
-    Unwanted,
+pub(super) enum Unkept {
+    /// It has none.
+    Nothing,
+    /// They are not of the families that it needs.
+    OtherFamilies,
+    /// It asks for others.
+    OtherAddresses,
+    /// It asks for another pool than this one, which has them.
+    OtherPool(PoolName),
     /// It may not.
     Untenable(Refusal),
 }
 
+impl fmt::Display for Unkept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("it has no addresses"),
+            Self::OtherFamilies => f.write_str("what it has is not of the families that it needs"),
+            Self::OtherAddresses => f.write_str("it asks for other addresses than those that it has"),
+            Self::OtherPool(pool) => write!(f, "what it has is in pool {pool}, and it asks for another one"),
+            Self::Untenable(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
 fn untenable(claim: &Claim, unkept: Unkept) -> Option<Event> {
     match unkept {
-        Unkept::Unwanted => None,
+        Unkept::Nothing | Unkept::OtherFamilies | Unkept::OtherAddresses | Unkept::OtherPool(_) => None,
         Unkept::Untenable(refusal) => Some(Event::LeaseUntenable { service: claim.service.clone(), refusal }),
     }
 }
 
-/// The addresses that the Service has, or that its status holds, if it may and wants to keep them. Whether it may is asked before whether it wants to (MetalLB behaviour 3.4.7).
-fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
+/// The addresses that the Service has, or that its status holds, if it may and wants to keep them. Whether it may is asked before whether
+/// it wants to (MetalLB behaviour 3.4.7).
+pub(super) fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
     let book = &state.book;
     let lease = book.lease(&claim.service);
     let addresses = lease.map_or(&claim.adopt, |lease| &lease.addresses);
-    if addresses.is_empty() || !Need::of(claim).is_met_by(addresses) {
-        return Err(Unkept::Unwanted);
+    if addresses.is_empty() {
+        return Err(Unkept::Nothing);
+    }
+    if !Need::of(claim).is_met_by(addresses) {
+        return Err(Unkept::OtherFamilies);
     }
     let pool = explicit::allowed(book, claim, addresses).map_err(Unkept::Untenable)?;
-    if asks_for_others_than(claim, addresses) || claim.requested_pool.as_ref().is_some_and(|wanted| *wanted != pool.spec().name) {
-        return Err(Unkept::Unwanted);
+    if asks_for_others_than(claim, addresses) {
+        return Err(Unkept::OtherAddresses);
+    }
+    if claim.requested_pool.as_ref().is_some_and(|wanted| *wanted != pool.spec().name) {
+        return Err(Unkept::OtherPool(pool.spec().name.clone()));
     }
     Ok(Grant { addresses: addresses.clone(), pool: pool.spec().name.clone() })
 }
 
-/// With PreferDualStack a second address is added from the same pool as soon as there is one and the namespace's quota affords it.
-fn extended(book: &Book, claim: &Claim, mut kept: Grant) -> Grant {
+/// With PreferDualStack a second address is added from the same pool as soon as there is one and the namespace's quota affords it, unless
+/// just the first is asked for.
+pub(super) fn extended(book: &Book, claim: &Claim, mut kept: Grant) -> Grant {
     if is_extensible(claim, &kept.addresses)
         && let (Some(pool), [one]) = (book.pools().get(&kept.pool), kept.addresses.as_slice())
         && let Some(other) = candidate(book, claim, pool, one.family().other())
@@ -104,7 +138,7 @@ fn extended(book: &Book, claim: &Claim, mut kept: Grant) -> Grant {
 }
 
 fn is_extensible(claim: &Claim, addresses: &[Vip]) -> bool {
-    matches!((Need::of(claim), addresses), (Need::Prefer { .. }, [_]))
+    claim.requested_addresses.is_empty() && matches!((Need::of(claim), addresses), (Need::Prefer { .. }, [_]))
 }
 
 /// Whether addresses are asked for and these are not they.

@@ -22,12 +22,14 @@ use mooring_proto::types::time::{Mono, UnixMillis};
 pub mod allocate;
 pub mod assignment;
 pub mod dual_stack;
+pub mod explain;
 pub mod feed;
 pub mod free;
 pub mod history;
 pub mod nodes;
 mod parts;
 pub mod placement;
+pub mod plan;
 pub mod pools;
 mod proven;
 mod quarantine;
@@ -315,13 +317,7 @@ pub fn audit(state: &State) -> Result<(), Violation> {
 
 /// One piece of the work that is due: claims first, then what ends by time, then speakers' deadlines, then VIPs to place, then their spread.
 fn tick(state: &State, now: Now) -> Vec<Event> {
-    if let Some(events) = allocate::settle_next(state, now) {
-        return events;
-    }
-    if let Some(events) = pools::strand_next(state, now) {
-        return events;
-    }
-    if let Some(events) = reservations::expire_next(state, now) {
+    if let Some(events) = claim_next(state, now) {
         return events;
     }
     if let Some(events) = nodes::expire_next(state, now) {
@@ -331,6 +327,12 @@ fn tick(state: &State, now: Now) -> Vec<Event> {
         return placement::place_next(state);
     }
     placement::rebalance_next(state, now)
+}
+
+/// One piece of the work on claims: those that are due first, then leases and reservations that come to their end.
+fn claim_next(state: &State, now: Now) -> Option<Vec<Event>> {
+    let ended = || pools::strand_next(state, now).or_else(|| reservations::expire_next(state, now));
+    allocate::settle_next(state, now).or_else(ended)
 }
 
 #[cfg(test)]

@@ -24,6 +24,10 @@ use super::reservations::Reservations;
 use super::shared::Shared;
 use super::{Event, Leadership};
 
+mod copy;
+
+pub use self::copy::{Part, Place};
+
 /// What the flags say about decisions.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -88,6 +92,11 @@ impl State {
         }
     }
 
+    /// Nothing known but this book.
+    pub(super) fn over(book: Book, settings: Settings) -> Self {
+        Self { book, ..Self::new(settings) }
+    }
+
     /// Nothing known yet, and nobody holds what will be: what is decided shows what would be.
     #[must_use]
     pub fn shadow(settings: Settings) -> Self {
@@ -102,7 +111,8 @@ impl State {
 
     /// The same with nothing known but how far leaderships and the feed have come.
     pub(super) fn forgotten(&self) -> Self {
-        Self { purpose: self.purpose, epoch: self.epoch, term: self.term, feed: self.feed.clone(), ..Self::new(self.settings) }
+        let book = Book { edition: self.book.edition.saturating_add(1), ..Book::default() };
+        Self { purpose: self.purpose, epoch: self.epoch, term: self.term, book, feed: self.feed.clone(), ..Self::new(self.settings) }
     }
 
     /// Takes a fact in.
@@ -219,6 +229,8 @@ pub struct Book {
     /// The ends of those that have a claim, in order.
     ends: BTreeSet<(Mono, ServiceKey)>,
     reconciled: bool,
+    /// How often it was changed.
+    edition: u64,
 }
 
 impl Book {
@@ -346,6 +358,11 @@ impl Book {
         self.by_sharing.get(key)?.get(backend)
     }
 
+    /// The addresses held under a sharing key, whatever the backend key.
+    pub(super) fn under_key(&self, key: &SharingKey) -> impl Iterator<Item = Vip> {
+        self.by_sharing.get(key).into_iter().flat_map(BTreeMap::values).flat_map(Shared::held)
+    }
+
     /// Whether a lease waits for its pool to come back. One whose pool is there without its addresses moves as soon as it can.
     pub(super) fn is_in_grace(&self, service: &ServiceKey) -> bool {
         self.stranded.contains_key(service) && self.leases.get(service).is_some_and(|lease| !self.pools.contains_key(&lease.pool))
@@ -435,8 +452,9 @@ impl Book {
             | Event::VipDropped(_)
             | Event::VipKept(_)
             | Event::VipAnnounced { .. }
-            | Event::RevisionReached(_) => {}
+            | Event::RevisionReached(_) => return,
         }
+        self.edition = self.edition.saturating_add(1);
     }
 
     fn grant(&mut self, lease: &Lease) {

@@ -421,6 +421,6 @@ pub(crate) fn pinned(spec: PoolSpec, priority: u32, namespaces: &[&str]) -> Pool
 
 mod adoption;
 pub(crate) mod lan;
-mod model;
+pub(crate) mod model;
 mod shadow;
 mod waiting;

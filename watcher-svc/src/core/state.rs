@@ -194,10 +194,12 @@ pub enum Told {
     },
     /// The configuration is now of another kind: good, bad or missing.
     Config(Merged),
-    /// The quota of a namespace makes no sense; the last good one stays.
+    /// The quota of a namespace makes no sense; the last good one stays, if there was one.
     BadQuota {
         /// The namespace.
         namespace: String,
+        /// The quota in force; `None` = any number.
+        quota: Option<u32>,
         /// What is wrong.
         error: ValueError,
     },
@@ -452,8 +454,10 @@ impl State {
         if self.bad_quotas.insert(name.clone(), error.clone()).as_ref() == Some(&error) {
             return Vec::new();
         }
-        self.untold.push((object, format!("{error}; the last good quota stays in force")));
-        vec![Told::BadQuota { namespace: name, error }]
+        let in_force =
+            quota.map_or_else(|| "no quota is in force".to_owned(), |quota| format!("the last good quota of {quota} stays in force"));
+        self.untold.push((object, format!("{error}; {in_force}")));
+        vec![Told::BadQuota { namespace: name, quota, error }]
     }
 
     fn see_gone(&mut self, object: &ObjectRef) -> Vec<Told> {

@@ -45,9 +45,10 @@ impl Engine {
                         }
                     }
                 }
-                Told::BadQuota { namespace, error } => {
+                Told::BadQuota { namespace, quota, error } => {
                     let (annotation, value) = (error.key, &error.value);
-                    warn!(event = logs::ANNOTATION_MALFORMED, namespace, annotation, value, %error, "the last good quota stays");
+                    let msg = if quota.is_some() { "the last good quota stays" } else { "no quota is in force" };
+                    warn!(event = logs::ANNOTATION_MALFORMED, namespace, annotation, value, quota, %error, "{msg}");
                 }
                 Told::Reported(service, line) => tell_line(&service, &line),
             }

@@ -178,3 +178,15 @@ fn who_waits_for_the_quota_is_served_when_its_namespace_gives_something_back() {
     rig.claim(limited(2, "prod/three")).unwrap_err();
     rig.claim(limited(3, "prod/three")).unwrap();
 }
+
+#[test]
+fn what_a_status_holds_is_kept_beyond_the_quota_also_where_it_had_to_wait_for_it() {
+    let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/32"]), pool("b", &["10.0.1.0/32"])]);
+    let adopting = |name: &str| Claim { adopt: vips(&["10.0.0.0"]), ..limited(1, name) };
+    assert_eq!(rig.claim(adopting("default/one")).unwrap(), "10.0.0.0@a");
+    let full = "no available IPs: namespace default holds 1 of its quota of 1 addresses (mooring.io/address-quota)";
+    assert_eq!(rig.claim(adopting("default/two")).unwrap_err(), full);
+    assert_eq!(rig.claim(Claim { requested_pool: PoolName::new("b"), ..limited(1, "default/one") }).unwrap(), "10.0.1.0@b");
+    assert_eq!(rig.held("default/two"), "10.0.0.0@a", "its status holds it, and nobody else does any more");
+    assert_eq!(rig.claim(limited(1, "default/three")).unwrap_err(), full.replace("holds 1", "holds 2"));
+}

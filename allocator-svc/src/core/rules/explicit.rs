@@ -3,7 +3,7 @@
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::claim::Claim;
 
-use super::{Verdict, sharing};
+use super::{Closed, Considered, Verdict, sharing};
 use crate::core::dual_stack::{Grant, Need};
 use crate::core::free::Pool;
 use crate::core::quota;
@@ -14,7 +14,7 @@ use crate::core::state::Book;
 pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
     let requested = &claim.requested_addresses;
     if requested.is_empty() {
-        return Verdict::Passes;
+        return Verdict::Passes("the Service asks for no address");
     }
     if !Need::of(claim).is_asked_by(requested) {
         return Verdict::Refuses(Refusal::FamilyMismatch { requested: requested.clone() });
@@ -31,6 +31,19 @@ pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
             _ => Verdict::Grants(Grant { addresses: requested.clone(), pool: pool.spec().name.clone() }),
         },
     }
+}
+
+/// The pools of the addresses asked for.
+pub(crate) fn considers<'a>(book: &'a Book, claim: &Claim) -> Vec<Considered<'a>> {
+    let refused = matches!(judge(book, claim), Verdict::Refuses(_));
+    let closed = |pool: &Pool| if admits(pool, claim) { refused.then_some(Closed::NotGranted) } else { Some(Closed::NotAdmitted) };
+    let mut found: Vec<Considered<'a>> = Vec::new();
+    for pool in claim.requested_addresses.iter().filter_map(|vip| book.pool_of(*vip)) {
+        if found.iter().all(|before| *before.name != pool.spec().name) {
+            found.push(Considered::new(pool, closed(pool)));
+        }
+    }
+    found
 }
 
 /// The pool by which a Service may have these addresses: one that has them all, hands them out, is for the Service, and where neither a

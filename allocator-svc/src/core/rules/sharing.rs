@@ -7,7 +7,7 @@ use mooring_proto::types::claim::{BackendKey, Claim, SharingKey};
 use mooring_proto::types::lease::Lease;
 use mooring_proto::types::service::{ServiceKey, ServicePort};
 
-use super::Verdict;
+use super::{Closed, Considered, Verdict, auto, opened, pinned};
 use crate::core::dual_stack::{candidate, fit};
 use crate::core::free::Pool;
 use crate::core::quota;
@@ -37,12 +37,24 @@ impl<'a> From<&'a Claim> for Party<'a> {
 /// takes the lowest address that passes, so there the halves of a Service may miss each other.
 pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
     if claim.sharing_key.is_none() {
-        return Verdict::Passes;
+        return Verdict::Passes("the Service has no sharing key");
     }
-    let pools = super::open_pools(book, claim);
+    let attracts = opened(&considers(book, claim));
+    let granted = fit(book, claim, attracts.into_iter(), |pool, family| candidate(book, claim, pool, family));
+    granted.map_or(Verdict::Passes("no pool has an address that the Service could share"), Verdict::Grants)
+}
+
+/// All pools that a Service could be served from, in the order of the rules for them; those without an address to share are closed.
+pub(crate) fn considers<'a>(book: &'a Book, claim: &Claim) -> Vec<Considered<'a>> {
+    if claim.sharing_key.is_none() {
+        return Vec::new();
+    }
     let attract = |pool: &Pool| [Family::V4, Family::V6].iter().any(|family| attracting(book, claim, pool, *family).is_some());
-    let attracts: Vec<&Pool> = pools.into_iter().filter(|pool| attract(pool)).collect();
-    fit(book, claim, attracts.into_iter(), |pool, family| candidate(book, claim, pool, family)).map_or(Verdict::Passes, Verdict::Grants)
+    let shared = |considered: Considered<'a>| Considered {
+        pool: considered.pool.and_then(|pool| if attract(pool) { Ok(pool) } else { Err(Closed::NotShared) }),
+        ..considered
+    };
+    pinned::considers(book, claim).into_iter().chain(auto::considers(book, claim)).map(shared).collect()
 }
 
 /// The lowest address of a pool and family that others hold under the claim's keys, where its ports are free, and that is not reserved.

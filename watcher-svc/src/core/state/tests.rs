@@ -678,16 +678,21 @@ fn a_quota_that_makes_no_sense_is_told_once_and_keeps_the_last_good_one() {
     let Seen::Namespace(bad) = namespace("ten") else { panic!() };
     let error = bad.quota.clone().unwrap_err();
     let told = rig.state.see(Seen::Namespace(bad.clone()));
-    assert_eq!(told, [Told::BadQuota { namespace: "default".to_owned(), error: error.clone() }]);
+    assert_eq!(told, [Told::BadQuota { namespace: "default".to_owned(), quota: Some(10), error: error.clone() }]);
     let (jobs, _) = rig.state.jobs(rig.now);
     assert_eq!(
         jobs,
-        [Job::Complain(ObjectRef::new("Namespace", "", "default"), format!("{error}; the last good quota stays in force"))],
+        [Job::Complain(ObjectRef::new("Namespace", "", "default"), format!("{error}; the last good quota of 10 stays in force"))],
         "no claim changes"
     );
     assert_eq!(rig.state.see(Seen::Namespace(bad.clone())), [], "told once");
     assert_eq!((rig.see(namespace("5")), quota(&rig)), (vec!["allocate".to_owned()], Some(5)));
-    assert_eq!(rig.state.see(Seen::Namespace(bad)), told, "and again after it was good");
+    let again = Told::BadQuota { namespace: "default".to_owned(), quota: Some(5), error: error.clone() };
+    assert_eq!(rig.state.see(Seen::Namespace(bad.clone())), [again], "and again after it was good");
     assert_eq!(rig.see(namespace("")), ["complain", "allocate"]);
     assert_eq!(quota(&rig), None);
+    let first = Told::BadQuota { namespace: "default".to_owned(), quota: None, error: error.clone() };
+    assert_eq!(rig.state.see(Seen::Namespace(bad)), [first], "where none was good there is none");
+    let (jobs, _) = rig.state.jobs(rig.now);
+    assert_eq!(jobs, [Job::Complain(ObjectRef::new("Namespace", "", "default"), format!("{error}; no quota is in force"))]);
 }
