@@ -95,13 +95,14 @@ impl Watch {
     }
 
     /// What is asked next: what was missed again, and what is next in turn.
-    fn next(&self) -> Vec<Vip> {
+    fn next(&self, can_ask: impl Fn(&Vip) -> bool) -> Vec<Vip> {
         let again = self.asked.iter().filter(|(_, misses)| **misses < MISSES).map(|(vip, _)| *vip);
         let more = if (1..MISSES).contains(&self.silent_now()) { SAMPLE } else { 1 };
         let after = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
         // All of them once, beginning after the last one.
         let in_turn = self.vips.range((after, Bound::Unbounded)).chain(&self.vips).take(self.vips.len());
-        again.chain(in_turn.filter(|vip| self.asked.get(vip).is_none_or(|misses| *misses >= MISSES)).take(more).copied()).collect()
+        let in_turn = in_turn.filter(|vip| self.asked.get(vip).is_none_or(|misses| *misses >= MISSES) && can_ask(vip));
+        again.filter(&can_ask).chain(in_turn.take(more).copied()).collect()
     }
 
     /// Whom to ask for a VIP.
@@ -214,8 +215,8 @@ fn beat(state: &State, node: &NodeName, watch: &Watch) -> Vec<Event> {
             take_over(state, vip, node, &mut events);
         }
     }
-    let can_ask = |vip: &Vip| state.vips.get(vip).is_some_and(|held| state.ports_for(&held.assigned).next().is_some());
-    let questions = watch.next().into_iter().filter(can_ask).map(|vip| (vip, watch.addressee(vip)));
+    let can_ask = |vip: &Vip| state.vips.get(vip).is_some_and(|held| state.ports_to_ask(&held.assigned).next().is_some());
+    let questions = watch.next(can_ask).into_iter().map(|vip| (vip, watch.addressee(vip)));
     events.push(Event::PeerAsked { node: node.clone(), questions: questions.collect() });
     events
 }
@@ -224,7 +225,7 @@ fn beat(state: &State, node: &NodeName, watch: &Watch) -> Vec<Event> {
 fn take_over(state: &State, vip: Vip, node: &NodeName, events: &mut Vec<Event>) {
     let Some(held) = state.vips.get(&vip) else { return };
     let silent = matches!(held.standing, Standing::Silent(Silence::Standby | Silence::Yielded));
-    if !silent || state.ports_for(&held.assigned).next().is_none() {
+    if !silent || state.ports_to_ask(&held.assigned).next().is_none() {
         return;
     }
     let assigned = Arc::new(Assigned { role: Role::Active, leads: true, ..(*held.assigned).clone() });

@@ -166,6 +166,11 @@ pub(super) fn leads(assignment: &Assignment) -> bool {
     assignment.role == Role::Active && assignment.rank == 0
 }
 
+/// Whether there is a question for addresses of the VIP's family.
+pub(super) fn can_ask(vip: Vip) -> bool {
+    vip.v4().is_some()
+}
+
 /// Whether we answer for a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -310,6 +315,11 @@ impl State {
     pub fn ports_of<'a>(&'a self, held: &'a Held) -> impl Iterator<Item = &'a Port> {
         let announced = held.standing == Standing::Announced;
         self.ports_for(&held.assigned).filter(move |_| announced)
+    }
+
+    /// The interfaces on which others can be asked for a VIP: those where it may be announced. For IPv6 addresses there is no question yet.
+    pub fn ports_to_ask<'a>(&'a self, assigned: &'a Assigned) -> impl Iterator<Item = &'a Port> {
+        self.ports_for(assigned).filter(|_| can_ask(assigned.vip))
     }
 
     /// The interfaces that would answer for a VIP.

@@ -18,7 +18,7 @@ impl Engine {
                 Addressee::Active => active.copied().collect(),
                 Addressee::All => vec![MacAddress::BROADCAST],
             };
-            for port in self.state.ports_for(&held.assigned) {
+            for port in self.state.ports_to_ask(&held.assigned) {
                 stations.iter().for_each(|station| self.probe(*vip, port.index, *station));
             }
         }
@@ -27,7 +27,7 @@ impl Engine {
     /// Asks everybody for a VIP that we do not announce, wherever it may be announced.
     pub(super) fn ask_all(&self, vip: Vip) {
         let Some(held) = self.state.vips().get(&vip) else { return };
-        self.state.ports_for(&held.assigned).for_each(|port| self.probe(vip, port.index, MacAddress::BROADCAST));
+        self.state.ports_to_ask(&held.assigned).for_each(|port| self.probe(vip, port.index, MacAddress::BROADCAST));
     }
 
     /// Asks a station, or all, whether it answers for a VIP, so that nobody who hears it learns anything (RFC 5227 §2.1.1).
