@@ -12,6 +12,8 @@ mod durability;
 mod failover;
 mod input;
 mod inspection;
+mod interfaces;
+mod ipv6;
 mod lab;
 mod load;
 mod mishaps;
@@ -41,6 +43,8 @@ fn main() -> anyhow::Result<()> {
         lab::SCENARIOS,
         story::SCENARIOS,
         failover::SCENARIOS,
+        ipv6::SCENARIOS,
+        interfaces::SCENARIOS,
         durability::SCENARIOS,
         load::SCENARIOS,
         cluster::SCENARIOS,
