@@ -34,7 +34,7 @@ const VIP: Ipv4Addr = Ipv4Addr::new(172, 17, 200, 100);
 const OTHER: MacAddress = MacAddress([0x02, 0, 0, 0, 0x77, 0x01]);
 
 /// A dual-stack Service on a LAN of which one node alone has a speaker.
-fn on_one_node(lab: &Lab) -> Result<Mooring> {
+pub(crate) fn on_one_node(lab: &Lab) -> Result<Mooring> {
     let mut mooring = Mooring::on_directory(lab)?;
     for node in ["node-b", "node-c"] {
         ensure!(mooring.speaker(node)?.terminate()?.code() == Some(0));

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result, ensure};
 use mooring_proto::types::node::MacAddress;
-use mooring_tests::lab::capture::Capture;
+use mooring_tests::lab::capture::{Arp, Capture, Operation, build_arp};
 use mooring_tests::lab::host::PingReport;
 use mooring_tests::lab::ndp::{ADVERTISEMENT, ALL_NODES, Ndp, OVERRIDE, SOLICITED, group_mac, solicited_node};
 use mooring_tests::lab::until::{millis, secs, until};
@@ -14,11 +14,13 @@ use mooring_tests::lab::{Host, Lab, run};
 use serde_json::{Value, json};
 
 use crate::Scenario;
+use crate::interfaces::on_one_node;
 use crate::story::{NGINX_LB, ONE_POOL};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("ipv6::a_dual_stack_service_answers_by_both_families", a_dual_stack_service_answers_by_both_families),
     ("ipv6::every_kind_of_solicitation_is_answered_as_the_rfc_wants_it", every_kind_of_solicitation_is_answered_as_the_rfc_wants_it),
+    ("ipv6::every_frame_sent_is_right_to_the_byte_by_both_families", every_frame_sent_is_right_to_the_byte_by_both_families),
     ("ipv6::a_probe_for_duplicates_is_defended_against", a_probe_for_duplicates_is_defended_against),
     ("ipv6::a_switch_that_snoops_forwards_what_the_node_has_joined", a_switch_that_snoops_forwards_what_the_node_has_joined),
     (
@@ -164,6 +166,49 @@ fn every_kind_of_solicitation_is_answered_as_the_rfc_wants_it() -> Result<()> {
         let found = answers(client, &asked)?;
         ensure!(found == wanted, "{name}: {found:?}");
     }
+    Ok(())
+}
+
+fn every_frame_sent_is_right_to_the_byte_by_both_families() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = on_one_node(&lab)?;
+    let (client, host) = (lab.host("client"), lab.host("node-a"));
+    let mut capture = Capture::begin(client)?;
+    client.arp(VIP)?;
+    client.send_frames(vec![Ndp::solicitation(client.mac(), client.address6(), VIP6).build()])?;
+    client.send_frames(vec![Ndp::solicitation(client.mac(), Ipv6Addr::UNSPECIFIED, VIP6).build()])?;
+    // Without an allocator a cable that comes back brings probes first, and then rounds.
+    mooring.allocator.kill_9()?;
+    mooring.speaker("node-a")?.wait_for(&json!({"event": "sessionChanged", "state": "away"}))?;
+    host.port_down()?;
+    mooring.speaker("node-a")?.wait_for(&json!({"event": "deleteARPResponder", "interface": "eth0"}))?;
+    host.port_up()?;
+    let (all, zeros, nobody) = (MacAddress::BROADCAST, MacAddress([0; 6]), Ipv4Addr::UNSPECIFIED);
+    let arp = |operation, spa, tha| Arp { operation, sha: host.mac(), spa, tha, tpa: VIP };
+    let answer = Arp { tpa: client.address(), ..arp(Operation::Reply, VIP, client.mac()) };
+    let round = Ndp::advertisement(host.mac(), VIP6);
+    let wanted = [
+        ("answer by ARP", build_arp(client.mac(), &answer)),
+        ("first half of a round by ARP", build_arp(all, &arp(Operation::Request, VIP, all))),
+        ("second half of a round by ARP", build_arp(all, &arp(Operation::Reply, VIP, all))),
+        ("probe by ARP", build_arp(all, &arp(Operation::Request, nobody, zeros))),
+        ("answer by NDP", Ndp { to: client.mac(), destination: client.address6(), flags: SOLICITED | OVERRIDE, ..round }.build()),
+        ("round by NDP, and defense against a duplicate", round.build()),
+        ("probe by NDP", Ndp::solicitation(host.mac(), Ipv6Addr::UNSPECIFIED, VIP6).build()),
+    ];
+    let about_vip = |frame: &[u8]| {
+        Arp::parse(frame).is_some_and(|arp| arp.spa == VIP || arp.tpa == VIP) || Ndp::parse(frame).is_some_and(|ndp| ndp.target == VIP6)
+    };
+    until(secs(10), "each kind of frame was seen", || {
+        let frames = capture.frames();
+        for (name, wanted) in &wanted {
+            ensure!(frames.iter().any(|frame| frame.bytes == *wanted), "no {name}");
+        }
+        Ok(())
+    })?;
+    let own = capture.frames().iter().filter(|frame| frame.bytes[6..12] == host.mac().0 && about_vip(&frame.bytes));
+    let odd: Vec<_> = own.filter(|frame| !wanted.iter().any(|(_, wanted)| frame.bytes == *wanted)).collect();
+    ensure!(odd.is_empty(), "{odd:02x?}");
     Ok(())
 }
 
