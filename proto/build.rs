@@ -6,7 +6,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = ["common", "allocator", "assignment", "inspect", "announce"];
+const FILES: [&str; 6] = ["common", "allocator", "assignment", "inspect", "operator", "announce"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let files: Vec<String> = FILES.iter().map(|name| format!("mooring/v1/{name}.proto")).collect();

@@ -3,6 +3,8 @@
 //! It takes what waits in its mailbox, decides and applies it, writes all of it in one batch, and only then answers, moves the feed on
 //! and wakes the speakers' streams. Readers are never sent a queue: they are woken, and pull what changed since they last did.
 
+mod tell;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +13,17 @@ use mooring_kit::Stop;
 use mooring_kit::clock::{Clock, wall};
 use mooring_kit::mailbox::{Address, Closed, Mailbox, mailbox};
 use mooring_proto::types::assignment::{AllocatorMessage, REPLACED, SpeakerMessage};
+use mooring_proto::types::history::PastFact;
 use mooring_proto::types::lease::{Epoch, Revision};
 use mooring_proto::types::node::SpeakerId;
 use mooring_proto::types::time::Mono;
 use tokio::sync::{Notify, oneshot, watch};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use crate::core::nodes::{SpeakerEvent, Untold};
-use crate::core::{Command, Event, Now, Placement, Refusal, SessionId, State, apply, assignment, decide, has_claims_due, next_deadline};
-use crate::logs;
-use crate::metrics::{Metrics, Outcome};
+use crate::core::{Command, Event, Now, Refusal, SessionId, State, apply, assignment, decide, has_claims_due, history, next_deadline};
+
+use crate::metrics::Metrics;
 use crate::store::{Durable, Store};
 
 /// How many requests may wait: 16 full batches, about a tenth of a second of work.
@@ -81,6 +84,14 @@ pub(crate) struct Owner {
 
 /// How long a speaker whose place another process has taken should stay away.
 const STAY_AWAY: Duration = Duration::from_secs(10);
+
+/// What the commands of one turn lead to.
+#[derive(Default)]
+struct Batch {
+    events: Vec<Event>,
+    /// What the history has to say of them.
+    past: Vec<PastFact>,
+}
 
 /// A speaker's stream.
 struct Stream {
@@ -202,7 +213,7 @@ impl Owner {
 
     /// One batch: decide, write, answer.
     fn turn(&mut self, facts: Vec<Event>, letters: Vec<Request>) -> anyhow::Result<()> {
-        let mut batch = Vec::new();
+        let mut batch = Batch::default();
         let mut answers: Vec<Answer> = Vec::new();
         let mut pulls = Vec::new();
         let full = letters.len() == BATCH;
@@ -245,8 +256,9 @@ impl Owner {
             self.take(Event::RevisionReached(revision), &mut batch);
         }
         let began = self.clock.now();
-        let durable = self.store.append(&batch)?;
-        if !batch.is_empty() {
+        self.store.note(batch.past, wall());
+        let durable = self.store.append(&batch.events)?;
+        if !batch.events.is_empty() {
             self.metrics.flush_seconds.observe(self.clock.now().saturating_since(began).as_secs_f64());
         }
         self.publish(durable, answers, pulls);
@@ -285,7 +297,7 @@ impl Owner {
         Now { mono: self.clock.now(), wall: wall() }
     }
 
-    fn carry_out(&mut self, command: Command, batch: &mut Vec<Event>) -> Result<(), Refusal> {
+    fn carry_out(&mut self, command: Command, batch: &mut Batch) -> Result<(), Refusal> {
         for event in decide(&self.state, command, self.now())? {
             self.take(event, batch);
         }
@@ -294,14 +306,14 @@ impl Owner {
 
     /// Meets the claims that a command has made due, so that they are met in the order of the commands. Nodes are found for all of a
     /// batch's addresses together.
-    fn meet_claims(&mut self, batch: &mut Vec<Event>, end: Mono) {
+    fn meet_claims(&mut self, batch: &mut Batch, end: Mono) {
         while has_claims_due(&self.state) && self.clock.now() < end {
             self.tick(batch, self.now());
         }
     }
 
     /// Does the work that is due by then, as if it were then, for as long as there is time.
-    fn settle(&mut self, batch: &mut Vec<Event>, by: Mono, end: Mono) {
+    fn settle(&mut self, batch: &mut Batch, by: Mono, end: Mono) {
         while next_deadline(&self.state).is_some_and(|deadline| deadline <= by)
             && self.tick(batch, Now { mono: by, ..self.now() })
             && self.clock.now() < end
@@ -309,7 +321,7 @@ impl Owner {
     }
 
     /// One piece of the work that is due; false if there is none.
-    fn tick(&mut self, batch: &mut Vec<Event>, now: Now) -> bool {
+    fn tick(&mut self, batch: &mut Batch, now: Now) -> bool {
         let events = decide(&self.state, Command::Tick, now).unwrap_or_default();
         let any = !events.is_empty();
         for event in events {
@@ -318,15 +330,20 @@ impl Owner {
         any
     }
 
-    fn take(&mut self, event: Event, batch: &mut Vec<Event>) {
+    fn take(&mut self, event: Event, batch: &mut Batch) {
         // What would be is nobody's news.
-        if self.state.is_shadow() && event != Event::ShadowBegan {
-            debug!(?event, "decided for a shadow");
+        if self.state.is_shadow() {
+            if event == Event::ShadowBegan {
+                self.perform(&event);
+            } else {
+                debug!(?event, "decided for a shadow");
+            }
         } else {
             self.perform(&event);
+            batch.past.extend(history::facts(&self.state, &event));
         }
         apply(&mut self.state, &event);
-        batch.push(event);
+        batch.events.push(event);
     }
 
     /// What there is for a stream. Its revisions count its messages, so that a lost one is noticed.
@@ -349,116 +366,15 @@ impl Owner {
         apply(&mut self.state, &Event::Speaker(SpeakerEvent::Told { session, revision, vips }));
         Some(message)
     }
-
-    /// Tells people of a fact, in the log and the metrics. The state is as it was before the fact.
-    fn perform(&self, event: &Event) {
-        match event {
-            Event::EpochBegan(epoch) => info!(event = logs::EPOCH_BEGAN, %epoch, "leading"),
-            Event::TermBegan(term) => info!(event = logs::TERM_BEGAN, %term, "a watcher leads"),
-            Event::ShadowBegan => info!(event = logs::SHADOW_BEGAN, "a shadow asks what would be; nobody holds what it is told"),
-            Event::ConfigurationReplaced { configuration, .. } => {
-                let (pools, advertisements) = (configuration.pools().len(), configuration.advertisements().len());
-                info!(event = logs::CONFIG_REPLACED, pools, advertisements, "the configuration is now another one");
-            }
-            Event::LeaseGranted(lease) => {
-                self.metrics.claim(Outcome::Granted);
-                let before = self.state.book().lease(&lease.service);
-                if before.map(|before| &before.addresses) != Some(&lease.addresses) {
-                    let ip = lease.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-                    info!(event = logs::LEASE_GRANTED, service = %lease.service, ip, pool = %lease.pool, "granted");
-                }
-            }
-            Event::LeaseReleased(service) => info!(event = logs::LEASE_RELEASED, %service, "released"),
-            Event::ClaimRefused { service, refusal } => {
-                self.metrics.claim(Outcome::Refused);
-                info!(event = logs::CLAIM_REFUSED, %service, reason = %refusal.reason(), "{refusal}");
-            }
-            Event::ViewReconciled => info!(event = logs::VIEW_RECONCILED, "a watcher's full view is in"),
-            Event::RecoveryEnded => info!(event = logs::RECOVERY_ENDED, "waiting for no speaker any more"),
-            Event::VipPlaced { vip, placement: Ok(now) } => {
-                let before = self.state.network().placements().get(vip).and_then(|placed| placed.as_ref().ok());
-                self.placed(&vip.to_string(), before, now);
-            }
-            Event::VipPlaced { vip, placement: Err(reason) } => {
-                info!(event = logs::VIP_UNANNOUNCED, ip = %vip, %reason, "announced by nobody");
-            }
-            Event::Speaker(event) => self.perform_speaker(event),
-            Event::ClaimMade(_)
-            | Event::ClaimDeferred(_)
-            | Event::ClaimForgotten(_)
-            | Event::LeaseUntenable { .. }
-            | Event::ClaimRetried(_)
-            | Event::ClaimMet(_)
-            | Event::NodesReplaced(_)
-            | Event::BackendsReported(_)
-            | Event::VipDropped(_)
-            | Event::VipKept(_)
-            | Event::VipAnnounced { .. }
-            | Event::Rebalanced(_)
-            | Event::RevisionReached(_) => debug!(?event, "decided"),
-        }
-    }
-
-    fn placed(&self, ip: &str, before: Option<&Placement>, now: &Placement) {
-        if before.is_some_and(|before| before.active == now.active) {
-            return;
-        }
-        let standby = now.standby.as_ref().map(ToString::to_string).unwrap_or_default();
-        let from = before.map(|before| before.active.to_string()).unwrap_or_default();
-        if before.is_some() {
-            self.metrics.moved();
-        }
-        info!(event = logs::VIP_PLACED, ip, node = %now.active.node, instance = %now.active.instance, standby, from, "announced from this node");
-    }
-
-    fn perform_speaker(&self, event: &SpeakerEvent) {
-        match event {
-            SpeakerEvent::Joined { hello, .. } => {
-                let (speaker, held) = (&hello.speaker, hello.held.len());
-                info!(event = logs::SPEAKER_JOINED, node = %speaker.node, instance = %speaker.instance, held, "said hello");
-            }
-            SpeakerEvent::Returned(speaker) => {
-                info!(event = logs::SPEAKER_RETURNED, node = %speaker.node, instance = %speaker.instance, "heard again");
-            }
-            SpeakerEvent::InterfacesChanged(speaker, interfaces) => {
-                let names = interfaces.iter().map(|interface| interface.name.as_str()).collect::<Vec<_>>().join(",");
-                info!(event = logs::INTERFACES_CHANGED, node = %speaker.node, interface = names, "its interfaces are now these");
-            }
-            SpeakerEvent::Failed(speaker, failures) => {
-                for (ip, reason) in failures {
-                    warn!(event = logs::ANNOUNCE_FAILED, node = %speaker.node, %ip, reason, "cannot announce");
-                }
-            }
-            SpeakerEvent::ConflictSeen { vip, conflict, .. } => {
-                self.metrics.conflict();
-                let (mac, interface, node) = (&conflict.mac, &conflict.interface, &conflict.node);
-                warn!(event = logs::ADDRESS_CONFLICT, ip = %vip, %mac, %interface, %node, "another machine claims the address");
-            }
-            SpeakerEvent::DrainBegan(speaker) => {
-                info!(event = logs::SPEAKER_DRAINING, node = %speaker.node, instance = %speaker.instance, "about to end");
-            }
-            SpeakerEvent::GraceBegan(speaker, _) => {
-                info!(event = logs::SPEAKER_GRACE, node = %speaker.node, instance = %speaker.instance, "its stream ended");
-            }
-            SpeakerEvent::ConflictOver(ip) => {
-                info!(event = logs::CONFLICT_OVER, %ip, "the other machine has not claimed the address for a while");
-            }
-            SpeakerEvent::Lost(speaker, _) => {
-                warn!(event = logs::SPEAKER_LOST, node = %speaker.node, instance = %speaker.instance, "given up, its addresses move");
-            }
-            SpeakerEvent::Forgotten(speaker) => {
-                info!(event = logs::SPEAKER_FORGOTTEN, node = %speaker.node, instance = %speaker.instance, "away for long, not awaited any more");
-            }
-            SpeakerEvent::ConflictRepeated { .. } | SpeakerEvent::Heard { .. } | SpeakerEvent::Told { .. } => {}
-        }
-    }
 }
 
 /// Whether a command makes claims due, whose outcome its caller wants to hear.
 fn is_about_claims(command: &Command) -> bool {
     match command {
         Command::Allocate { .. } | Command::Release { .. } | Command::Reconcile { .. } | Command::ReplacePools { .. } => true,
-        Command::ReplaceNodes { .. }
+        Command::ReserveAddress { .. }
+        | Command::ReleaseReservation(_)
+        | Command::ReplaceNodes { .. }
         | Command::ReportBackends { .. }
         | Command::SpeakerSaid { .. }
         | Command::SessionEnded { .. }

@@ -69,8 +69,12 @@ pub fn import(data_dir: &Path, input: &mut impl BufRead) -> anyhow::Result<usize
 
 #[cfg(test)]
 mod tests {
+    use mooring_proto::types::history::PastFact;
+    use mooring_proto::types::time::UnixMillis;
+
     use super::*;
     use crate::core::tests::{Rig, claim, pool};
+    use crate::store::HistoryQuery;
     use crate::store::sled_tree::tests::copy;
 
     #[test]
@@ -78,12 +82,21 @@ mod tests {
         let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/30"])]);
         rig.claim(claim("web")).unwrap();
-        LeaseStore::open(old.path()).unwrap().0.append(&rig.events).unwrap();
+        rig.reserve("10.0.0.3/default/other", Some(60)).unwrap();
+        let (mut store, _) = LeaseStore::open(old.path()).unwrap();
+        let reservation = rig.state.book().reservations().all().values().next().cloned().unwrap();
+        store.note(vec![PastFact::Reserved(reservation.clone())], UnixMillis(7));
+        store.append(&rig.events).unwrap();
+        drop(store);
         let (mut lines, mut trouble) = (Vec::new(), Vec::new());
         assert_eq!((export(copy(old.path()).path(), &mut lines, &mut trouble).unwrap(), trouble), (0, vec![]));
         let imported = import(new.path(), &mut lines.as_slice()).unwrap();
         let records = |path: &Path| LeaseStore::open(copy(path).path()).unwrap().1;
-        assert_eq!((imported, records(new.path())), (records(old.path()).len(), records(old.path())));
+        assert_eq!((imported, records(new.path())), (records(old.path()).len() + 1, records(old.path())));
+        assert!(records(new.path()).contains(&Record::Reservation(reservation)));
+        let history = LeaseStore::open(copy(new.path()).path()).unwrap().0.history();
+        let (past, _) = history.page(&HistoryQuery { size: 9, ..HistoryQuery::default() }, history.end()).unwrap();
+        assert_eq!((past.len(), history.since().unwrap()), (1, UnixMillis(7)), "the history too");
         assert!(import(copy(new.path()).path(), &mut lines.as_slice()).unwrap_err().to_string().ends_with("has records already"));
     }
 

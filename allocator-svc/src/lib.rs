@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  grpc/allocator ─┐                                   ┌─ feed (grpc/inspect)
+//!  grpc/operator ──┤                                   │
 //!  grpc/inspect  ──┼─► engine ── decide, apply (core/) ─┼─ answers
 //!  grpc/assignment ┘      └── store/ (sled) ── Durable ─┴─ speakers' streams
 //! ```
@@ -20,6 +21,7 @@ pub mod export;
 mod grpc;
 mod logs;
 mod metrics;
+pub mod plan;
 pub mod store;
 
 use std::time::Duration;
@@ -34,20 +36,22 @@ use mooring_kit::tls;
 use mooring_proto::pb::allocator_service_server::AllocatorServiceServer;
 use mooring_proto::pb::assignment_service_server::AssignmentServiceServer;
 use mooring_proto::pb::inspect_service_server::InspectServiceServer;
+use mooring_proto::pb::operator_service_server::OperatorServiceServer;
 use mooring_proto::types::lease::Epoch;
 use mooring_proto::types::time::Mono;
 use mooring_proto::{FILE_DESCRIPTOR_SET, LARGEST_CALL};
 use tracing::info;
 
 use crate::args::Args;
-use crate::core::{State, apply};
+use crate::core::{Now, State, apply};
 use crate::engine::{Engine, Owner};
 use crate::grpc::allocator::Allocator;
 use crate::grpc::assignment::Assignments;
 use crate::grpc::inspect::Inspect;
+use crate::grpc::operator::Operator;
 use crate::grpc::shadow::Shadowed;
 use crate::metrics::Metrics;
-use crate::store::{LeaseStore, Store};
+use crate::store::{HistoryReader, LeaseStore, Record, Store};
 
 /// How long open calls and streams have to end after a signal.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -61,8 +65,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let readiness = Readiness::new();
     let loaded = readiness.handle("store loaded");
 
-    let (store, records) = LeaseStore::open(&args.data_dir)?;
-    let (facts, last) = store::replay(records, Mono::ZERO + args.pool_grace);
+    let (mut store, records) = LeaseStore::open(&args.data_dir)?;
+    if let Some(Record::Schema(before)) = records.iter().find(|record| matches!(record, Record::Schema(found) if *found < store::SCHEMA)) {
+        info!(event = "storeMigrated", before, now = store::SCHEMA, "the records are of this build's schema now");
+    }
+    store.keep_history(args.history());
+    let history = store.history();
+    let (facts, last) = store::replay(records, Mono::ZERO + args.pool_grace, Now { mono: Mono::ZERO, wall: wall() });
     let mut state = State::new(args.settings());
     facts.iter().for_each(|fact| apply(&mut state, fact));
     core::audit(&state).context("the records contradict each other")?;
@@ -84,12 +93,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         runtime.block_on(shadow_owner.run(next_epoch(last), || (), stop.clone()))
     });
     let allocator = |engine: &Engine| AllocatorServiceServer::new(Allocator::new(engine.clone())).max_decoding_message_size(LARGEST_CALL);
-    let inspect = |engine: &Engine| InspectServiceServer::new(Inspect::new(engine.clone(), supervisor.spawner(), clock));
+    let inspect = |engine: &Engine, history: Option<HistoryReader>| {
+        InspectServiceServer::new(Inspect::new(engine.clone(), supervisor.spawner(), clock, history))
+    };
     let assignments = AssignmentServiceServer::new(Assignments::new(engine.clone(), supervisor.spawner()));
     let api = Api::new(&[FILE_DESCRIPTOR_SET])
         .with(Shadowed::new(allocator(&engine), Some(allocator(&shadow))))
         .with(Shadowed::new(assignments, None))
-        .with(Shadowed::new(inspect(&engine), Some(inspect(&shadow))));
+        .with(Shadowed::new(OperatorServiceServer::new(Operator::new(engine.clone())), None))
+        .with(Shadowed::new(inspect(&engine, Some(history)), Some(inspect(&shadow, None))));
     let stop = supervisor.stop();
     supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common, &args.listen)?, grpc_metrics, readiness.clone(), stop));
     supervisor.task("admin", admin::serve(args.admin, registry, readiness, supervisor.stop()));

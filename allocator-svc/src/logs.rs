@@ -4,6 +4,12 @@
 pub(crate) const LEASE_GRANTED: &str = "leaseGranted";
 /// A Service holds nothing any more.
 pub(crate) const LEASE_RELEASED: &str = "leaseReleased";
+/// An address is kept for a Service, or from all.
+pub(crate) const ADDRESS_RESERVED: &str = "addressReserved";
+/// It is not any more.
+pub(crate) const RESERVATION_ENDED: &str = "reservationEnded";
+/// The history could not be read.
+pub(crate) const HISTORY_UNREADABLE: &str = "historyUnreadable";
 /// A claim is not met.
 pub(crate) const CLAIM_REFUSED: &str = "claimRefused";
 /// The configuration is now another one.

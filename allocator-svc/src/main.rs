@@ -8,6 +8,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use mooring_allocator::args::{Args, Task};
 use mooring_allocator::export::{export, import};
+use mooring_allocator::plan::plan;
+
+/// The exit code of a plan that could not be made: 1 says that something would change.
+const PLAN_FAULT: u8 = 3;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -24,6 +28,11 @@ fn main() -> ExitCode {
             let imported = import(&args.data_dir, &mut io::stdin().lock())?;
             tracing::info!(event = "imported", records = imported, "imported");
             Ok(())
+        }),
+        Some(Task::Plan(asked)) => mooring_kit::run_question(&common, PLAN_FAULT, || async {
+            let (input, output, notes) = (&mut io::stdin().lock(), &mut io::stdout().lock(), &mut io::stderr().lock());
+            let changes = plan(&asked, &common, input, output, notes).await?;
+            Ok(if changes { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }),
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Metrics {
     waiting: Gauge,
     assigned: Series<PoolLabels, Gauge<f64, AtomicU64>>,
     available: Series<PoolLabels, Gauge<f64, AtomicU64>>,
+    reserved: Series<PoolLabels, Gauge<f64, AtomicU64>>,
+    reservations: Gauge,
     speakers: Series<LivenessLabels, Gauge>,
     vips: Gauge,
     unannounced: Gauge,
@@ -66,6 +68,8 @@ impl Metrics {
             waiting: Gauge::default(),
             assigned: Series::default(),
             available: Series::default(),
+            reserved: Series::default(),
+            reservations: Gauge::default(),
             speakers: Series::default(),
             vips: Gauge::default(),
             unannounced: Gauge::default(),
@@ -82,6 +86,9 @@ impl Metrics {
         registry.register("mooring_allocator_waiting", "Services whose newest claim is not met", metrics.waiting.clone());
         registry.register("mooring_allocator_pool_assigned_addresses", "Addresses in use", metrics.assigned.clone());
         registry.register("mooring_allocator_pool_available_addresses", "Addresses that can be handed out", metrics.available.clone());
+        let reserved = "Addresses that are reserved and held by nobody";
+        registry.register("mooring_allocator_pool_reserved_addresses", reserved, metrics.reserved.clone());
+        registry.register("mooring_allocator_reservations", "Reservations of addresses", metrics.reservations.clone());
         registry.register("mooring_allocator_speakers", "Speakers by how they are", metrics.speakers.clone());
         registry.register("mooring_allocator_vips", "Addresses in use", metrics.vips.clone());
         registry.register("mooring_allocator_unannounced_vips", "Addresses in use that no node announces", metrics.unannounced.clone());
@@ -120,10 +127,14 @@ impl Metrics {
         self.unannounced.set(gauge(network.unannounced()));
         self.assigned.clear();
         self.available.clear();
+        self.reserved.clear();
+        self.reservations.set(gauge(book.reservations().all().len()));
         for (name, pool) in book.pools() {
             for (family, label) in [(Family::V4, "ipv4"), (Family::V6, "ipv6")] {
                 let labels = PoolLabels { pool: name.to_string(), family: label };
-                self.assigned.get_or_create(&labels).set(pool.count(family).assigned as f64);
+                let count = pool.count(family);
+                self.assigned.get_or_create(&labels).set(count.assigned as f64);
+                self.reserved.get_or_create(&labels).set(count.reserved as f64);
                 self.available.get_or_create(&labels).set(pool.available(family) as f64);
             }
         }

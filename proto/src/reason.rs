@@ -64,6 +64,8 @@ reasons! {
     UnknownService = "UNKNOWN_SERVICE", NotFound;
     /// No free address is left where the Service may have one.
     NoAvailableAddress = "NO_AVAILABLE_ADDRESS", Exhausted;
+    /// The Service's namespace holds as many addresses as it may.
+    QuotaExceeded = "ADDRESS_QUOTA_EXCEEDED", Exhausted;
     /// The pool is not for this Service.
     PoolNotCompatible = "POOL_NOT_COMPATIBLE", Precondition;
     /// The requested addresses are not in the requested pool.
@@ -72,6 +74,10 @@ reasons! {
     SharingForbidden = "SHARING_FORBIDDEN", Precondition;
     /// The address is shared with a Service that has the same port.
     PortInUse = "PORT_IN_USE", Precondition;
+    /// The address is reserved for another Service, or for nobody.
+    AddressReserved = "ADDRESS_RESERVED", Precondition;
+    /// The address is held by another Service than the one that it is to be reserved for.
+    AddressHeld = "ADDRESS_HELD", Precondition;
     /// A newer watcher leads.
     TermOutdated = "TERM_OUTDATED", Precondition;
     /// The revision is not kept.

@@ -35,28 +35,28 @@ const METALLB_NODE_NAME: &str = "METALLB_NODE_NAME";
 #[derive(Parser, Clone, Debug)]
 #[command(name = "speaker-svc", version)]
 pub struct Args {
-    /// Where the allocator is: http://HOST:PORT, https://HOST:PORT or unix:PATH.
+    /// The allocator is here: http://HOST:PORT, https://HOST:PORT or unix:PATH.
     #[arg(long, env = "MOORING_ALLOCATOR", default_value = "http://127.0.0.1:7470", value_name = "ADDRESS")]
     pub allocator: Endpoint,
-    /// The name of the node that this speaker runs on; the variable METALLB_NODE_NAME is read too.
+    /// This is the name of the node that the speaker runs on; the variable METALLB_NODE_NAME is read too.
     #[arg(long, env = "MOORING_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
-    /// Which of the node's speakers this is, where a node runs several.
+    /// This tells the speakers of a node apart, where a node runs several.
     #[arg(long, env = "MOORING_INSTANCE", default_value = "default", value_name = "NAME")]
     pub instance: String,
-    /// Regular expressions of interface names, repeated or separated by commas; only interfaces that one of them matches anywhere in the name are used. Default: all.
+    /// Only interfaces are used whose name one of these regular expressions, repeated or separated by commas, matches anywhere; without the flag all are.
     #[arg(long, env = "MOORING_INTERFACES", value_delimiter = ',', value_name = "REGEX")]
     pub interfaces: Vec<Regex>,
-    /// Regular expressions of interface names, repeated or separated by commas; interfaces that one of them matches anywhere in the name are never used. Empty: none.
+    /// Interfaces are never used whose name one of these regular expressions, repeated or separated by commas, matches anywhere; if it is empty none is left out.
     #[arg(long, env = "MOORING_EXCLUDE_INTERFACES", value_delimiter = ',', default_values = EXCLUDED, value_name = "REGEX")]
     pub exclude_interfaces: Vec<Regex>,
-    /// How often each announced address is announced again on average, as switches forget; 0 = never.
+    /// Each announced address is announced again once in this time on average, as switches forget; with 0 never.
     #[arg(long, env = "MOORING_REFRESH", default_value = "60s", value_parser = duration, value_name = "TIME")]
     pub refresh: Duration,
-    /// Where to serve probes and metrics: IP:PORT.
+    /// Probes and metrics are served here over HTTP: IP:PORT.
     #[arg(long, env = "MOORING_ADMIN", default_value = "127.0.0.1:7474", value_name = "ADDRESS")]
     pub admin: SocketAddr,
-    /// Where to serve gRPC: IP:PORT or unix:PATH; port 0 picks one.
+    /// The gRPC services are served here: IP:PORT, or unix:PATH; port 0 picks a free port, and the log says which.
     #[arg(long, env = "MOORING_LISTEN", default_value = "127.0.0.1:7471", value_name = "ADDRESS")]
     pub listen: ListenAddress,
     /// The flags that all services have.

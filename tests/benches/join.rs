@@ -90,6 +90,7 @@ fn records() -> Result<Vec<Record>> {
             backend_key: BackendKey::default(),
             revision: Revision::default(),
             granted: UnixMillis::default(),
+            retain: None,
         };
         let node = NodeName::new(&format!("n{}", number % NODES)).context("a name")?;
         records.extend([Record::Lease(Box::new(lease)), Record::Place(vip(number), SpeakerId { node, instance: Instance::default() })]);

@@ -219,6 +219,7 @@ fn lease(name: &str, address: &str) -> Result<Lease> {
         backend_key: BackendKey::default(),
         revision: Revision::default(),
         granted: UnixMillis::default(),
+        retain: None,
     })
 }
 

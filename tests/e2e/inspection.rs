@@ -24,11 +24,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("inspection::flags_by_environment_port_zero_unix_sockets_and_exit_codes", flags_by_environment_port_zero_unix_sockets_and_exit_codes),
 ];
 
-const ALLOCATOR: &str = "172.17.0.2:7470";
+pub(crate) const ALLOCATOR: &str = "172.17.0.2:7470";
 const INSPECT: &str = "mooring.v1.InspectService";
 const ANNOUNCE: &str = "mooring.v1.AnnouncementService";
 
-fn call(host: &str, data: &Value, method: &str) -> Result<Value> {
+pub(crate) fn call(host: &str, data: &Value, method: &str) -> Result<Value> {
     let answer = Cluster::grpcurl(&["-d", &data.to_string(), host, method])?;
     serde_json::from_str(&answer).with_context(|| format!("{method}: {answer}"))
 }
@@ -41,12 +41,23 @@ fn grpcurl_lists_describes_and_calls_everything() -> Result<()> {
     let grpcurl = Cluster::grpcurl_path()?;
     let ask = |host: &str, arguments: &[&str]| lab.host(host).netns().output(&grpcurl, &[&["-plaintext"], arguments].concat());
     let always = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
-    let methods = ["GetLease", "ListLeases", "WatchLeases", "ListPools", "ListNodes", "ListAssignments"];
+    let methods = [
+        "GetLease",
+        "ListLeases",
+        "WatchLeases",
+        "ListPools",
+        "ListNodes",
+        "ListAssignments",
+        "Explain",
+        "PlanPools",
+        "ListReservations",
+        "ListHistory",
+    ];
     let workloads = [
         (
             "control",
             ALLOCATOR,
-            &["mooring.v1.AllocatorService", "mooring.v1.AssignmentService", INSPECT][..],
+            &["mooring.v1.AllocatorService", "mooring.v1.AssignmentService", INSPECT, "mooring.v1.OperatorService"][..],
             Some((INSPECT, &methods[..])),
         ),
         ("control", "172.17.0.2:7475", &[], None),
@@ -119,6 +130,7 @@ fn health_is_honest() -> Result<()> {
         (control, ALLOCATOR, "mooring.v1.AllocatorService"),
         (control, ALLOCATOR, "mooring.v1.AssignmentService"),
         (control, ALLOCATOR, INSPECT),
+        (control, ALLOCATOR, "mooring.v1.OperatorService"),
         (control, ALLOCATOR, ""),
         (control, "172.17.0.2:7475", ""),
         (on_node, speaker, ANNOUNCE),

@@ -9,6 +9,7 @@ mod cluster;
 mod compat;
 mod configuration;
 mod durability;
+mod explain;
 mod failover;
 mod input;
 mod inspection;
@@ -18,6 +19,7 @@ mod lab;
 mod load;
 mod mishaps;
 mod readme;
+mod reservations;
 mod rights;
 mod security;
 mod shadow;
@@ -53,6 +55,8 @@ fn main() -> anyhow::Result<()> {
         mishaps::SCENARIOS,
         rights::SCENARIOS,
         inspection::SCENARIOS,
+        explain::SCENARIOS,
+        reservations::SCENARIOS,
         input::SCENARIOS,
         security::SCENARIOS,
         shadow::SCENARIOS,

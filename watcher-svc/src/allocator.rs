@@ -86,6 +86,7 @@ pub(crate) struct PoolCount {
     pub(crate) name: String,
     pub(crate) assigned: (u64, u64),
     pub(crate) available: (u64, u64),
+    pub(crate) reserved: (u64, u64),
 }
 
 fn within<T>(deadline: Duration, message: T) -> Request<T> {
@@ -111,6 +112,9 @@ fn failed(status: &Status) -> Done {
         | Reason::UnknownPool
         | Reason::AddressNotInPool
         | Reason::NoAvailableAddress
+        | Reason::QuotaExceeded
+        | Reason::AddressReserved
+        | Reason::AddressHeld
         | Reason::PoolNotCompatible
         | Reason::PoolMismatch
         | Reason::SharingForbidden
@@ -204,6 +208,7 @@ impl Allocator {
                 name: state.pool.map(|pool| pool.name).unwrap_or_default(),
                 assigned: (state.assigned_ipv4, state.assigned_ipv6),
                 available: (state.available_ipv4, state.available_ipv6),
+                reserved: (state.reserved_ipv4, state.reserved_ipv6),
             }));
             if page.next_page_token.is_empty() {
                 return Ok(pools);

@@ -11,33 +11,33 @@ use mooring_kit::args::{CommonArgs, Endpoint, ListenAddress};
 #[derive(Parser, Clone, Debug)]
 #[command(version, about, after_help = EXAMPLES)]
 pub struct Args {
-    /// Where objects come from: `kube` for a Kubernetes API server, or `dir:PATH` for manifests in a directory.
+    /// Objects come from here: `kube` is a Kubernetes API server, `dir:PATH` are manifests in a directory.
     #[arg(long, env = "MOORING_SOURCE")]
     pub source: Source,
-    /// The folder that gets what a cluster would hold of the results; only with a directory as source.
+    /// This folder gets what a cluster would hold of the results, if the source is a directory.
     #[arg(long, env = "MOORING_STATUS_DIR", default_value = "./status")]
     pub status_dir: PathBuf,
-    /// Write nothing anywhere and claim nothing that others could miss: log where what Mooring would do differs from what is there.
+    /// The watcher writes nothing anywhere and claims nothing that others could miss: it logs where what Mooring would do differs from what is there.
     ///
     /// The allocator decides in memory, beside what it serves. Statuses are only read, also those in --status-dir.
     #[arg(long, env = "MOORING_SHADOW")]
     pub shadow: bool,
-    /// Where the allocator is: http://HOST:PORT, https://HOST:PORT or unix:PATH.
+    /// The allocator is here: http://HOST:PORT, https://HOST:PORT or unix:PATH.
     #[arg(long, env = "MOORING_ALLOCATOR", default_value = "http://127.0.0.1:7470")]
     pub allocator: Endpoint,
-    /// The namespace that the configuration is read from, and statuses are written to.
+    /// The configuration is read from this namespace, and its statuses are written to it.
     #[arg(long, env = "MOORING_NAMESPACE", default_value = "metallb-system")]
     pub namespace: String,
-    /// The name of the legacy ConfigMap in that namespace.
+    /// The legacy ConfigMap in that namespace has this name.
     #[arg(long, env = "MOORING_CONFIG", default_value = "config")]
     pub config: String,
-    /// Take only Services with just this spec.loadBalancerClass; without it only those that have none.
+    /// Only Services with just this spec.loadBalancerClass are served; without the flag only those that have none.
     #[arg(long, env = "MOORING_LB_CLASS")]
     pub lb_class: Option<String>,
-    /// Where probes and metrics are served, as HTTP.
+    /// Probes and metrics are served here over HTTP: IP:PORT.
     #[arg(long, env = "MOORING_ADMIN", default_value = "127.0.0.1:7473")]
     pub admin: SocketAddr,
-    /// Where gRPC health and reflection are served: IP:PORT, or unix:PATH; port 0 picks a port and the log says which.
+    /// Health and reflection by gRPC are served here: IP:PORT, or unix:PATH; port 0 picks a free port, and the log says which.
     #[arg(long, env = "MOORING_LISTEN", default_value = "127.0.0.1:7475")]
     pub listen: ListenAddress,
     /// What all services have.

@@ -45,7 +45,7 @@ pub(crate) struct Engine {
     pub(crate) sink: Arc<Sink>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
-    /// The uids of objects that configure, for Events about them.
+    /// The uids of objects that configure and of namespaces, for Events about them.
     pub(crate) uids: BTreeMap<ObjectRef, ServiceUid>,
     /// Tells the election of a term beyond its own.
     pub(crate) outdated: watch::Sender<Term>,
@@ -203,7 +203,7 @@ impl Engine {
                 }
                 Seen::Service(_)
                 | Seen::Endpoints(_)
-                | Seen::Namespace(..)
+                | Seen::Namespace(_)
                 | Seen::Node(_)
                 | Seen::Config(..)
                 | Seen::Gone(_)
@@ -221,7 +221,7 @@ impl Engine {
             Change::Applied { kind, object, .. } => (*kind, std::slice::from_ref(object)),
             Change::Deleted { .. } | Change::Synced | Change::StatusGone(_) | Change::CountersTouched | Change::Ignored { .. } => return,
         };
-        if matches!(kind, Kind::ConfigMap | Kind::IpAddressPool | Kind::L2Advertisement) {
+        if matches!(kind, Kind::Namespace | Kind::ConfigMap | Kind::IpAddressPool | Kind::L2Advertisement) {
             let uid =
                 |object: &serde_json::Value| object.pointer("/metadata/uid").and_then(|uid| Some(ServiceUid(uid.as_str()?.to_owned())));
             self.uids.extend(objects.iter().filter_map(|object| Some((ObjectRef::of(kind.as_str(), object), uid(object)?))));
@@ -286,13 +286,15 @@ impl Engine {
     }
 
     fn complaint(&self, object: &ObjectRef, reason: &str) -> EventRecord {
-        let is_core = object.kind == Kind::ConfigMap.as_str();
+        let is_namespace = object.kind == Kind::Namespace.as_str();
+        let is_core = is_namespace || object.kind == Kind::ConfigMap.as_str();
+        let about = if is_namespace { "InvalidAnnotation" } else { "InvalidConfiguration" };
         EventRecord {
             regarding: object.clone(),
             api_version: if is_core { "v1".to_owned() } else { format!("{}/{}", crd::GROUP, crd::VERSION) },
             uid: self.uids.get(object).cloned().unwrap_or_default(),
             event_type: EventType::Warning,
-            reason: "InvalidConfiguration".to_owned(),
+            reason: about.to_owned(),
             note: reason.to_owned(),
             reporter: Reporter::Controller,
             at: wall(),
@@ -384,7 +386,7 @@ fn read(kind: Kind, object: &serde_json::Value) -> Seen {
     let parsed: Parsed<Seen> = match kind {
         Kind::Service => service::parse(object).map(|view| Seen::Service(Box::new(view))),
         Kind::EndpointSlice => endpoints::parse(object).map(Seen::Endpoints),
-        Kind::Namespace => namespace::parse(object).map(|view| Seen::Namespace(view.name, view.labels)),
+        Kind::Namespace => namespace::parse(object).map(Seen::Namespace),
         Kind::Node => node::parse(object).map(Seen::Node),
         Kind::ConfigMap => configmap::parse(object).map(|legacy| Seen::Config(reference.clone(), Box::new(Part::Legacy(legacy)))),
         Kind::IpAddressPool => pool::pool(object).map(|spec| Seen::Config(reference.clone(), Box::new(Part::Pool(spec)))),

@@ -22,6 +22,8 @@ pub(crate) const CONFIG_STALE: &str = "configStale";
 pub(crate) const NO_CONFIG: &str = "noConfig";
 /// An object does not parse; its last good view stays.
 pub(crate) const OBJECT_MALFORMED: &str = "objectMalformed";
+/// An annotation of Mooring's own makes no sense.
+pub(crate) const ANNOTATION_MALFORMED: &str = "annotationMalformed";
 /// A Service uses a deprecated annotation.
 pub(crate) const DEPRECATED_ANNOTATION: &str = "deprecatedAnnotation";
 /// The allocator cannot be reached.

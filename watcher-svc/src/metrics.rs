@@ -111,7 +111,8 @@ impl Metrics {
                 let _before = family.get_or_create(&labels).set(value);
             };
             let (v4, v6) = (count.assigned.0 as f64, count.assigned.1 as f64);
-            let (v4_all, v6_all) = (v4 + count.available.0 as f64, v6 + count.available.1 as f64);
+            let v4_all = v4 + count.available.0 as f64 + count.reserved.0 as f64;
+            let v6_all = v6 + count.available.1 as f64 + count.reserved.1 as f64;
             set(&self.addresses, v4_all + v6_all);
             set(&self.in_use, v4 + v6);
             set(&self.v4_addresses, v4_all);

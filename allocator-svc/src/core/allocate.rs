@@ -1,15 +1,18 @@
 //! A claim: keep what the Service has, change it, or grant it new addresses (MetalLB behaviour 3.4, with the old address kept until the
 //! new one is had).
 
+use std::fmt;
+
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::claim::Claim;
 use mooring_proto::types::lease::Lease;
+use mooring_proto::types::pool::PoolName;
 
 use super::dual_stack::{Grant, Need, candidate};
 use super::refusal::Refusal;
 use super::rules::{self, explicit};
 use super::state::{Book, State};
-use super::{Event, Now};
+use super::{Event, Now, quota, reservations};
 
 /// Meets the first claim that is due; `None` if none is.
 pub(super) fn settle_next(state: &State, now: Now) -> Option<Vec<Event>> {
@@ -17,24 +20,29 @@ pub(super) fn settle_next(state: &State, now: Now) -> Option<Vec<Event>> {
 }
 
 /// Decides one claim over the present state.
-fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
+pub(super) fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     let book = &state.book;
     let lease = book.lease(&claim.service);
-    if book.is_in_grace(&claim.service) && !asks_for_others(claim, lease) {
+    if waits_for_its_pool(book, claim) {
         return vec![Event::ClaimMet(claim.service.clone())];
     }
     if book.is_adopting(&claim.service) {
         return adopt(state, claim, now);
     }
     let unkept = match keep(state, claim) {
-        Ok(grant) => return vec![granted(state, claim, extended(book, claim, grant), now)],
+        Ok(grant) => return granted(state, claim, extended(book, claim, grant), now),
         Err(unkept) => unkept,
     };
     match rules::judge(book, claim) {
-        Ok(grant) => std::iter::once(granted(state, claim, grant, now)).chain(untenable(claim, unkept)).collect(),
+        Ok(grant) => granted(state, claim, grant, now).into_iter().chain(untenable(claim, unkept)).collect(),
         Err(refusal) if lease.is_some() => vec![refused(state, claim, refusal)],
         Err(refusal) => std::iter::once(refused(state, claim, refusal)).chain(untenable(claim, unkept)).collect(),
     }
+}
+
+/// Whether a Service keeps what it has as its pool may come back.
+pub(super) fn waits_for_its_pool(book: &Book, claim: &Claim) -> bool {
+    book.is_in_grace(&claim.service) && !asks_for_others(claim, book.lease(&claim.service))
 }
 
 /// Keeps what a status holds. Whoever cannot, or may have more, waits until all others have done so: what is free now may be in the
@@ -44,9 +52,9 @@ fn adopt(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     match keep(state, claim) {
         Ok(grant) => {
             let is_extensible = is_extensible(claim, &grant.addresses);
-            std::iter::once(granted(state, claim, grant, now)).chain(is_extensible.then(deferred)).collect()
+            granted(state, claim, grant, now).into_iter().chain(is_extensible.then(deferred)).collect()
         }
-        Err(Unkept::Unwanted | Unkept::Untenable(_)) => vec![deferred()],
+        Err(_unkept) => vec![deferred()],
     }
 }
 
@@ -55,46 +63,73 @@ fn adopt(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
 pub(super) fn evict(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
     let end = match rules::judge(&state.book, claim) {
         Ok(grant) => granted(state, claim, grant, now),
-        Err(_refusal) => Event::LeaseReleased(claim.service.clone()),
+        Err(_refusal) => vec![Event::LeaseReleased(claim.service.clone())],
     };
-    std::iter::once(end).chain(keep(state, claim).err().and_then(|unkept| untenable(claim, unkept))).collect()
+    end.into_iter().chain(keep(state, claim).err().and_then(|unkept| untenable(claim, unkept))).collect()
 }
 
 /// Why a Service does not keep the addresses that it has.
-enum Unkept {
-    /// It has none, or wants others.
-    Unwanted,
+pub(super) enum Unkept {
+    /// It has none.
+    Nothing,
+    /// They are not of the families that it needs.
+    OtherFamilies,
+    /// It asks for others.
+    OtherAddresses,
+    /// It asks for another pool than this one, which has them.
+    OtherPool(PoolName),
     /// It may not.
     Untenable(Refusal),
 }
 
+impl fmt::Display for Unkept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("it has no addresses"),
+            Self::OtherFamilies => f.write_str("what it has is not of the families that it needs"),
+            Self::OtherAddresses => f.write_str("it asks for other addresses than those that it has"),
+            Self::OtherPool(pool) => write!(f, "what it has is in pool {pool}, and it asks for another one"),
+            Self::Untenable(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
 fn untenable(claim: &Claim, unkept: Unkept) -> Option<Event> {
     match unkept {
-        Unkept::Unwanted => None,
+        Unkept::Nothing | Unkept::OtherFamilies | Unkept::OtherAddresses | Unkept::OtherPool(_) => None,
         Unkept::Untenable(refusal) => Some(Event::LeaseUntenable { service: claim.service.clone(), refusal }),
     }
 }
 
-/// The addresses that the Service has, or that its status holds, if it may and wants to keep them. Whether it may is asked before whether it wants to (MetalLB behaviour 3.4.7).
-fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
+/// The addresses that the Service has, or that its status holds, if it may and wants to keep them. Whether it may is asked before whether
+/// it wants to (MetalLB behaviour 3.4.7).
+pub(super) fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
     let book = &state.book;
     let lease = book.lease(&claim.service);
     let addresses = lease.map_or(&claim.adopt, |lease| &lease.addresses);
-    if addresses.is_empty() || !Need::of(claim).is_met_by(addresses) {
-        return Err(Unkept::Unwanted);
+    if addresses.is_empty() {
+        return Err(Unkept::Nothing);
+    }
+    if !Need::of(claim).is_met_by(addresses) {
+        return Err(Unkept::OtherFamilies);
     }
     let pool = explicit::allowed(book, claim, addresses).map_err(Unkept::Untenable)?;
-    if asks_for_others_than(claim, addresses) || claim.requested_pool.as_ref().is_some_and(|wanted| *wanted != pool.spec().name) {
-        return Err(Unkept::Unwanted);
+    if asks_for_others_than(claim, addresses) {
+        return Err(Unkept::OtherAddresses);
+    }
+    if claim.requested_pool.as_ref().is_some_and(|wanted| *wanted != pool.spec().name) {
+        return Err(Unkept::OtherPool(pool.spec().name.clone()));
     }
     Ok(Grant { addresses: addresses.clone(), pool: pool.spec().name.clone() })
 }
 
-/// With PreferDualStack a second address is added from the same pool as soon as there is one.
-fn extended(book: &Book, claim: &Claim, mut kept: Grant) -> Grant {
+/// With PreferDualStack a second address is added from the same pool as soon as there is one and the namespace's quota affords it, unless
+/// just the first is asked for.
+pub(super) fn extended(book: &Book, claim: &Claim, mut kept: Grant) -> Grant {
     if is_extensible(claim, &kept.addresses)
         && let (Some(pool), [one]) = (book.pools().get(&kept.pool), kept.addresses.as_slice())
         && let Some(other) = candidate(book, claim, pool, one.family().other())
+        && quota::affords(book, claim, &[*one, other])
     {
         kept.addresses.push(other);
         kept.addresses.sort();
@@ -103,7 +138,7 @@ fn extended(book: &Book, claim: &Claim, mut kept: Grant) -> Grant {
 }
 
 fn is_extensible(claim: &Claim, addresses: &[Vip]) -> bool {
-    matches!((Need::of(claim), addresses), (Need::Prefer { .. }, [_]))
+    claim.requested_addresses.is_empty() && matches!((Need::of(claim), addresses), (Need::Prefer { .. }, [_]))
 }
 
 /// Whether addresses are asked for and these are not they.
@@ -122,8 +157,8 @@ fn asks_for_others(claim: &Claim, lease: Option<&Lease>) -> bool {
     asks_for_others_than(claim, &lease.addresses) || claim.requested_pool.as_ref().is_some_and(|pool| *pool != lease.pool)
 }
 
-/// The lease, or that it is there already.
-fn granted(state: &State, claim: &Claim, grant: Grant, now: Now) -> Event {
+/// The lease, with which a reservation for a Service that was gone ends; or that it is there already.
+fn granted(state: &State, claim: &Claim, grant: Grant, now: Now) -> Vec<Event> {
     let before = state.book.lease(&claim.service);
     let unmoved = before.filter(|before| before.addresses == grant.addresses);
     let lease = Lease {
@@ -136,11 +171,14 @@ fn granted(state: &State, claim: &Claim, grant: Grant, now: Now) -> Event {
         backend_key: claim.backend_key.clone(),
         revision: unmoved.map_or_else(|| state.feed.revision().next(), |before| before.revision),
         granted: unmoved.map_or(now.wall, |before| before.granted),
+        retain: claim.retain,
     };
     if before == Some(&lease) {
-        return Event::ClaimMet(lease.service);
+        return vec![Event::ClaimMet(lease.service)];
     }
-    Event::LeaseGranted(Box::new(Lease { revision: state.feed.revision().next(), ..lease }))
+    let mut events = vec![Event::LeaseGranted(Box::new(Lease { revision: state.feed.revision().next(), ..lease }))];
+    events.extend(reservations::back(state, &claim.service));
+    events
 }
 
 /// The refusal; the Service keeps what it has.

@@ -5,8 +5,9 @@ use mooring_proto::types::claim::{Claim, Families, FamilyPolicy};
 use mooring_proto::types::pool::PoolName;
 
 use super::free::Pool;
+use super::quota;
 use super::refusal::Count;
-use super::rules::sharing;
+use super::rules::{reserved, sharing};
 use super::state::Book;
 
 /// How many addresses of which families a claim needs.
@@ -131,17 +132,26 @@ impl Grant {
 
 /// The addresses of the first pool, in the order given, that has what the claim needs.
 pub(crate) fn first_fit<'a>(book: &Book, claim: &Claim, pools: impl Iterator<Item = &'a Pool> + Clone) -> Option<Grant> {
-    fit(claim, pools, |pool, family| candidate(book, claim, pool, family))
+    fit(book, claim, pools, |pool, family| candidate(book, claim, pool, family))
 }
 
-/// As [`first_fit`], with addresses from `candidate`.
+/// As [`first_fit`], with addresses from `candidate`. What the namespace's quota does not afford together does not fit.
 pub(crate) fn fit<'a>(
+    book: &Book,
     claim: &Claim,
     pools: impl Iterator<Item = &'a Pool> + Clone,
     candidate: impl Fn(&Pool, Family) -> Option<Vip>,
 ) -> Option<Grant> {
-    let one = |family: Family| pools.clone().find_map(|pool| Some(Grant::new(pool, [candidate(pool, family)?])));
-    let both = || pools.clone().find_map(|pool| Some(Grant::new(pool, [candidate(pool, Family::V4)?, candidate(pool, Family::V6)?])));
+    let afforded = |grant: &Grant| quota::affords(book, claim, &grant.addresses);
+    let one = |family: Family| pools.clone().find_map(|pool| Some(Grant::new(pool, [candidate(pool, family)?])).filter(afforded));
+    // Where the quota has room for one of two, the other may be one that the namespace holds already.
+    let joined = |pool: &Pool, family: Family| sharing::joined(book, claim, pool, family);
+    let pair = |pool: &Pool, v4: Option<Vip>, v6: Option<Vip>| Some(Grant::new(pool, [v4?, v6?])).filter(afforded);
+    let both_of = |pool: &Pool| {
+        let (v4, v6) = (candidate(pool, Family::V4), candidate(pool, Family::V6));
+        pair(pool, v4, v6).or_else(|| pair(pool, joined(pool, Family::V4), v6)).or_else(|| pair(pool, v4, joined(pool, Family::V6)))
+    };
+    let both = || pools.clone().find_map(both_of);
     match Need::of(claim) {
         Need::One(family) => one(family),
         Need::Both => both(),
@@ -150,14 +160,18 @@ pub(crate) fn fit<'a>(
     }
 }
 
-/// The address of a pool that a claim would get in a family: the one that the Service has, one that it may share, or the lowest free.
+/// The address of a pool that a claim would get in a family: the one that the Service has, one that is kept for it, one that it may share,
+/// or the lowest free.
 pub(crate) fn candidate(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Option<Vip> {
-    own_or_shared(book, claim, pool, family).or_else(|| pool.lowest(family))
+    let free = || pool.lowest(family).filter(|vip| quota::affords(book, claim, &[*vip]));
+    own_or_shared(book, claim, pool, family).or_else(free)
 }
 
 /// The one of them that need not be free.
 fn own_or_shared(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Option<Vip> {
-    held(book, claim, pool, family).or_else(|| sharing::attracting(book, claim, pool, family))
+    held(book, claim, pool, family)
+        .or_else(|| reserved::kept(book, claim, pool, family))
+        .or_else(|| sharing::attracting(book, claim, pool, family))
 }
 
 /// What the Service has of this pool and family and may keep: a change of its claim moves no more than it must.

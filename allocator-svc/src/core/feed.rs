@@ -72,6 +72,8 @@ impl Feed {
             Event::ShadowBegan => self.pending.extend(before.leases().keys().chain(before.claims().keys()).cloned()),
             Event::TermBegan(_)
             | Event::ConfigurationReplaced { .. }
+            | Event::AddressReserved { .. }
+            | Event::ReservationEnded { .. }
             | Event::ClaimMade(_)
             | Event::ClaimDeferred(_)
             | Event::ClaimRetried(_)

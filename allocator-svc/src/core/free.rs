@@ -35,6 +35,8 @@ struct Tally {
     assigned: u64,
     /// In use although the pool does not hand them out (`avoidBuggyIPs` came later).
     kept_back: u64,
+    /// Reserved and not in use, of those that the pool hands out.
+    reserved: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -200,14 +202,14 @@ impl Pool {
     #[must_use]
     pub fn count(&self, family: Family) -> Count {
         let tally = self.tally(family);
-        Count { family, assigned: tally.assigned, total: tally.total }
+        Count { family, assigned: tally.assigned, total: tally.total, reserved: tally.reserved }
     }
 
     /// How many addresses of a family can still be handed out.
     #[must_use]
     pub fn available(&self, family: Family) -> u64 {
         let tally = self.tally(family);
-        tally.total.saturating_sub(tally.assigned.saturating_sub(tally.kept_back))
+        tally.total.saturating_sub(tally.assigned.saturating_sub(tally.kept_back)).saturating_sub(tally.reserved)
     }
 
     /// The address is in use from now on.
@@ -220,19 +222,38 @@ impl Pool {
         self.mark(vip, true);
     }
 
+    /// The address, which is free, is reserved from now on.
+    pub(super) fn reserve(&mut self, vip: Vip) {
+        self.keep(vip, true);
+    }
+
+    /// The address, which is reserved and not in use, is free from now on.
+    pub(super) fn unreserve(&mut self, vip: Vip) {
+        self.keep(vip, false);
+    }
+
     fn mark(&mut self, vip: Vip, is_free: bool) {
         let hands_out = self.hands_out(vip);
+        self.set_free(vip, is_free);
+        let tally = self.tally_mut(vip.family());
+        tally.assigned = step(tally.assigned, !is_free);
+        if !hands_out {
+            tally.kept_back = step(tally.kept_back, !is_free);
+        }
+    }
+
+    fn keep(&mut self, vip: Vip, is_reserved: bool) {
+        let hands_out = self.hands_out(vip);
+        self.set_free(vip, !is_reserved);
+        let tally = self.tally_mut(vip.family());
+        if hands_out {
+            tally.reserved = step(tally.reserved, is_reserved);
+        }
+    }
+
+    fn set_free(&mut self, vip: Vip, is_free: bool) {
         for segment in self.segments.iter_mut().filter(|segment| segment.contains(vip)) {
             segment.set_free(vip, is_free);
-        }
-        let tally = match vip.family() {
-            Family::V4 => &mut self.v4,
-            Family::V6 => &mut self.v6,
-        };
-        let step = |count: u64| if is_free { count.saturating_sub(1) } else { count.saturating_add(1) };
-        tally.assigned = step(tally.assigned);
-        if !hands_out {
-            tally.kept_back = step(tally.kept_back);
         }
     }
 
@@ -242,6 +263,17 @@ impl Pool {
             Family::V6 => &self.v6,
         }
     }
+
+    fn tally_mut(&mut self, family: Family) -> &mut Tally {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+}
+
+fn step(count: u64, up: bool) -> u64 {
+    if up { count.saturating_add(1) } else { count.saturating_sub(1) }
 }
 
 /// How many addresses of an IPv4 prefix can be handed out: under `avoidBuggyIPs` none that ends in 0 or 255 (MetalLB behaviour 2.3).

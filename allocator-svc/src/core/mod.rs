@@ -5,28 +5,37 @@
 //! due (a released address helps a waiting claim, a new lease needs a node): that work stands in the state, [`next_deadline`] says
 //! "at once", and each [`Command::Tick`] does one piece of it. So every decision is made over the state that really is.
 
+use std::time::Duration;
+
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::SpeakerMessage;
 use mooring_proto::types::backends::Backends;
 use mooring_proto::types::claim::Claim;
+use mooring_proto::types::history::EndCause;
 use mooring_proto::types::lease::{Epoch, Lease, Revision, Term};
 use mooring_proto::types::node::{NodeSpec, SpeakerId};
 use mooring_proto::types::pool::Configuration;
+use mooring_proto::types::reservation::{Reservation, ReservationKey};
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::{Mono, UnixMillis};
 
 pub mod allocate;
 pub mod assignment;
 pub mod dual_stack;
+pub mod explain;
 pub mod feed;
 pub mod free;
+pub mod history;
 pub mod nodes;
 mod parts;
 pub mod placement;
+pub mod plan;
 pub mod pools;
+pub mod quota;
 pub mod reconcile;
 pub mod refusal;
 mod remedies;
+pub mod reservations;
 pub mod rules;
 mod shared;
 pub mod state;
@@ -84,6 +93,17 @@ pub enum Command {
         /// All Services that claim addresses.
         claims: Vec<Claim>,
     },
+    /// A person keeps an address for a Service, or from all.
+    ReserveAddress {
+        /// The address, and for whom.
+        key: ReservationKey,
+        /// For how long; `None` = until it is released.
+        duration: Option<Duration>,
+        /// Why.
+        note: String,
+    },
+    /// A person ends every reservation of an address.
+    ReleaseReservation(Vip),
     /// A watcher gives the whole configuration.
     ReplacePools {
         /// The watcher's leadership.
@@ -131,7 +151,11 @@ impl Command {
             | Self::ReplacePools { leadership, .. }
             | Self::ReplaceNodes { leadership, .. }
             | Self::ReportBackends { leadership, .. } => *leadership == Leadership::Next,
-            Self::SpeakerSaid { .. } | Self::SessionEnded { .. } | Self::Tick => false,
+            Self::ReserveAddress { .. }
+            | Self::ReleaseReservation(_)
+            | Self::SpeakerSaid { .. }
+            | Self::SessionEnded { .. }
+            | Self::Tick => false,
         }
     }
 }
@@ -162,6 +186,20 @@ pub enum Event {
     LeaseGranted(Box<Lease>),
     /// A Service holds nothing any more.
     LeaseReleased(ServiceKey),
+    /// An address is reserved from now on.
+    AddressReserved {
+        /// The reservation.
+        reservation: Box<Reservation>,
+        /// When it ends by itself.
+        end: Option<Mono>,
+    },
+    /// A reservation is over.
+    ReservationEnded {
+        /// Which.
+        key: ReservationKey,
+        /// Why.
+        cause: EndCause,
+    },
     /// A claim is not met, for now; a lease that the Service has stays.
     ClaimRefused {
         /// The Service.
@@ -229,8 +267,10 @@ pub fn decide(state: &State, command: Command, now: Now) -> Result<Vec<Event>, R
 fn decide_over(state: &State, command: Command, now: Now) -> Result<Vec<Event>, Refusal> {
     match command {
         Command::Allocate { leadership, claim } => reconcile::claim(state, leadership, claim),
-        Command::Release { leadership, service } => reconcile::release(state, leadership, &service),
-        Command::Reconcile { leadership, claims } => reconcile::full_view(state, leadership, claims),
+        Command::Release { leadership, service } => reconcile::release(state, leadership, &service, now),
+        Command::Reconcile { leadership, claims } => reconcile::full_view(state, leadership, claims, now),
+        Command::ReserveAddress { key, duration, note } => reservations::reserve(state, key, duration, note, now),
+        Command::ReleaseReservation(vip) => Ok(reservations::release(state, vip)),
         Command::ReplacePools { leadership, configuration } => pools::replace(state, leadership, configuration, now),
         Command::ReplaceNodes { leadership, nodes } => nodes::replace(state, leadership, nodes),
         Command::ReportBackends { leadership, backends } => nodes::report_backends(state, leadership, backends),
@@ -251,7 +291,8 @@ pub fn next_deadline(state: &State) -> Option<Mono> {
     if state.book.has_due() || state.network.has_dirty() {
         return Some(Mono::ZERO);
     }
-    [state.book.next_stranded(), state.network.next_deadline(&state.settings)].into_iter().flatten().min()
+    let deadlines = [state.book.next_stranded(), state.book.reservations().next_end(), state.network.next_deadline(&state.settings)];
+    deadlines.into_iter().flatten().min()
 }
 
 /// Whether a claim is due to be met, so that the next [`Command::Tick`] does nothing else.
@@ -269,12 +310,9 @@ pub fn audit(state: &State) -> Result<(), Violation> {
     state.network.audit(&state.book, &state.settings)
 }
 
-/// One piece of the work that is due: claims first, then speakers' deadlines, then VIPs to place, then their spread.
+/// One piece of the work that is due: claims first, then what ends by time, then speakers' deadlines, then VIPs to place, then their spread.
 fn tick(state: &State, now: Now) -> Vec<Event> {
-    if let Some(events) = allocate::settle_next(state, now) {
-        return events;
-    }
-    if let Some(events) = pools::strand_next(state, now) {
+    if let Some(events) = claim_next(state, now) {
         return events;
     }
     if let Some(events) = nodes::expire_next(state, now) {
@@ -284,6 +322,12 @@ fn tick(state: &State, now: Now) -> Vec<Event> {
         return placement::place_next(state);
     }
     placement::rebalance_next(state, now)
+}
+
+/// One piece of the work on claims: those that are due first, then leases and reservations that come to their end.
+fn claim_next(state: &State, now: Now) -> Option<Vec<Event>> {
+    let ended = || pools::strand_next(state, now).or_else(|| reservations::expire_next(state, now));
+    allocate::settle_next(state, now).or_else(ended)
 }
 
 #[cfg(test)]

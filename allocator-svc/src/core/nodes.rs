@@ -466,6 +466,8 @@ impl Network {
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)
             | Event::ClaimMet(_)
+            | Event::AddressReserved { .. }
+            | Event::ReservationEnded { .. }
             | Event::RevisionReached(_) => {}
         }
     }

@@ -22,6 +22,13 @@ use super::parts::survive;
 use super::state::State;
 use super::{Event, Now};
 
+mod demand;
+mod worth;
+
+use self::demand::{Demand, advertisements, demand};
+pub(crate) use worth::Worth;
+pub(super) use worth::{is_advertised, worth};
+
 /// Who announces a VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
@@ -107,6 +114,9 @@ impl fmt::Display for Unannounced {
     }
 }
 
+/// Why a speaker that may announce everything else may not announce a VIP.
+const UNABLE: &str = "its speaker could not announce the address";
+
 /// How many VIPs are decided at once: those that ask for the same share one judgment of each speaker.
 const AT_ONCE: usize = 256;
 
@@ -130,13 +140,6 @@ pub(super) fn rebalance_next(state: &State, now: Now) -> Vec<Event> {
     let best = relief.reduce(|best, next| if next.0 > best.0 { next } else { best });
     let moved = best.map(|(_, vip, placement)| Event::VipPlaced { vip, placement: Ok(placement) });
     std::iter::once(Event::Rebalanced(now.mono)).chain(moved).collect()
-}
-
-/// What a VIP's Services ask of its node: advertisements, by their place in the configuration, and where they can be served.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Demand {
-    advertisements: Vec<usize>,
-    reach: Reach,
 }
 
 /// A speaker that may announce what is asked for.
@@ -206,27 +209,15 @@ impl<'a> Round<'a> {
             let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(network, placement));
             return provisional.map(Ok);
         };
-        let leases: Vec<&Lease> = holders.iter().filter_map(|holder| book.lease(holder)).collect();
-        let reach = match (network.reach(holders.iter()), present) {
-            (Some(reach), _) => reach,
-            (None, Some(_)) => Reach::Anywhere,
-            (None, None) => return Some(Err(Unannounced::BackendsUnknown)),
-        };
-        if reach == Reach::Nowhere {
-            return Some(Err(Unannounced::NoEndpoint));
-        }
-        let advertisements = advertisements(self.state, &leases);
-        if advertisements.is_empty() {
-            let pool = leases.first().map(|lease| lease.pool.clone())?;
+        match demand(self.state, vip, holders, present) {
+            Ok(demand) => Some(self.with_judgment(demand, |round, demand, judgment| round.choose(vip, demand, judgment, present))),
             // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
-            let in_grace = present.filter(|_| !book.pools().contains_key(&pool)).and_then(|placement| survive(network, placement));
-            return Some(in_grace.ok_or(Unannounced::NotAdvertised(pool)));
+            Err(Unannounced::NotAdvertised(pool)) => {
+                let in_grace = present.filter(|_| !book.pools().contains_key(&pool)).and_then(|placement| survive(network, placement));
+                Some(in_grace.ok_or(Unannounced::NotAdvertised(pool)))
+            }
+            Err(reason) => Some(Err(reason)),
         }
-        let adopted = || leases.iter().filter_map(|lease| book.claim(&lease.service)).any(|claim| claim.adopt.contains(&vip));
-        if present.is_none() && network.is_recovering() && adopted() {
-            return Some(Err(Unannounced::HolderAwaited));
-        }
-        Some(self.with_judgment(Demand { advertisements, reach }, |round, demand, judgment| round.choose(vip, demand, judgment, present)))
     }
 
     /// Does something with what is known of the speakers by a demand, and keeps what is learned.
@@ -380,7 +371,7 @@ impl<'a> Round<'a> {
         let mut reasons = judgment.reasons.clone().unwrap_or_default();
         for (id, _) in speakers.iter().filter(|(_, speaker)| speaker.is_unable(vip)) {
             if self.fit(demand, judgment, id).is_some_and(Result::is_ok) {
-                Arc::make_mut(&mut reasons).insert(id.node.clone(), "its speaker could not announce the address");
+                Arc::make_mut(&mut reasons).insert(id.node.clone(), UNABLE);
             }
         }
         reasons
@@ -408,20 +399,6 @@ impl<'a> Round<'a> {
         before.into_iter().flatten().for_each(|before| change(before, false));
         after.iter().for_each(|after| change(after, true));
     }
-}
-
-/// The advertisements about a VIP's pool and any of its Services, by their place in the configuration. Labels that are not known yet
-/// match no selector.
-fn advertisements(state: &State, leases: &[&Lease]) -> Vec<usize> {
-    let none = Labels::new();
-    let about = |ad: &AdvertisementSpec| {
-        leases.iter().any(|lease| {
-            let labels = state.book.claim(&lease.service).map_or(&none, |claim| &claim.labels);
-            let pool = state.book.pools().get(&lease.pool);
-            pool.is_some_and(|pool| ad.covers_pool(&lease.pool, &pool.spec().labels)) && ad.covers_service(labels)
-        })
-    };
-    state.book.configuration().advertisements().iter().enumerate().filter(|(_, ad)| about(ad)).map(|(place, _)| place).collect()
 }
 
 /// Who goes on answering until the new one does: who already does so for a move that is not over, else the one that was active.

@@ -7,6 +7,7 @@ use mooring_proto::status::WireRefusal;
 use mooring_proto::types::address::{Family, Quoted, Vip};
 use mooring_proto::types::lease::{Revision, Term};
 use mooring_proto::types::pool::PoolName;
+use mooring_proto::types::reservation::Reservation;
 use mooring_proto::types::service::{ServiceKey, ServicePort};
 
 /// What differs between two Services that may not share an address.
@@ -66,6 +67,24 @@ pub enum Refusal {
         /// For each pool that was asked: what was wanted of it, in use and in all.
         asked: Vec<(PoolName, Vec<Count>)>,
     },
+    /// The Service's namespace holds as many addresses as it may.
+    QuotaExceeded {
+        /// The namespace.
+        namespace: String,
+        /// How many different addresses its Services hold.
+        held: usize,
+        /// How many they may hold.
+        quota: u32,
+        /// How many more the Service needs.
+        more: usize,
+    },
+    /// The address cannot be reserved, as somebody else holds it.
+    AddressHeld {
+        /// The address.
+        vip: Vip,
+        /// Who holds it.
+        holders: Vec<ServiceKey>,
+    },
     /// The address is in use by Services with which this one may not share.
     SharingForbidden {
         /// The Service that asks.
@@ -109,6 +128,8 @@ pub enum NotInConfig {
     TwoPools(PoolName, PoolName),
     /// `avoidBuggyIPs` keeps one back.
     Buggy(Vip, PoolName),
+    /// One is kept for another Service, or for nobody.
+    Reserved(Box<Reservation>),
 }
 
 /// How full a pool is.
@@ -120,11 +141,14 @@ pub struct Count {
     pub assigned: u64,
     /// Addresses in all, at most 2^63-1.
     pub total: u64,
+    /// Addresses that are reserved and not in use.
+    pub reserved: u64,
 }
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} {} addresses leased", self.assigned, self.total, self.family)
+        write!(f, "{} of {} {} addresses leased", self.assigned, self.total, self.family)?;
+        if self.reserved > 0 { write!(f, " and {} reserved", self.reserved) } else { Ok(()) }
     }
 }
 
@@ -138,6 +162,7 @@ impl fmt::Display for NotInConfig {
             Self::NoPool(vip) => write!(f, "{vip} is in no pool"),
             Self::TwoPools(one, other) => write!(f, "the addresses are in different pools, {one} and {other}"),
             Self::Buggy(vip, pool) => write!(f, "pool {pool} avoids buggy addresses such as {vip}"),
+            Self::Reserved(reservation) => reservation.fmt(f),
         }
     }
 }
@@ -167,6 +192,16 @@ impl fmt::Display for Refusal {
                 let pools = asked.iter().map(|(pool, counts)| format!("pool {pool}: {}", join(counts, ", "))).collect::<Vec<_>>();
                 write!(f, "no available IPs: {}", pools.join("; "))
             }
+            Self::QuotaExceeded { namespace, held, quota, more } => {
+                write!(
+                    f,
+                    "no available IPs: namespace {namespace} holds {held} of its quota of {quota} addresses (mooring.io/address-quota)"
+                )?;
+                if *more > 1 { write!(f, ", and {more} more are needed") } else { Ok(()) }
+            }
+            Self::AddressHeld { vip, holders } => {
+                write!(f, "{vip} is held by {}: only a Service that holds it alone can have it reserved", join(holders, ","))
+            }
             Self::SharingForbidden { service, vip, holders, differs } => {
                 let differs = match differs {
                     Differs::SharingKey => "sharing key",
@@ -185,16 +220,24 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Refusal {
+    /// Whether there is no room, rather than a rule against the addresses.
+    pub(crate) fn is_of_room(&self) -> bool {
+        matches!(self, Self::PoolFull { .. } | Self::NoneAvailable { .. })
+    }
+
     /// The machine-readable reason.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
             Self::FamilyMismatch { .. } => Reason::FamilyMismatch,
+            Self::NotInConfig { cause: NotInConfig::Reserved(_), .. } => Reason::AddressReserved,
             Self::NotInConfig { .. } => Reason::AddressNotInPool,
             Self::PoolNotCompatible { .. } => Reason::PoolNotCompatible,
             Self::PoolMismatch { .. } => Reason::PoolMismatch,
             Self::UnknownPool { .. } => Reason::UnknownPool,
             Self::PoolFull { .. } | Self::NoneAvailable { .. } => Reason::NoAvailableAddress,
+            Self::QuotaExceeded { .. } => Reason::QuotaExceeded,
+            Self::AddressHeld { .. } => Reason::AddressHeld,
             Self::SharingForbidden { .. } => Reason::SharingForbidden,
             Self::PortInUse { .. } => Reason::PortInUse,
             Self::TermOutdated { .. } => Reason::TermOutdated,
@@ -214,6 +257,10 @@ impl From<&Refusal> for WireRefusal {
             Refusal::PoolMismatch { pool, actual, .. } => wire.with("pool", pool).with("actual_pool", actual),
             Refusal::NoneAvailable { asked } if asked.is_empty() => wire,
             Refusal::NoneAvailable { asked } => wire.with("pool", join(&asked.iter().map(|(pool, _)| pool).collect::<Vec<_>>(), ",")),
+            Refusal::QuotaExceeded { namespace, held, quota, .. } => {
+                wire.with("namespace", namespace).with("held", held).with("quota", quota)
+            }
+            Refusal::AddressHeld { vip, holders } => wire.with("vip", vip).with("holder", join(holders, ",")),
             Refusal::SharingForbidden { vip, holders, differs, .. } => {
                 let differs = match differs {
                     Differs::SharingKey => "key",
@@ -237,7 +284,7 @@ mod tests {
     #[test]
     fn a_full_pool_is_named_to_programs_too_also_if_there_are_several() {
         let pool = |name: &str| PoolName::new(name).unwrap();
-        let counts = || vec![Count { family: Family::V4, assigned: 1, total: 1 }];
+        let counts = || vec![Count { family: Family::V4, assigned: 1, total: 1, reserved: 0 }];
         let cases = [
             (Refusal::PoolFull { pool: pool("a"), dual: false, counts: counts() }, Some("a")),
             (Refusal::NoneAvailable { asked: vec![(pool("a"), counts()), (pool("b"), counts())] }, Some("a,b")),

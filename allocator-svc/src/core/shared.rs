@@ -47,6 +47,11 @@ impl Shared {
         self.held.is_empty()
     }
 
+    /// The held addresses, ascending.
+    pub(super) fn held(&self) -> impl Iterator<Item = Vip> + '_ {
+        self.held.iter().map(|number| Ipv6Addr::from_bits(number).into())
+    }
+
     /// Whether a Service has one of these ports on the address.
     pub(super) fn is_taken(&self, vip: Vip, ports: &BTreeSet<ServicePort>) -> bool {
         ports.iter().any(|port| self.taken.get(port).is_some_and(|taken| taken.contains(number(vip))))

@@ -10,6 +10,7 @@ use mooring_proto::types::address::{Family, Vip};
 use mooring_proto::types::claim::{BackendKey, Claim, SharingKey};
 use mooring_proto::types::lease::{Epoch, Lease, Term};
 use mooring_proto::types::pool::{Configuration, PoolName, PoolSpec};
+use mooring_proto::types::reservation::{Reservation, ReservationKey, ReservationOrigin};
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::{Mono, UnixMillis};
 
@@ -18,8 +19,13 @@ use super::free::Pool;
 use super::nodes::Network;
 use super::refusal::Refusal;
 use super::remedies::{Remedies, Remedy};
+use super::reservations::Reservations;
 use super::shared::Shared;
 use super::{Event, Leadership};
+
+mod copy;
+
+pub use self::copy::{Part, Place};
 
 /// What the flags say about decisions.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +40,8 @@ pub struct Settings {
     pub pool_grace: Duration,
     /// How many VIPs a minute may move to spread the load; 0 = none.
     pub rebalance: u32,
+    /// For how long the addresses of a Service that is gone stay reserved for it, where it does not say.
+    pub retain: Duration,
 }
 
 /// What a state is for.
@@ -83,6 +91,11 @@ impl State {
         }
     }
 
+    /// Nothing known but this book.
+    pub(super) fn over(book: Book, settings: Settings) -> Self {
+        Self { book, ..Self::new(settings) }
+    }
+
     /// Nothing known yet, and nobody holds what will be: what is decided shows what would be.
     #[must_use]
     pub fn shadow(settings: Settings) -> Self {
@@ -97,7 +110,8 @@ impl State {
 
     /// The same with nothing known but how far leaderships and the feed have come.
     pub(super) fn forgotten(&self) -> Self {
-        Self { purpose: self.purpose, epoch: self.epoch, term: self.term, feed: self.feed.clone(), ..Self::new(self.settings) }
+        let book = Book { edition: self.book.edition.saturating_add(1), ..Book::default() };
+        Self { purpose: self.purpose, epoch: self.epoch, term: self.term, book, feed: self.feed.clone(), ..Self::new(self.settings) }
     }
 
     /// Takes a fact in.
@@ -200,6 +214,9 @@ pub struct Book {
     holders: BTreeMap<Vip, BTreeSet<ServiceKey>>,
     by_sharing: BTreeMap<SharingKey, BTreeMap<BackendKey, Shared>>,
     by_pool: BTreeMap<PoolName, BTreeSet<ServiceKey>>,
+    /// The addresses that a namespace's Services hold, each with how many of them do.
+    by_namespace: BTreeMap<String, BTreeMap<Vip, usize>>,
+    reservations: Reservations,
     /// First address of each segment of each pool, with the last one; segments are disjoint.
     segments: BTreeMap<Vip, (Vip, PoolName)>,
     due: BTreeSet<Order>,
@@ -211,6 +228,8 @@ pub struct Book {
     /// The ends of those that have a claim, in order.
     ends: BTreeSet<(Mono, ServiceKey)>,
     reconciled: bool,
+    /// How often it was changed.
+    edition: u64,
 }
 
 impl Book {
@@ -281,6 +300,39 @@ impl Book {
         &self.holders
     }
 
+    /// The addresses that are kept for somebody, or from everybody.
+    #[must_use]
+    pub fn reservations(&self) -> &Reservations {
+        &self.reservations
+    }
+
+    /// How many different addresses the Services of a namespace hold.
+    #[must_use]
+    pub fn held_in(&self, namespace: &str) -> usize {
+        self.by_namespace.get(namespace).map_or(0, BTreeMap::len)
+    }
+
+    /// The different addresses that the Services of a namespace hold, ascending.
+    pub(super) fn held_by(&self, namespace: &str) -> impl Iterator<Item = Vip> {
+        self.by_namespace.get(namespace).into_iter().flat_map(|vips| vips.keys().copied())
+    }
+
+    /// How many Services of a namespace hold an address.
+    pub(super) fn holders_in(&self, namespace: &str, vip: Vip) -> usize {
+        self.by_namespace.get(namespace).and_then(|vips| vips.get(&vip)).copied().unwrap_or_default()
+    }
+
+    /// The reservation that keeps an address from a Service; a Service that holds the address keeps it.
+    pub(super) fn reserved_against(&self, vip: Vip, service: &ServiceKey) -> Option<&Reservation> {
+        let holds_it = self.holders.get(&vip).is_some_and(|holders| holders.contains(service));
+        self.reservations.against(vip, service).filter(|_| !holds_it)
+    }
+
+    /// Whether an address is kept from a Service, or from one that nothing is kept for.
+    pub(super) fn is_kept_from(&self, vip: Vip, service: Option<&ServiceKey>) -> bool {
+        service.map_or_else(|| self.reservations.is_reserved(vip), |service| self.reserved_against(vip, service).is_some())
+    }
+
     /// Whether a watcher's full view has come since the start.
     #[must_use]
     pub fn is_reconciled(&self) -> bool {
@@ -296,6 +348,11 @@ impl Book {
     /// The addresses held under a sharing key and a backend key.
     pub(super) fn shared(&self, key: &SharingKey, backend: &BackendKey) -> Option<&Shared> {
         self.by_sharing.get(key)?.get(backend)
+    }
+
+    /// The addresses held under a sharing key, whatever the backend key.
+    pub(super) fn under_key(&self, key: &SharingKey) -> impl Iterator<Item = Vip> {
+        self.by_sharing.get(key).into_iter().flat_map(BTreeMap::values).flat_map(Shared::held)
     }
 
     /// Whether a lease waits for its pool to come back. One whose pool is there without its addresses moves as soon as it can.
@@ -372,6 +429,8 @@ impl Book {
                 self.not_due(service);
                 self.waiting.remove(service);
             }
+            Event::AddressReserved { reservation, end } => self.reserve(reservation, *end),
+            Event::ReservationEnded { key, .. } => self.unreserve(key),
             Event::ViewReconciled => self.reconciled = true,
             Event::EpochBegan(_)
             | Event::TermBegan(_)
@@ -385,8 +444,9 @@ impl Book {
             | Event::VipDropped(_)
             | Event::VipKept(_)
             | Event::VipAnnounced { .. }
-            | Event::RevisionReached(_) => {}
+            | Event::RevisionReached(_) => return,
         }
+        self.edition = self.edition.saturating_add(1);
     }
 
     fn grant(&mut self, lease: &Lease) {
@@ -399,9 +459,13 @@ impl Book {
         for vip in &lease.addresses {
             let holders = self.holders.entry(*vip).or_default();
             if holders.is_empty() {
+                if self.reservations.is_reserved(*vip) {
+                    take(&self.segments, &mut self.pools, *vip, Pool::unreserve);
+                }
                 take(&self.segments, &mut self.pools, *vip, Pool::take);
             }
             holders.insert(lease.service.clone());
+            *self.by_namespace.entry(lease.service.namespace().to_owned()).or_default().entry(*vip).or_default() += 1;
             if let Some(key) = &lease.sharing_key {
                 let shared = self.by_sharing.entry(key.clone()).or_default().entry(lease.backend_key.clone()).or_default();
                 shared.hold(*vip, &lease.ports);
@@ -430,11 +494,51 @@ impl Book {
                 if holders.is_empty() {
                     self.holders.remove(vip);
                     take(&self.segments, &mut self.pools, *vip, Pool::give_back);
+                    if self.reservations.is_reserved(*vip) {
+                        take(&self.segments, &mut self.pools, *vip, Pool::reserve);
+                    }
                 }
             }
+            self.unhold(service.namespace(), *vip);
             self.unshare(*vip, &lease);
         }
         Some(lease)
+    }
+
+    fn unhold(&mut self, namespace: &str, vip: Vip) {
+        let Some(vips) = self.by_namespace.get_mut(namespace) else { return };
+        if let Some(count) = vips.get_mut(&vip) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                vips.remove(&vip);
+            }
+        }
+        if vips.is_empty() {
+            self.by_namespace.remove(namespace);
+        }
+    }
+
+    /// Takes an address out of the free set, if nobody holds it. A Service that it is for and that waits gets another try.
+    fn reserve(&mut self, reservation: &Reservation, end: Option<Mono>) {
+        let vip = reservation.key.address;
+        if !self.reservations.is_reserved(vip) && !self.holders.contains_key(&vip) {
+            take(&self.segments, &mut self.pools, vip, Pool::reserve);
+        }
+        self.reservations.insert(reservation, end);
+        self.changed_at(vip);
+        if let Some(service) = reservation.key.service.as_ref().filter(|service| self.waiting.contains_key(service)) {
+            self.make_due(service);
+        }
+    }
+
+    /// Ends a reservation: whom it kept from the address can be helped now.
+    fn unreserve(&mut self, key: &ReservationKey) {
+        let vip = key.address;
+        self.reservations.remove(key);
+        if !self.reservations.is_reserved(vip) && !self.holders.contains_key(&vip) {
+            take(&self.segments, &mut self.pools, vip, Pool::unreserve);
+        }
+        self.changed_at(vip);
     }
 
     fn unshare(&mut self, vip: Vip, lease: &Lease) {
@@ -459,10 +563,26 @@ impl Book {
         }
         for vip in &lease.addresses {
             let pool = self.pool_of(*vip).map(|pool| &pool.spec().name);
-            for remedy in self.remedies.about(*vip, pool, lease) {
-                let is_at_hand = remedy.is_at_hand(self);
-                self.remedies.set(remedy, is_at_hand);
-            }
+            self.look_at(self.remedies.about(*vip, pool, Some(lease)));
+        }
+        self.look_at(self.remedies.about_namespace(lease.service.namespace()));
+    }
+
+    /// An address is reserved now, or no more: the same, for whoever waits for something about it.
+    fn changed_at(&mut self, vip: Vip) {
+        if self.remedies.is_empty() {
+            return;
+        }
+        // Those that hold an address together have the same keys, so one of them speaks for all.
+        let holder = self.holders.get(&vip).and_then(|holders| self.leases.get(holders.first()?));
+        let pool = self.pool_of(vip).map(|pool| &pool.spec().name);
+        self.look_at(self.remedies.about(vip, pool, holder));
+    }
+
+    fn look_at(&mut self, remedies: Vec<Remedy>) {
+        for remedy in remedies {
+            let is_at_hand = remedy.is_at_hand(self);
+            self.remedies.set(remedy, is_at_hand);
         }
     }
 
@@ -483,6 +603,9 @@ impl Book {
             for (first, last) in pool.bounds().collect::<Vec<_>>() {
                 for (vip, _) in self.holders.range(first..=last) {
                     pool.take(*vip);
+                }
+                for vip in self.reservations.within(first, last).filter(|vip| !self.holders.contains_key(vip)) {
+                    pool.reserve(vip);
                 }
                 self.segments.insert(first, (last, name.clone()));
             }
@@ -563,6 +686,9 @@ impl Book {
     pub(super) fn audit(&self) -> Result<(), Violation> {
         let mut fresh = Self::default();
         fresh.replace_pools(&self.configuration, Mono::ZERO);
+        for (key, reservation) in self.reservations.all() {
+            fresh.reserve(reservation, self.reservations.end_of(key));
+        }
         for lease in self.leases.values() {
             fresh.grant(lease);
         }
@@ -570,6 +696,8 @@ impl Book {
         agree("holders", fresh.holders == self.holders)?;
         agree("sharing keys", fresh.by_sharing == self.by_sharing)?;
         agree("leases by pool", fresh.by_pool == self.by_pool)?;
+        agree("addresses by namespace", fresh.by_namespace == self.by_namespace)?;
+        agree("indexes of reservations", fresh.reservations.agrees_with(&self.reservations))?;
         for (name, pool) in &self.pools {
             let other = fresh.pools.get(name);
             for family in [Family::V4, Family::V6] {
@@ -580,6 +708,7 @@ impl Book {
         let ends = self.stranded.iter().filter(|(service, _)| self.claims.contains_key(*service));
         agree("the ends of stranded leases", ends.map(|(service, until)| (*until, service.clone())).collect::<BTreeSet<_>>() == self.ends)?;
         self.remedies.audit(self)?;
+        self.reservations.all().values().try_for_each(|reservation| audit_reservation(self, reservation))?;
         self.audit_sharing()
     }
 
@@ -598,6 +727,17 @@ fn take(segments: &BTreeMap<Vip, (Vip, PoolName)>, pools: &mut BTreeMap<PoolName
     if let Some(pool) = segment.and_then(|(_, (_, name))| pools.get_mut(name)) {
         mark(pool, vip);
     }
+}
+
+/// What a person reserved stands alone, and only the Service that it is for holds it.
+fn audit_reservation(book: &Book, reservation: &Reservation) -> Result<(), Violation> {
+    let (vip, service) = (reservation.key.address, reservation.key.service.as_ref());
+    let mut holders = book.holders.get(&vip).into_iter().flatten();
+    let is_right = match reservation.origin {
+        ReservationOrigin::Operator => book.reservations.of(vip).count() == 1 && holders.all(|holder| Some(holder) == service),
+        ReservationOrigin::Retention => service.is_some(),
+    };
+    if is_right { Ok(()) } else { Err(Violation(format!("{vip} is {reservation} against the rules of reservations"))) }
 }
 
 fn audit_sharing(book: &Book, lease: &Lease) -> Result<(), Violation> {

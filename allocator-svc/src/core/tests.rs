@@ -8,9 +8,11 @@ use mooring_proto::types::claim::{BackendKey, Claim, Families, FamilyPolicy, Sha
 use mooring_proto::types::labels::Labels;
 use mooring_proto::types::lease::{Epoch, Revision};
 use mooring_proto::types::pool::{PoolSpec, ServiceAllocation};
+use mooring_proto::types::reservation::UnknownReservation;
 use mooring_proto::types::service::{Protocol, ServicePort, ServiceUid};
 
 use super::*;
+use crate::store::{Record, replay};
 
 /// A core with a clock that the test moves.
 pub(crate) struct Rig {
@@ -28,6 +30,7 @@ pub(crate) const SETTINGS: Settings = Settings {
     recovery_window: Duration::from_secs(2),
     pool_grace: Duration::from_secs(10),
     rebalance: 0,
+    retain: Duration::ZERO,
 };
 
 impl Rig {
@@ -98,10 +101,16 @@ impl Rig {
     pub(crate) fn wait(&mut self, duration: Duration) {
         let end = self.now.mono + duration;
         while let Some(deadline) = next_deadline(&self.state).filter(|deadline| *deadline <= end) {
-            self.now.mono = self.now.mono.max(deadline);
+            self.pass(deadline);
             self.settle();
         }
-        self.now.mono = end;
+        self.pass(end);
+    }
+
+    /// Both clocks go on to a moment, unless it is past.
+    fn pass(&mut self, to: Mono) {
+        let passed = to.saturating_since(self.now.mono);
+        self.now = Now { mono: self.now.mono + passed, wall: self.now.wall + passed };
     }
 
     pub(crate) fn pools(&mut self, pools: Vec<PoolSpec>) -> Vec<Event> {
@@ -133,6 +142,39 @@ impl Rig {
 
     pub(crate) fn release(&mut self, service: &str) -> Vec<Event> {
         self.command(Command::Release { leadership: Leadership::Present, service: service.parse().unwrap() }).unwrap()
+    }
+
+    /// A person reserves an address, for a Service or for nobody, for so many seconds or for ever.
+    pub(crate) fn reserve(&mut self, key: &str, seconds: Option<u64>) -> Result<Vec<Event>, String> {
+        let key = key.parse().map_err(|unknown: UnknownReservation| unknown.to_string())?;
+        let (duration, note) = (seconds.map(Duration::from_secs), String::new());
+        self.command(Command::ReserveAddress { key, duration, note }).map_err(|refusal| refusal.to_string())
+    }
+
+    pub(crate) fn unreserve(&mut self, address: &str) -> Vec<Event> {
+        self.command(Command::ReleaseReservation(address.parse().unwrap())).unwrap()
+    }
+
+    /// All reservations, as text.
+    pub(crate) fn reserved(&self) -> Vec<String> {
+        self.state.book().reservations().all().keys().map(ToString::to_string).collect()
+    }
+
+    /// What another process would know: the state made anew from the records that there are now.
+    pub(crate) fn restart(&mut self) {
+        let book = self.state.book();
+        let mut records: Vec<Record> = book.leases().values().cloned().map(Box::new).map(Record::Lease).collect();
+        records.push(Record::Config(book.configuration().clone()));
+        records.extend(book.reservations().all().values().cloned().map(Record::Reservation));
+        records.push(Record::Term(self.state.term()));
+        self.now.mono = Mono::ZERO;
+        let (facts, _) = replay(records, self.now.mono + SETTINGS.pool_grace, self.now);
+        self.state = State::new(self.state.settings);
+        for fact in facts {
+            self.take(fact);
+        }
+        self.take(Event::EpochBegan(Epoch(self.events.len().try_into().unwrap())));
+        self.settle();
     }
 
     pub(crate) fn full_view(&mut self, claims: Vec<Claim>) -> Vec<Event> {
@@ -181,6 +223,8 @@ pub(crate) fn claim(name: &str) -> Claim {
         backend_key: BackendKey::default(),
         adopt: vec![],
         created: None,
+        retain: None,
+        quota: None,
     }
 }
 
@@ -377,6 +421,6 @@ pub(crate) fn pinned(spec: PoolSpec, priority: u32, namespaces: &[&str]) -> Pool
 
 mod adoption;
 pub(crate) mod lan;
-mod model;
+pub(crate) mod model;
 mod shadow;
 mod waiting;

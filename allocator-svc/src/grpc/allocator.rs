@@ -13,7 +13,7 @@ use mooring_proto::types::node::NodeSpec;
 use mooring_proto::types::service::ServiceKey;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{ending, refused};
+use super::{configuration, ending, refused};
 use crate::core::{Command, Leadership, State};
 use crate::engine::Engine;
 
@@ -114,8 +114,7 @@ impl AllocatorService for Allocator {
 
     async fn replace_pools(&self, request: Request<pb::ReplacePoolsRequest>) -> Result<Response<pb::ReplacePoolsResponse>, Status> {
         let request = request.into_inner();
-        let configuration = convert::configuration(request.pools, request.advertisements)
-            .map_err(|bad| WireRefusal { reason: Reason::InvalidConfiguration, ..WireRefusal::from(bad) })?;
+        let configuration = configuration(request.pools, request.advertisements)?;
         let command = Command::ReplacePools { leadership: leadership(request.term, request.begin_term), configuration };
         let answer = |state: &State| Ok(pb::ReplacePoolsResponse { term: state.term().0, revision: state.feed().revision().0 });
         self.carry_out(command, answer).await

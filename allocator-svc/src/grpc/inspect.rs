@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::pin::Pin;
+use std::sync::Arc;
 
+use mooring_kit::mailbox::Closed;
 use mooring_kit::supervise::Spawner;
 use mooring_proto::convert::{self, Violations};
 use mooring_proto::pb;
@@ -15,18 +17,21 @@ use mooring_proto::types::address::{Family, Vip};
 use mooring_proto::types::lease::Revision;
 use mooring_proto::types::node::NodeName;
 use mooring_proto::types::pool::PoolName;
+use mooring_proto::types::reservation::ReservationKey;
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{ending, refused};
+use super::history::History;
+use super::{configuration, ending, explain, plan, refusal_to_pb, refused};
 use crate::core::nodes::{Liveness, Speaker};
-use crate::core::{Refusal, State, Unannounced};
+use crate::core::{self, Now, State, Unannounced};
 use crate::engine::Engine;
-use mooring_kit::clock::Clock;
+use crate::store::HistoryReader;
+use mooring_kit::clock::{Clock, wall};
 
 /// How many Services a message of the feed has at most, so that it stays well under 4 MiB.
 const PART: usize = 500;
@@ -39,11 +44,15 @@ pub(crate) struct Inspect {
     engine: Engine,
     spawner: Spawner,
     clock: Clock,
+    history: History,
+    /// One plan is made at a time: each holds a copy of all leases.
+    plans: Arc<Semaphore>,
 }
 
 impl Inspect {
-    pub(crate) fn new(engine: Engine, spawner: Spawner, clock: Clock) -> Self {
-        Self { engine, spawner, clock }
+    pub(crate) fn new(engine: Engine, spawner: Spawner, clock: Clock, history: Option<HistoryReader>) -> Self {
+        let plans = Arc::new(Semaphore::new(1));
+        Self { history: History::new(engine.clone(), history), engine, spawner, clock, plans }
     }
 
     async fn ask<T: Send + 'static>(&self, look: impl FnOnce(&State) -> T + Send + 'static) -> Result<T, Status> {
@@ -73,19 +82,27 @@ fn token<K>(text: &str, parse: impl Fn(&str) -> Option<K>) -> Result<Option<K>, 
     parse(text).map(Some).ok_or_else(|| Violations::one("page_token", format!("{text:?} is no token of this list")).into())
 }
 
+/// The Service that a request is about.
+fn named(namespace: &str, name: &str) -> Result<ServiceKey, Status> {
+    ServiceKey::new(namespace, name).map_err(|error| Violations::one("name", error.to_string()).into())
+}
+
+fn unknown(service: &ServiceKey) -> Status {
+    WireRefusal::new(Reason::UnknownService, format!("{service} holds and claims nothing")).with("service", service).into()
+}
+
 #[tonic::async_trait]
 impl InspectService for Inspect {
     type WatchLeasesStream = Pin<Box<dyn Stream<Item = Result<pb::WatchLeasesResponse, Status>> + Send>>;
+    type PlanPoolsStream = Pin<Box<dyn Stream<Item = Result<pb::PlanPoolsResponse, Status>> + Send>>;
 
     async fn get_lease(&self, request: Request<pb::GetLeaseRequest>) -> Result<Response<pb::GetLeaseResponse>, Status> {
         let pb::GetLeaseRequest { namespace, name } = request.into_inner();
-        let service = ServiceKey::new(&namespace, &name).map_err(|error| Violations::one("name", error.to_string()))?;
+        let service = named(&namespace, &name)?;
         let key = service.clone();
         let known = move |state: &State| state.book().lease(&key).is_some() || state.book().claim(&key).is_some();
         let look = move |state: &State| known(state).then(|| service_state(state, &service)).ok_or(service);
-        let state = self.ask(look).await?.map_err(|service| {
-            Status::from(WireRefusal::new(Reason::UnknownService, format!("{service} holds and claims nothing")).with("service", service))
-        })?;
+        let state = self.ask(look).await?.map_err(|service| unknown(&service))?;
         Ok(Response::new(pb::GetLeaseResponse { state: Some(state) }))
     }
 
@@ -130,6 +147,8 @@ impl InspectService for Inspect {
                 assigned_ipv6: pool.count(Family::V6).assigned,
                 available_ipv4: pool.available(Family::V4),
                 available_ipv6: pool.available(Family::V6),
+                reserved_ipv4: pool.count(Family::V4).reserved,
+                reserved_ipv6: pool.count(Family::V6).reserved,
             });
             pb::ListPoolsResponse { pools: pools.collect(), next_page_token }
         };
@@ -160,13 +179,49 @@ impl InspectService for Inspect {
         let (size, node) = (convert::page_size(request.page_size), NodeName::new(&request.node));
         let look = move |state: &State| {
             let (page, next_page_token) = page(state.network().placements(), after, size, |_, placed| {
-                let parts = placed.iter().flat_map(crate::core::Placement::speakers);
+                let parts = placed.iter().flat_map(core::Placement::speakers);
                 node.is_none() || parts.map(|speaker| &speaker.node).any(|part| Some(part) == node.as_ref())
             });
             let assignments = page.into_iter().map(|(vip, _)| assignment_state(state, *vip)).collect();
             pb::ListAssignmentsResponse { assignments, next_page_token }
         };
         self.ask(look).await.map(Response::new)
+    }
+
+    async fn explain(&self, request: Request<pb::ExplainRequest>) -> Result<Response<pb::ExplainResponse>, Status> {
+        let pb::ExplainRequest { namespace, name } = request.into_inner();
+        let service = named(&namespace, &name)?;
+        let (key, now) = (service.clone(), Now { mono: self.clock.now(), wall: wall() });
+        let explained = self.ask(move |state| core::explain::explain(state, &key, now)).await?;
+        explained.map(|explained| Response::new(explain::response(&service, explained))).ok_or_else(|| unknown(&service))
+    }
+
+    async fn plan_pools(&self, request: Request<pb::PlanPoolsRequest>) -> Result<Response<Self::PlanPoolsStream>, Status> {
+        let pb::PlanPoolsRequest { pools, advertisements } = request.into_inner();
+        let configuration = configuration(pools, advertisements)?;
+        let permit = Arc::clone(&self.plans).acquire_owned().await.map_err(|_closed| ending(Closed))?;
+        let now = Now { mono: self.clock.now(), wall: wall() };
+        let messages = plan::plan(&self.engine, &self.spawner, configuration, now, permit).await.map_err(ending)?;
+        Ok(Response::new(Box::pin(tokio_stream::iter(messages.into_iter().map(Ok)))))
+    }
+
+    async fn list_reservations(
+        &self,
+        request: Request<pb::ListReservationsRequest>,
+    ) -> Result<Response<pb::ListReservationsResponse>, Status> {
+        let request = request.into_inner();
+        let after = token(&request.page_token, |text| text.parse::<ReservationKey>().ok())?;
+        let size = convert::page_size(request.page_size);
+        let look = move |state: &State| {
+            let (page, next_page_token) = page(state.book().reservations().all(), after, size, |_, _| true);
+            let reservations = page.into_iter().map(|(_, reservation)| reservation.into()).collect();
+            pb::ListReservationsResponse { reservations, next_page_token }
+        };
+        self.ask(look).await.map(Response::new)
+    }
+
+    async fn list_history(&self, request: Request<pb::ListHistoryRequest>) -> Result<Response<pb::ListHistoryResponse>, Status> {
+        self.history.list(request.into_inner()).await.map(Response::new)
     }
 }
 
@@ -316,13 +371,12 @@ fn delta_of(state: &State, revision: Revision, services: &[ServiceKey]) -> pb::L
 fn service_state(state: &State, service: &ServiceKey) -> pb::ServiceState {
     let book = state.book();
     let lease = book.lease(service);
-    let told = |refusal: &Refusal| pb::Refusal { reason: refusal.reason().to_string(), message: refusal.to_string() };
     let vips = lease.into_iter().flat_map(|lease| &lease.addresses);
     pb::ServiceState {
         service: Some(convert::service_ref(service)),
         lease: lease.map(Into::into),
-        refusal: book.refusal(service).map(told),
-        untenable: book.untenable(service).map(told),
+        refusal: book.refusal(service).map(refusal_to_pb),
+        untenable: book.untenable(service).map(refusal_to_pb),
         announcements: vips.map(|vip| announcement(state, *vip)).collect(),
     }
 }

@@ -4,9 +4,12 @@
 //! lease/NAMESPACE/NAME   mooring.v1.Lease
 //! config                 mooring.v1.ReplacePoolsRequest, its pools and advertisements
 //! place/VIP              NODE/INSTANCE, the speaker that announces it
+//! reservation/VIP[/…]    mooring.v1.Reservation; with NAMESPACE/NAME where it is for a Service (since schema 2)
+//! history/NUMBER         mooring.v1.HistoryEntry; 16 digits of base 16, so that they sort (since schema 2)
 //! meta/schema            the schema's version, as text
 //! meta/epoch             the last allocator's leadership, as text
 //! meta/term              the newest watcher's leadership, as text
+//! meta/history-since     from when on the history is whole, in milliseconds since the Unix epoch, as text (since schema 2)
 //! ```
 
 use std::fmt;
@@ -14,21 +17,27 @@ use std::fmt;
 use mooring_proto::convert::{Violations, configuration};
 use mooring_proto::pb;
 use mooring_proto::types::address::Vip;
+use mooring_proto::types::history::HistoryEntry;
 use mooring_proto::types::lease::{Epoch, Lease, Term};
 use mooring_proto::types::node::{Instance, NodeName, SpeakerId};
 use mooring_proto::types::pool::Configuration;
+use mooring_proto::types::reservation::{Reservation, ReservationKey};
 use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::time::UnixMillis;
 use prost::Message as _;
 
-/// The version of the record layout and of the keys.
-pub(super) const SCHEMA: u8 = 1;
+/// The version of the record layout and of the keys. Schema 1 had neither reservations nor a history; its records read as they are.
+pub(crate) const SCHEMA: u8 = 2;
 
 const LEASE: &str = "lease/";
 const PLACE: &str = "place/";
+const RESERVATION: &str = "reservation/";
+const HISTORY: &str = "history/";
 const CONFIG: &str = "config";
 const META_SCHEMA: &str = "meta/schema";
 const META_EPOCH: &str = "meta/epoch";
 const META_TERM: &str = "meta/term";
+pub(super) const META_HISTORY_SINCE: &str = "meta/history-since";
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +48,12 @@ pub enum Record {
     Config(Configuration),
     /// Who announces an address.
     Place(Vip, SpeakerId),
+    /// An address that is reserved.
+    Reservation(Reservation),
+    /// A fact of the past.
+    History(Box<HistoryEntry>),
+    /// From when on the history is whole.
+    HistorySince(UnixMillis),
     /// The schema's version.
     Schema(u8),
     /// The last allocator's leadership.
@@ -105,6 +120,9 @@ impl Record {
             Self::Lease(lease) => lease_key(&lease.service),
             Self::Config(_) => CONFIG.to_owned(),
             Self::Place(vip, _) => place_key(*vip),
+            Self::Reservation(reservation) => reservation_key(&reservation.key),
+            Self::History(entry) => history_key(entry.sequence),
+            Self::HistorySince(_) => META_HISTORY_SINCE.to_owned(),
             Self::Schema(_) => META_SCHEMA.to_owned(),
             Self::Epoch(_) => META_EPOCH.to_owned(),
             Self::Term(_) => META_TERM.to_owned(),
@@ -123,6 +141,9 @@ impl Record {
                 pb::ReplacePoolsRequest { pools, advertisements, ..pb::ReplacePoolsRequest::default() }.encode_to_vec()
             }
             Self::Place(_, speaker) => text(speaker),
+            Self::Reservation(reservation) => pb::Reservation::from(reservation).encode_to_vec(),
+            Self::History(entry) => pb::HistoryEntry::from(&**entry).encode_to_vec(),
+            Self::HistorySince(since) => text(&since.0),
             Self::Schema(version) => text(version),
             Self::Epoch(epoch) => text(epoch),
             Self::Term(term) => text(term),
@@ -153,6 +174,16 @@ pub(super) fn place_key(vip: Vip) -> String {
     format!("{PLACE}{vip}")
 }
 
+/// Where a reservation is.
+pub(super) fn reservation_key(key: &ReservationKey) -> String {
+    format!("{RESERVATION}{key}")
+}
+
+/// Where a fact of the past is.
+pub(super) fn history_key(number: u64) -> String {
+    format!("{HISTORY}{number:016x}")
+}
+
 fn payload(bytes: &[u8]) -> Result<&[u8], RecordProblem> {
     let Some(([version, checksum @ ..], payload)) = bytes.split_first_chunk::<5>() else { return Err(RecordProblem::CutOff(bytes.len())) };
     if *version > SCHEMA {
@@ -166,13 +197,19 @@ fn parse(key: &str, payload: &[u8]) -> Result<Record, RecordProblem> {
     let text = String::from_utf8_lossy(payload).into_owned();
     let bad = || RecordProblem::Text(text.clone());
     match key {
-        META_SCHEMA => text.parse().map(Record::Schema).map_err(|_invalid| bad()),
+        META_SCHEMA => match text.parse() {
+            Ok(version) if version > SCHEMA => Err(RecordProblem::Newer(version)),
+            parsed => parsed.map(Record::Schema).map_err(|_invalid| bad()),
+        },
+        META_HISTORY_SINCE => text.parse().map(|since| Record::HistorySince(UnixMillis(since))).map_err(|_invalid| bad()),
         META_EPOCH => text.parse().map(|epoch| Record::Epoch(Epoch(epoch))).map_err(|_invalid| bad()),
         META_TERM => text.parse().map(|term| Record::Term(Term(term))).map_err(|_invalid| bad()),
         CONFIG => {
             let request = pb::ReplacePoolsRequest::decode(payload)?;
             Ok(Record::Config(configuration(request.pools, request.advertisements)?))
         }
+        _ if key.starts_with(RESERVATION) => Ok(Record::Reservation(Reservation::try_from(pb::Reservation::decode(payload)?)?)),
+        _ if key.starts_with(HISTORY) => Ok(Record::History(Box::new(HistoryEntry::try_from(pb::HistoryEntry::decode(payload)?)?))),
         _ if key.starts_with(LEASE) => Ok(Record::Lease(Box::new(Lease::try_from(pb::Lease::decode(payload)?)?))),
         _ => {
             let vip = key.strip_prefix(PLACE).ok_or(RecordProblem::Key)?;
@@ -185,4 +222,4 @@ fn parse(key: &str, payload: &[u8]) -> Result<Record, RecordProblem> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,11 +8,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::Durable;
-use super::codec::{self, Record, RecordError, SCHEMA};
-use crate::core::{Event, Placement};
+use super::codec::{self, Record, RecordError, RecordProblem, SCHEMA};
+use super::history::{Chronicle, HistoryLimits, HistoryReader};
+use crate::core::{Event, Now, Placement, reservations};
 use crate::logs;
+use mooring_proto::types::history::PastFact;
 use mooring_proto::types::lease::{Epoch, Term};
-use mooring_proto::types::time::Mono;
+use mooring_proto::types::time::{Mono, UnixMillis};
 use tracing::warn;
 
 /// Memory for sled's page cache, in bytes: all records of a large cluster are a few megabytes.
@@ -43,6 +45,17 @@ pub enum StoreError {
         /// Which, and how.
         source: RecordError,
     },
+    /// A newer build has written it.
+    #[error("the records in {path} are of a newer build", path = path.display())]
+    Newer {
+        /// The folder.
+        path: PathBuf,
+        /// Which, and how new.
+        source: RecordError,
+    },
+    /// A fact of the past, which was whole at the start, is damaged.
+    #[error("a record of the history cannot be read")]
+    History(#[source] RecordError),
     /// sled could not read.
     #[error("could not read the records")]
     Read(#[source] sled::Error),
@@ -74,31 +87,56 @@ pub struct LeaseStore {
     tree: sled::Db,
     file: File,
     path: PathBuf,
+    history: Chronicle,
 }
 
 impl LeaseStore {
     /// Opens the records in a folder, which is made if it is not there, and checks each of them. What an older build took for a value
-    /// and others tell anew is left out, and says so in the log.
+    /// and others tell anew is left out, and says so in the log. The facts of the past stay on disk; all others are returned, as they were
+    /// before a store of an older schema became one of this.
     ///
     /// # Errors
     /// Another process has them, one is damaged or of a newer build, or the disk fails.
     pub fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
-        let store = Self::open_unchecked(path)?;
-        let damaged = |source| StoreError::Damaged { path: path.to_owned(), source };
+        let mut store = Self::open_unchecked(path)?;
+        let bad = |source: RecordError| {
+            let (path, is_newer) = (path.to_owned(), matches!(source.problem, RecordProblem::Newer(_)));
+            if is_newer { StoreError::Newer { path, source } } else { StoreError::Damaged { path, source } }
+        };
         let mut records = Vec::new();
-        for read in store.scan()? {
-            match read {
+        for entry in store.tree.iter() {
+            match read(entry)? {
+                Ok(Record::History(entry)) => store.history.found(&entry),
                 Ok(record) => records.push(record),
                 Err(error) if error.is_told_anew() => {
                     warn!(event = logs::RECORD_LEFT_OUT, error = %error, "this record of an older build is left out; what it said is told anew");
                 }
-                Err(error) => return Err(damaged(error)),
+                Err(error) => return Err(bad(error)),
             }
         }
-        if !records.iter().any(|record| matches!(record, Record::Schema(_))) {
+        let since = records.iter().find_map(|record| if let Record::HistorySince(since) = record { Some(*since) } else { None });
+        store.history.ready(since);
+        // What older schemas lack comes by itself: there is nothing to be changed but the version.
+        if !records.contains(&Record::Schema(SCHEMA)) {
             store.write(&[Record::Schema(SCHEMA)], &[])?;
         }
         Ok((store, records))
+    }
+
+    /// Keeps so much of the history.
+    pub fn keep_history(&mut self, limits: HistoryLimits) {
+        self.history.limit(limits);
+    }
+
+    /// Where others read the history.
+    #[must_use]
+    pub fn history(&self) -> HistoryReader {
+        self.history.reader(self.tree.clone())
+    }
+
+    /// Takes in facts of the past, to be written with the next batch.
+    pub fn note(&mut self, facts: Vec<PastFact>, at: UnixMillis) {
+        self.history.note(facts, at);
     }
 
     /// Opens the records without looking at them.
@@ -113,7 +151,7 @@ impl LeaseStore {
         };
         let tree = sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(None).open().map_err(failed)?;
         let file = File::open(path.join(SLED_FILE)).map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })?;
-        Ok(Self { tree, file, path: path.to_owned() })
+        Ok(Self { tree, file, path: path.to_owned(), history: Chronicle::default() })
     }
 
     /// Every record, or what is wrong with it.
@@ -121,10 +159,6 @@ impl LeaseStore {
     /// # Errors
     /// The disk fails.
     pub fn scan(&self) -> Result<Vec<Result<Record, RecordError>>, StoreError> {
-        let read = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
-            let (key, bytes) = entry.map_err(StoreError::Read)?;
-            Ok(Record::decode(&key, &bytes))
-        };
         self.tree.iter().map(read).collect()
     }
 
@@ -133,15 +167,21 @@ impl LeaseStore {
     ///
     /// # Errors
     /// The disk fails. What is on it then is not known: the process must end and read it again.
-    pub fn append(&self, events: &[Event]) -> Result<Durable, StoreError> {
+    pub fn append(&mut self, events: &[Event]) -> Result<Durable, StoreError> {
+        let mut changes = changes(events);
+        if !changes.is_empty() || self.history.has_news() {
+            self.history.turn(&self.tree, &mut changes)?;
+        }
         let (mut written, mut removed) = (Vec::new(), Vec::new());
-        for (key, record) in changes(events) {
+        for (key, record) in changes {
             match record {
                 Some(record) => written.push(record),
                 None => removed.push(key),
             }
         }
-        self.write(&written, &removed)
+        let durable = self.write(&written, &removed)?;
+        self.history.durable();
+        Ok(durable)
     }
 
     /// Writes and removes records in one batch.
@@ -165,6 +205,11 @@ impl LeaseStore {
         self.file.sync_data().map_err(|source| StoreError::Sync { records, path: self.path.clone(), source })?;
         Ok(Durable(()))
     }
+}
+
+fn read(entry: sled::Result<(sled::IVec, sled::IVec)>) -> Result<Result<Record, RecordError>, StoreError> {
+    let (key, bytes) = entry.map_err(StoreError::Read)?;
+    Ok(Record::decode(&key, &bytes))
 }
 
 /// What of some facts must outlive the process, by key: of several changes to a record only the last one counts. `None` = it goes.
@@ -196,6 +241,8 @@ fn change(event: &Event) -> Change {
         Event::LeaseReleased(service) => Change::Remove(codec::lease_key(service)),
         Event::VipPlaced { vip, placement: Ok(placement) } => Change::Write(Record::Place(*vip, placement.active.clone())),
         Event::VipPlaced { vip, placement: Err(_) } | Event::VipDropped(vip) => Change::Remove(codec::place_key(*vip)),
+        Event::AddressReserved { reservation, .. } => Change::Write(Record::Reservation((**reservation).clone())),
+        Event::ReservationEnded { key, .. } => Change::Remove(codec::reservation_key(key)),
         Event::ShadowBegan
         | Event::ClaimMade(_)
         | Event::ClaimDeferred(_)
@@ -218,7 +265,7 @@ fn change(event: &Event) -> Change {
 
 /// The facts that records stand for, in the order to apply them: leases first, so that the configuration finds those it has no pool for.
 #[must_use]
-pub fn replay(records: Vec<Record>, stranded_until: Mono) -> (Vec<Event>, Epoch) {
+pub fn replay(records: Vec<Record>, stranded_until: Mono, now: Now) -> (Vec<Event>, Epoch) {
     let mut epoch = Epoch::default();
     let (mut leases, mut rest) = (Vec::new(), Vec::new());
     for record in records {
@@ -227,8 +274,11 @@ pub fn replay(records: Vec<Record>, stranded_until: Mono) -> (Vec<Event>, Epoch)
             Record::Config(configuration) => rest.push(Event::ConfigurationReplaced { configuration, stranded_until }),
             Record::Place(vip, speaker) => rest.push(Event::VipPlaced { vip, placement: Ok(Placement::on(speaker)) }),
             Record::Term(Term(term)) => rest.push(Event::TermBegan(Term(term))),
+            Record::Reservation(reservation) => {
+                rest.push(Event::AddressReserved { end: reservations::end(reservation.until, now), reservation: Box::new(reservation) })
+            }
             Record::Epoch(last) => epoch = last,
-            Record::Schema(_) => {}
+            Record::Schema(_) | Record::History(_) | Record::HistorySince(_) => {}
         }
     }
     leases.extend(rest);

@@ -42,23 +42,23 @@ pub enum LogLevel {
 /// The flags that all services have.
 #[derive(Args, Clone, Debug)]
 pub struct CommonArgs {
-    /// How log lines look: one JSON object a line, or plain text for people.
-    #[arg(long, env = "MOORING_LOG_FORMAT", value_enum, default_value = "json", help_heading = "Logs")]
+    /// Log lines are written so: one JSON object a line, or plain text for people.
+    #[arg(long, env = "MOORING_LOG_FORMAT", value_enum, default_value = "json", help_heading = "Logs", global = true)]
     pub log_format: LogFormat,
-    /// Which log lines are written; the variable RUST_LOG wins over it.
-    #[arg(long, env = "MOORING_LOG_LEVEL", value_enum, default_value = "info", help_heading = "Logs")]
+    /// Log lines of this level and above are written; the variable RUST_LOG wins over it.
+    #[arg(long, env = "MOORING_LOG_LEVEL", value_enum, default_value = "info", help_heading = "Logs", global = true)]
     pub log_level: LogLevel,
-    /// File with this process's certificate chain in PEM; with it all gRPC is mutual TLS.
-    #[arg(long, env = "MOORING_TLS_CERT", value_name = "FILE", requires_all = ["tls_key", "tls_ca"], help_heading = "TLS")]
+    /// This file has the process's certificate chain in PEM; with it all gRPC is mutual TLS.
+    #[arg(long, env = "MOORING_TLS_CERT", value_name = "FILE", requires_all = ["tls_key", "tls_ca"], help_heading = "TLS", global = true)]
     pub tls_cert: Option<PathBuf>,
-    /// File with the certificate's private key in PEM.
-    #[arg(long, env = "MOORING_TLS_KEY", value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
+    /// This file has the certificate's private key in PEM.
+    #[arg(long, env = "MOORING_TLS_KEY", value_name = "FILE", requires = "tls_cert", help_heading = "TLS", global = true)]
     pub tls_key: Option<PathBuf>,
-    /// File with the authority in PEM that the other side's certificate must come from.
-    #[arg(long, env = "MOORING_TLS_CA", value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
+    /// This file has the authority in PEM that the other side's certificate must come from.
+    #[arg(long, env = "MOORING_TLS_CA", value_name = "FILE", requires = "tls_cert", help_heading = "TLS", global = true)]
     pub tls_ca: Option<PathBuf>,
-    /// Allow gRPC in plain text beyond loopback addresses and Unix sockets, where anybody on the network can read and speak it.
-    #[arg(long, env = "MOORING_INSECURE", help_heading = "TLS")]
+    /// Plain text is spoken also beyond loopback addresses and Unix sockets, where anybody on the network can read and speak it.
+    #[arg(long, env = "MOORING_INSECURE", help_heading = "TLS", global = true)]
     pub insecure: bool,
 }
 

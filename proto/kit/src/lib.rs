@@ -21,6 +21,7 @@ pub mod supervise;
 pub mod telemetry;
 pub mod tls;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use args::CommonArgs;
@@ -46,25 +47,42 @@ where
     run_with(common, telemetry::Output::Error, task)
 }
 
+/// Runs a question to its end: the answer is on standard output and in the exit code. A fault is told in a sentence on standard error and
+/// ends with the exit code `fault`.
+pub fn run_question<F>(common: &CommonArgs, fault: u8, question: impl FnOnce() -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<ExitCode>>,
+{
+    let answer = block_on(common, telemetry::Output::Error, question);
+    telemetry::flush();
+    answer.unwrap_or_else(|error| {
+        // If nobody reads it, the exit code says that there was a fault.
+        drop(writeln!(io::stderr(), "error: {}", telemetry::chain(error.as_ref())));
+        ExitCode::from(fault)
+    })
+}
+
 fn run_with<F>(common: &CommonArgs, logs: telemetry::Output, service: impl FnOnce() -> F) -> ExitCode
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    if telemetry::init(common.log_format, common.log_level, logs).is_err() {
-        // There is no way left to say so.
-        return ExitCode::FAILURE;
-    }
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
-        tracing::debug!("a TLS provider is installed already");
-    }
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(service()));
+    let result = block_on(common, logs, service);
     if let Err(fault) = &result {
         tracing::error!(event = "fault", error = %telemetry::chain(fault.as_ref()), "the process ends on a fault");
     }
     telemetry::flush();
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// If not even logs can be set up there is no way left for a service to say so.
+fn block_on<F, T>(common: &CommonArgs, logs: telemetry::Output, work: impl FnOnce() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    telemetry::init(common.log_format, common.log_level, logs)?;
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS provider is installed already");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(work())
 }

@@ -1,6 +1,7 @@
 //! Claims, leases, ports, backends and nodes.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::{MISSING, Violations, each};
 use crate::pb;
@@ -32,6 +33,10 @@ pub fn service_key(service: Option<pb::ServiceRef>) -> Result<ServiceKey, Violat
 #[must_use]
 pub fn service_ref(key: &ServiceKey) -> pb::ServiceRef {
     pb::ServiceRef { namespace: key.namespace().to_owned(), name: key.name().to_owned() }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn protocol(value: i32) -> Result<Protocol, String> {
@@ -126,6 +131,8 @@ impl TryFrom<pb::Claim> for Claim {
             backend_key: BackendKey(claim.backend_key),
             adopt,
             created: (claim.created_unix_ms != 0).then_some(UnixMillis(claim.created_unix_ms)),
+            retain: claim.retain_ms.map(Duration::from_millis),
+            quota: claim.address_quota,
         });
         bad.finish(value)
     }
@@ -157,6 +164,8 @@ impl From<&Claim> for pb::Claim {
             backend_key: claim.backend_key.0.clone(),
             adopt_addresses: claim.adopt.iter().map(ToString::to_string).collect(),
             created_unix_ms: claim.created.map_or(0, |created| created.0),
+            retain_ms: claim.retain.map(millis),
+            address_quota: claim.quota,
         }
     }
 }
@@ -183,6 +192,7 @@ impl TryFrom<pb::Lease> for Lease {
             backend_key: BackendKey(lease.backend_key),
             revision: Revision(lease.revision),
             granted: UnixMillis(lease.granted_unix_ms),
+            retain: lease.retain_ms.map(Duration::from_millis),
         });
         bad.finish(value)
     }
@@ -200,6 +210,7 @@ impl From<&Lease> for pb::Lease {
             backend_key: lease.backend_key.0.clone(),
             revision: lease.revision.0,
             granted_unix_ms: lease.granted.0,
+            retain_ms: lease.retain.map(millis),
         }
     }
 }

@@ -6,11 +6,13 @@ use std::fmt;
 
 mod assignment;
 mod claim;
+mod history;
 mod inspect;
 mod pool;
 
 pub use assignment::interfaces_to_pb;
 pub use claim::{service_key, service_ref, term};
+pub use history::{reservation_key, time};
 pub use inspect::{page_size, role_to_pb};
 pub use pool::configuration;
 

@@ -6,9 +6,11 @@ use prost::Message as _;
 use crate::pb;
 use crate::types::assignment::{AllocatorMessage, Assignment, Hello, Role, SpeakerMessage};
 use crate::types::claim::{BackendKey, Claim, Families, FamilyPolicy, SharingKey};
+use crate::types::history::{EndCause, HistoryEntry, Holding, PastFact, ReleaseCause};
 use crate::types::lease::{Epoch, Revision};
 use crate::types::node::{Instance, Interface, InterfaceName, NodeName, SpeakerId};
 use crate::types::pool::PoolName;
+use crate::types::reservation::{Reservation, ReservationKey, ReservationOrigin};
 use crate::types::service::{Protocol, ServicePort, ServiceUid};
 use crate::types::time::UnixMillis;
 
@@ -27,6 +29,8 @@ fn claim() -> Claim {
         backend_key: BackendKey("local:app=dns".to_owned()),
         adopt: vec!["192.0.2.2".parse().unwrap()],
         created: Some(UnixMillis(7)),
+        retain: Some(Duration::from_secs(86_400)),
+        quota: Some(10),
     }
 }
 
@@ -47,6 +51,68 @@ fn every_wrong_field_of_a_claim_is_named() {
         "name: \"kube-system/\" is not NAMESPACE/NAME of lower case letters, digits, - and .; ports[0]: protocol 9 is unknown; ports[1]: port 70000 is not 1 to 65535; \
          ip_families: want one family or two different ones, got 2; requested_addresses[0]: invalid IP address \"192.0.2.300\""
     );
+}
+
+fn reservations() -> [Reservation; 2] {
+    let for_web = Reservation {
+        key: "192.0.2.1/default/web".parse().unwrap(),
+        until: Some(UnixMillis(9)),
+        note: "moving house".to_owned(),
+        since: UnixMillis(7),
+        origin: ReservationOrigin::Operator,
+    };
+    let key = "2001:db8::1".parse().unwrap();
+    [for_web.clone(), Reservation { key, until: None, note: String::new(), origin: ReservationOrigin::Retention, ..for_web }]
+}
+
+#[test]
+fn reservations_and_facts_of_the_past_cross_the_wire() {
+    let holding = Holding {
+        service: "default/web".parse().unwrap(),
+        uid: ServiceUid("u1".to_owned()),
+        addresses: vec!["192.0.2.1".parse().unwrap()],
+        pool: PoolName::new("prod").unwrap(),
+    };
+    let released = |cause| PastFact::Released { holding: holding.clone(), since: UnixMillis(3), cause };
+    let mut facts = vec![PastFact::Granted(holding.clone())];
+    facts.extend([ReleaseCause::ServiceGone, ReleaseCause::Moved, ReleaseCause::PoolGone].map(released));
+    for reservation in reservations() {
+        assert_eq!(Reservation::try_from(pb::Reservation::from(&reservation)), Ok(reservation.clone()));
+        facts.push(PastFact::Reserved(reservation.clone()));
+        let ended = |cause| PastFact::ReservationEnded { reservation: reservation.clone(), cause };
+        facts.extend([EndCause::Expired, EndCause::Operator, EndCause::Replaced, EndCause::ServiceBack].map(ended));
+    }
+    for fact in facts {
+        let entry = HistoryEntry { sequence: 5, at: UnixMillis(8), fact };
+        assert_eq!(HistoryEntry::try_from(pb::HistoryEntry::from(&entry)), Ok(entry));
+    }
+}
+
+#[test]
+fn a_wrong_fact_of_the_past_names_the_field() {
+    let granted = pb::HistoryEntry { kind: pb::HistoryKind::Granted.into(), ..pb::HistoryEntry::default() };
+    let reserved = pb::HistoryEntry { kind: pb::HistoryKind::Reserved.into(), ..pb::HistoryEntry::default() };
+    let one = pb::HistoryEntry { addresses: vec!["x".to_owned()], ..reserved.clone() };
+    let cases = [
+        (pb::HistoryEntry::default(), "kind: 0 is unknown"),
+        (granted, "holding.service: is missing; addresses: is empty; pool: is empty"),
+        (reserved, "addresses: want one address, got 0"),
+        (one, "reservation.address: invalid IP address \"x\"; origin: origin 0 is unknown"),
+    ];
+    for (entry, wanted) in cases {
+        assert_eq!(HistoryEntry::try_from(entry).unwrap_err().to_string(), wanted);
+    }
+}
+
+#[test]
+fn a_refusal_says_for_whom_until_when_and_why() {
+    let texts = reservations().map(|reservation| reservation.to_string());
+    assert_eq!(texts, ["reserved for default/web until 1970-01-01T00:00:00.009Z (moving house)", "reserved"]);
+    for key in ["192.0.2.1", "192.0.2.1/default/web"] {
+        assert_eq!(key.parse::<ReservationKey>().unwrap().to_string(), key);
+    }
+    let wrong = "192.0.2.1/web".parse::<ReservationKey>().unwrap_err();
+    assert_eq!(wrong.to_string(), "\"192.0.2.1/web\" is neither ADDRESS nor ADDRESS/NAMESPACE/NAME");
 }
 
 fn interface() -> Interface {

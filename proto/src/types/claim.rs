@@ -1,6 +1,7 @@
 //! What a Service asks for.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::address::{Family, Vip};
 use super::labels::Labels;
@@ -83,4 +84,8 @@ pub struct Claim {
     pub adopt: Vec<Vip>,
     /// When it was created; `None` = not known.
     pub created: Option<UnixMillis>,
+    /// For how long its addresses stay reserved for its name once it is gone; `None` = the allocator's default.
+    pub retain: Option<Duration>,
+    /// How many different addresses its namespace's Services may hold together; `None` = any number.
+    pub quota: Option<u32>,
 }

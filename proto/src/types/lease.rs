@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use super::address::Vip;
 use super::claim::{BackendKey, SharingKey};
@@ -68,4 +69,6 @@ pub struct Lease {
     pub revision: Revision,
     /// When the addresses were granted.
     pub granted: UnixMillis,
+    /// For how long they stay reserved once the Service is gone; `None` = the allocator's default.
+    pub retain: Option<Duration>,
 }

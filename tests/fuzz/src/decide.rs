@@ -12,6 +12,7 @@ use mooring_proto::types::labels::Labels;
 use mooring_proto::types::lease::{Epoch, Revision};
 use mooring_proto::types::node::{Instance, Interface, InterfaceName, MacAddress, NodeName, SpeakerId};
 use mooring_proto::types::pool::{AdvertisementSpec, Configuration, PoolName, PoolSpec};
+use mooring_proto::types::reservation::ReservationKey;
 use mooring_proto::types::service::{Protocol, ServiceKey, ServicePort, ServiceUid};
 use mooring_proto::types::time::{Mono, UnixMillis};
 
@@ -23,6 +24,7 @@ const SETTINGS: Settings = Settings {
     recovery_window: Duration::from_secs(2),
     pool_grace: Duration::from_secs(10),
     rebalance: 60,
+    retain: Duration::ZERO,
 };
 
 /// How much work one command may make due; more would be work without end.
@@ -89,6 +91,7 @@ fn command(bytes: &mut Bytes<'_>, now: &mut Now) -> Option<Command> {
         10 => Command::ReportBackends { leadership, backends: vec![Backends { service: service(bytes)?, reach: reach(bytes)? }] },
         11 | 12 => Command::SpeakerSaid { session: SessionId(u64::from(bytes.of(4)?)), message: message(bytes)? },
         13 => Command::SessionEnded { session: SessionId(u64::from(bytes.of(4)?)) },
+        14 => reservation(bytes)?,
         _ => {
             let passed = Duration::from_millis(u64::from(bytes.next()?) * 50);
             now.mono = now.mono + passed;
@@ -96,6 +99,17 @@ fn command(bytes: &mut Bytes<'_>, now: &mut Now) -> Option<Command> {
             Command::Tick
         }
     })
+}
+
+fn reservation(bytes: &mut Bytes<'_>) -> Option<Command> {
+    let address = bytes.pick(&["10.0.0.0", "10.0.0.3", "fc00::1", "10.0.1.255", "192.0.2.1"])?.parse().ok()?;
+    let seconds = bytes.of(32)?;
+    if seconds == 31 {
+        return Some(Command::ReleaseReservation(address));
+    }
+    let service = if seconds % 2 == 0 { service(bytes) } else { None };
+    let duration = (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)));
+    Some(Command::ReserveAddress { key: ReservationKey { address, service }, duration, note: String::new() })
 }
 
 fn service(bytes: &mut Bytes<'_>) -> Option<ServiceKey> {
@@ -118,6 +132,7 @@ fn claim(bytes: &mut Bytes<'_>) -> Option<Claim> {
     let policies = [FamilyPolicy::SingleStack, FamilyPolicy::PreferDualStack, FamilyPolicy::RequireDualStack];
     let protocol = bytes.pick(&[Protocol::Tcp, Protocol::Udp])?;
     let port = u16::from(bytes.of(3)?) + 80;
+    let age = bytes.next()?;
     Some(Claim {
         service: service(bytes)?,
         uid: ServiceUid::default(),
@@ -131,7 +146,9 @@ fn claim(bytes: &mut Bytes<'_>) -> Option<Claim> {
         sharing_key: SharingKey::new(bytes.pick(&["", "k", "l"])?),
         backend_key: BackendKey(bytes.pick(&["", "", "local:a=b"])?.to_owned()),
         adopt: vips(bytes)?,
-        created: Some(UnixMillis(u64::from(bytes.next()?))),
+        created: Some(UnixMillis(u64::from(age))),
+        retain: (age % 4 == 3).then(|| Duration::from_secs(u64::from(age / 8))),
+        quota: (age % 8 >= 5).then(|| u32::from(age / 64)),
     })
 }
 

@@ -147,7 +147,9 @@ fn look_around(mooring: &Mooring) -> Result<()> {
     println!("  {on}");
     println!("  manifests={}", lab::from_outside(&mooring.manifest("")));
     println!("  status={}", lab::from_outside(&mooring.status_folder()));
-    println!("  export PATH=$(tests/tools/build):$PATH   # grpcurl, if you have none: builds it with the control plane of `make test`");
+    let binaries = lab::binary("allocator-svc")?.with_file_name("");
+    let path = format!("{}:$(tests/tools/build):$PATH", binaries.display());
+    println!("  export PATH={path}   # and grpcurl, if you have none: builds it with the control plane of `make test`");
     step("and then, for example:");
     println!("  on client curl http://172.17.200.100:8080/");
     println!("  lab grpcurl -plaintext {ALLOCATOR} list");

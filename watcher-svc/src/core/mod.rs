@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::backends::Backends;
 use mooring_proto::types::claim::Claim;
-use mooring_proto::types::labels::Labels;
 use mooring_proto::types::lease::{Lease, Revision, Term};
 use mooring_proto::types::node::{InterfaceName, NodeName, NodeSpec};
 use mooring_proto::types::pool::Configuration;
@@ -17,6 +16,7 @@ use mooring_proto::types::service::ServiceKey;
 
 use crate::k8s::crd::L2Status;
 use crate::k8s::endpoints::EndpointsView;
+use crate::k8s::namespace::NamespaceView;
 use crate::k8s::service::ServiceView;
 use crate::k8s::{ObjectRef, ParseError};
 
@@ -36,8 +36,8 @@ pub enum Seen {
     Service(Box<ServiceView>),
     /// Endpoints of a Service.
     Endpoints(EndpointsView),
-    /// A namespace's labels.
-    Namespace(String, Labels),
+    /// A namespace.
+    Namespace(NamespaceView),
     /// A node.
     Node(NodeSpec),
     /// A part of the configuration.

@@ -11,6 +11,7 @@ use mooring_proto::types::service::ServiceKey;
 
 use super::service::{Why, Wish};
 use super::{Announced, Fed, Refused};
+use crate::k8s::annotations::ValueError;
 use crate::k8s::crd::L2Status;
 use crate::k8s::service::ServiceView;
 use crate::k8s::status::ServiceStatus;
@@ -48,13 +49,20 @@ impl Draft {
         Self::warning("deprecatedAnnotation", format!("Service uses deprecated annotation {annotation}"))
     }
 
+    fn malformed(error: &ValueError) -> Self {
+        Self::warning("InvalidAnnotation", format!("{error}; it counts as not given"))
+    }
+
     fn of_speaker(self) -> Self {
         Self { announcing: true, ..self }
     }
 
     /// Whether it is about how things stand rather than about what was asked: a Service that was found with its addresses has been told.
     fn is_standing(&self) -> bool {
-        matches!(self.reason, "deprecatedAnnotation" | "AdditionalAssignFailed" | "AddressConflict" | "announceFailed")
+        matches!(
+            self.reason,
+            "deprecatedAnnotation" | "InvalidAnnotation" | "AdditionalAssignFailed" | "AddressConflict" | "announceFailed"
+        )
     }
 
     /// What the log says with it.
@@ -65,6 +73,7 @@ impl Draft {
                 let mut annotations = view.deprecated_annotations.iter();
                 annotations.find(|annotation| Self::deprecated(annotation) == *self).cloned().map(Line::Deprecated)
             }
+            "InvalidAnnotation" => view.retain.clone().err().map(Line::Malformed),
             _ => None,
         }
     }
@@ -82,6 +91,8 @@ pub enum Line {
         /// MetalLB's text, then the cause.
         error: String,
     },
+    /// This annotation of it makes no sense.
+    Malformed(ValueError),
     /// It uses this annotation.
     Deprecated(String),
 }
@@ -239,6 +250,7 @@ fn complaints(view: &ServiceView, wish: &Wish, fed: &Fed) -> BTreeSet<Draft> {
     }
     match wish {
         Wish::Claim(claim) => {
+            complaints.extend(view.retain.as_ref().err().map(Draft::malformed));
             if let Err(error) = &view.assigned {
                 complaints.insert(Draft::warning("nolbIPsIPFamily", error.to_string()));
             }

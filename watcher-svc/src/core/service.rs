@@ -19,6 +19,18 @@ pub struct Settings {
     pub is_shadow: bool,
 }
 
+/// What of a namespace matters to its Services.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Namespace {
+    /// Its labels.
+    pub labels: Labels,
+    /// How many different addresses its Services may hold together; `None` = any number.
+    pub quota: Option<u32>,
+}
+
+/// A namespace that nothing is known of.
+pub static UNKNOWN: Namespace = Namespace { labels: Labels::new(), quota: None };
+
 /// What is to be done for a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wish {
@@ -63,7 +75,7 @@ impl Why {
 
 /// What is to be done for a Service.
 #[must_use]
-pub fn wish(view: &ServiceView, namespace_labels: &Labels, settings: &Settings) -> Wish {
+pub fn wish(view: &ServiceView, namespace: &Namespace, settings: &Settings) -> Wish {
     if view.service_type != ServiceType::LoadBalancer {
         // The API server drops the class with the type, so the class says nothing here; the annotation says whose the status is.
         let is_own = settings.lb_class.is_none() || view.status.pool.is_some();
@@ -81,19 +93,19 @@ pub fn wish(view: &ServiceView, namespace_labels: &Labels, settings: &Settings) 
         Ok(addresses) => Wish::Claim(Box::new(Claim {
             requested_addresses: addresses.clone(),
             requested_pool: view.requested_pool.clone(),
-            ..claim(view, namespace_labels, families, view.policy)
+            ..claim(view, namespace, families, view.policy)
         })),
         Err(error) => Wish::Hold(Why::BadRequest(error.clone())),
     }
 }
 
 /// A claim of any addresses.
-fn claim(view: &ServiceView, namespace_labels: &Labels, families: Families, policy: FamilyPolicy) -> Claim {
+fn claim(view: &ServiceView, namespace: &Namespace, families: Families, policy: FamilyPolicy) -> Claim {
     Claim {
         service: view.key.clone(),
         uid: view.uid.clone(),
         labels: view.labels.clone(),
-        namespace_labels: namespace_labels.clone(),
+        namespace_labels: namespace.labels.clone(),
         ports: view.ports.clone(),
         families,
         policy,
@@ -103,6 +115,8 @@ fn claim(view: &ServiceView, namespace_labels: &Labels, families: Families, poli
         backend_key: view.backend_key.clone(),
         adopt: view.assigned.clone().unwrap_or_default(),
         created: view.created,
+        retain: view.retain.clone().unwrap_or_default(),
+        quota: namespace.quota,
     }
 }
 
@@ -137,9 +151,9 @@ fn primary(view: &ServiceView) -> Family {
 
 /// The claim by which a Service keeps just these addresses, under its present ports and keys, while what it wants cannot be told.
 #[must_use]
-pub fn keeping(view: &ServiceView, namespace_labels: &Labels, addresses: &[Vip]) -> Claim {
+pub fn keeping(view: &ServiceView, namespace: &Namespace, addresses: &[Vip]) -> Claim {
     let families = families_of(addresses);
-    Claim { requested_addresses: addresses.to_vec(), ..claim(view, namespace_labels, families, FamilyPolicy::SingleStack) }
+    Claim { requested_addresses: addresses.to_vec(), ..claim(view, namespace, families, FamilyPolicy::SingleStack) }
 }
 
 /// The claim that keeps a lease as it is, for a Service whose object cannot be read.
@@ -159,6 +173,8 @@ pub fn claim_of_lease(lease: &Lease) -> Claim {
         backend_key: lease.backend_key.clone(),
         adopt: lease.addresses.clone(),
         created: None,
+        retain: lease.retain,
+        quota: None,
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::backends::{Backends, Reach};
 use mooring_proto::types::claim::Claim;
-use mooring_proto::types::labels::Labels;
 use mooring_proto::types::lease::{Lease, Revision, Term};
 use mooring_proto::types::node::{NodeName, NodeSpec};
 use mooring_proto::types::pool::{Configuration, PoolName};
@@ -15,12 +14,14 @@ use mooring_proto::types::time::{Mono, UnixMillis};
 use super::pools::{self, Flaw, Merged, Part};
 use super::queue::Queue;
 use super::report::{self, Draft, Line, Reported};
-use super::service::{self, Settings, Wish};
+use super::service::{self, Namespace, Settings, Wish};
 use super::shadow::{self, Finding, Findings, News};
 use super::verdicts::Verdicts;
 use super::{Done, Fed, Job, Seen, Step, backends};
+use crate::k8s::annotations::ValueError;
 use crate::k8s::crd::{ConfigurationStatus, L2Status, PoolStatus};
 use crate::k8s::endpoints::EndpointsView;
+use crate::k8s::namespace::NamespaceView;
 use crate::k8s::service::ServiceView;
 use crate::k8s::{ObjectRef, ParseError, status};
 
@@ -123,7 +124,9 @@ pub struct State {
     settings: Settings,
     services: BTreeMap<ServiceKey, ServiceView>,
     slices: BTreeMap<ObjectRef, EndpointsView>,
-    namespaces: BTreeMap<String, Labels>,
+    namespaces: BTreeMap<String, Namespace>,
+    /// Namespaces whose quota makes no sense, with what is wrong.
+    bad_quotas: BTreeMap<String, ValueError>,
     nodes: BTreeMap<NodeName, NodeSpec>,
     parts: BTreeMap<ObjectRef, Part>,
     malformed: BTreeMap<ObjectRef, Vec<ParseError>>,
@@ -191,6 +194,15 @@ pub enum Told {
     },
     /// The configuration is now of another kind: good, bad or missing.
     Config(Merged),
+    /// The quota of a namespace makes no sense; the last good one stays, if there was one.
+    BadQuota {
+        /// The namespace.
+        namespace: String,
+        /// The quota in force; `None` = any number.
+        quota: Option<u32>,
+        /// What is wrong.
+        error: ValueError,
+    },
     /// The configuration in force, of so many pools, is the newest one again.
     ConfigRestored(usize),
     /// Something about a Service.
@@ -211,6 +223,7 @@ impl State {
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
             namespaces: BTreeMap::new(),
+            bad_quotas: BTreeMap::new(),
             nodes: BTreeMap::new(),
             parts: BTreeMap::new(),
             malformed: BTreeMap::new(),
@@ -376,11 +389,7 @@ impl State {
                     self.queue.touch(&service);
                 }
             }
-            Seen::Namespace(name, labels) => {
-                if self.namespaces.insert(name.clone(), labels.clone()) != Some(labels) {
-                    self.touch_namespace(&name);
-                }
-            }
+            Seen::Namespace(view) => return self.see_namespace(view),
             Seen::Node(node) => {
                 self.nodes.insert(node.name.clone(), node);
             }
@@ -425,6 +434,32 @@ impl State {
         }
     }
 
+    /// A quota that makes no sense is told once, and keeps the last good one.
+    fn see_namespace(&mut self, view: NamespaceView) -> Vec<Told> {
+        let NamespaceView { name, labels, quota } = view;
+        let object = ObjectRef::new("Namespace", "", &name);
+        self.malformed.remove(&object);
+        let (quota, wrong) = match quota {
+            Ok(quota) => (quota, None),
+            Err(wrong) => (self.namespaces.get(&name).and_then(|before| before.quota), Some(wrong)),
+        };
+        let seen = Namespace { labels, quota };
+        if self.namespaces.insert(name.clone(), seen.clone()) != Some(seen) {
+            self.touch_namespace(&name);
+        }
+        let Some(error) = wrong else {
+            self.bad_quotas.remove(&name);
+            return Vec::new();
+        };
+        if self.bad_quotas.insert(name.clone(), error.clone()).as_ref() == Some(&error) {
+            return Vec::new();
+        }
+        let in_force =
+            quota.map_or_else(|| "no quota is in force".to_owned(), |quota| format!("the last good quota of {quota} stays in force"));
+        self.untold.push((object, format!("{error}; {in_force}")));
+        vec![Told::BadQuota { namespace: name, quota, error }]
+    }
+
     fn see_gone(&mut self, object: &ObjectRef) -> Vec<Told> {
         let was_malformed = self.malformed.remove(object).is_some();
         match object.kind.as_str() {
@@ -442,6 +477,7 @@ impl State {
             }
             "Namespace" => {
                 self.namespaces.remove(&object.name);
+                self.bad_quotas.remove(&object.name);
                 self.touch_namespace(&object.name);
             }
             "Node" => {
@@ -825,8 +861,11 @@ impl State {
     }
 
     fn wish(&self, view: &ServiceView) -> Wish {
-        let none = Labels::new();
-        service::wish(view, self.namespaces.get(view.key.namespace()).unwrap_or(&none), &self.settings)
+        service::wish(view, self.namespace_of(view), &self.settings)
+    }
+
+    fn namespace_of(&self, view: &ServiceView) -> &Namespace {
+        self.namespaces.get(view.key.namespace()).unwrap_or(&service::UNKNOWN)
     }
 
     /// What a Service claims: what it wants, or, where that cannot be told, just what it has.
@@ -836,9 +875,7 @@ impl State {
             Wish::Hold(_) => {
                 let lease = self.fed.get(&view.key).and_then(|fed| fed.lease.as_ref());
                 let held = lease.map_or_else(|| view.assigned.clone().unwrap_or_default(), |lease| lease.addresses.clone());
-                let none = Labels::new();
-                let labels = self.namespaces.get(view.key.namespace()).unwrap_or(&none);
-                (!held.is_empty()).then(|| service::keeping(view, labels, &held))
+                (!held.is_empty()).then(|| service::keeping(view, self.namespace_of(view), &held))
             }
             Wish::Nothing(_) | Wish::Foreign => None,
         }

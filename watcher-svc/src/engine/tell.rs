@@ -45,6 +45,11 @@ impl Engine {
                         }
                     }
                 }
+                Told::BadQuota { namespace, quota, error } => {
+                    let (annotation, value) = (error.key, &error.value);
+                    let msg = if quota.is_some() { "the last good quota stays" } else { "no quota is in force" };
+                    warn!(event = logs::ANNOTATION_MALFORMED, namespace, annotation, value, quota, %error, "{msg}");
+                }
                 Told::Reported(service, line) => tell_line(&service, &line),
             }
         }
@@ -74,6 +79,10 @@ fn tell_line(service: &ServiceKey, line: &Line) {
         }
         Line::Failed { reason, error } => {
             error!(event = logs::ALLOCATION_FAILED, op = "allocateIPs", %service, reason, error, "IP allocation failed");
+        }
+        Line::Malformed(error) => {
+            let (annotation, value) = (error.key, &error.value);
+            warn!(event = logs::ANNOTATION_MALFORMED, %service, annotation, value, %error, "it counts as not given");
         }
         Line::Deprecated(annotation) => {
             warn!(event = logs::DEPRECATED_ANNOTATION, %service, annotation, "Service uses deprecated annotation");

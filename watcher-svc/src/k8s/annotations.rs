@@ -1,9 +1,12 @@
 //! Every annotation that Mooring reads or writes: its key, the deprecated spelling, and what an object's annotations mean.
 //!
-//! MetalLB behaviour 3.2. Part of reading a Service (`k8s/service.rs`); what a request leads to is decided elsewhere.
+//! MetalLB behaviour 3.2, and those that are Mooring's own. Part of reading a Service (`k8s/service.rs`) and a Namespace; what a request
+//! leads to is decided elsewhere.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use mooring_kit::args::duration;
 use mooring_proto::types::address::{Quoted, Vip};
 use mooring_proto::types::claim::SharingKey;
 use mooring_proto::types::pool::PoolName;
@@ -30,6 +33,11 @@ pub const ALLOCATED_FROM_POOL: Annotation =
 
 /// All of them.
 pub const ALL: &[Annotation] = &[ADDRESS_POOL, LOAD_BALANCER_IPS, ALLOW_SHARED_IP, ALLOCATED_FROM_POOL];
+
+/// On a Service: for how long its addresses stay reserved for its name once it is gone. Mooring's own, so without an older spelling.
+pub const RETAIN: &str = "mooring.io/retain";
+/// On a Namespace: how many different addresses its Services may hold together. Mooring's own.
+pub const ADDRESS_QUOTA: &str = "mooring.io/address-quota";
 
 /// Keys that begin so are deprecated, known or not.
 const DEPRECATED_PREFIX: &str = "metallb.universe.tf";
@@ -64,6 +72,47 @@ pub fn mentions_sharing(annotations: &BTreeMap<String, String>) -> bool {
 #[must_use]
 pub fn deprecated_keys(annotations: &BTreeMap<String, String>) -> Vec<String> {
     annotations.keys().filter(|key| key.starts_with(DEPRECATED_PREFIX)).cloned().collect()
+}
+
+/// The value of an annotation of Mooring's own makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {value:?} is no {want}")]
+pub struct ValueError {
+    /// The annotation.
+    pub key: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What would make sense.
+    pub want: &'static str,
+}
+
+/// For how long the addresses stay reserved; `None` = it does not say.
+///
+/// # Errors
+/// The value is no duration.
+pub fn retain(annotations: &BTreeMap<String, String>) -> Result<Option<Duration>, ValueError> {
+    own(annotations, RETAIN, "duration such as 24h or 30m", |value| duration(value).ok())
+}
+
+/// How many different addresses the Services of a namespace may hold together; `None` = any number.
+///
+/// # Errors
+/// The value is no number.
+pub fn address_quota(annotations: &BTreeMap<String, String>) -> Result<Option<u32>, ValueError> {
+    own(annotations, ADDRESS_QUOTA, "number of addresses such as 10", |value| value.parse().ok())
+}
+
+/// The value of an annotation of Mooring's own; an empty one says nothing.
+fn own<T>(
+    annotations: &BTreeMap<String, String>,
+    key: &'static str,
+    want: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, ValueError> {
+    match annotations.get(key).map(|value| value.trim()) {
+        None | Some("") => Ok(None),
+        Some(value) => parse(value).map(Some).ok_or_else(|| ValueError { key, value: value.to_owned(), want }),
+    }
 }
 
 /// Why the addresses that a Service asks for cannot be understood; the texts are MetalLB's (MetalLB behaviour 3.3).

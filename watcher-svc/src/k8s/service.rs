@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use mooring_proto::types::address::{Family, Vip};
@@ -14,7 +15,7 @@ use mooring_proto::types::service::{Protocol, ServiceKey, ServicePort, ServiceUi
 use mooring_proto::types::time::UnixMillis;
 use serde_json::Value;
 
-use super::annotations::{self, FamilyError, RequestError};
+use super::annotations::{self, FamilyError, RequestError, ValueError};
 use super::fields::{Errors, Field};
 use super::status::{Ingress, ServiceStatus};
 use super::{ObjectRef, Parsed};
@@ -70,6 +71,8 @@ pub struct ServiceView {
     pub requested_pool: Option<PoolName>,
     /// Its sharing key.
     pub sharing_key: Option<SharingKey>,
+    /// For how long its addresses stay reserved once it is gone. An error is what is wrong with what it says.
+    pub retain: Result<Option<Duration>, ValueError>,
     /// Deprecated annotation keys on it, by key.
     pub deprecated_annotations: Vec<String>,
     /// Its external traffic policy.
@@ -151,6 +154,7 @@ pub fn parse(value: &Value) -> Parsed<ServiceView> {
         requested_addresses: annotations::requested_addresses(&annotations, spec.get("loadBalancerIP").text(e).unwrap_or("")),
         requested_pool: annotations::requested_pool(&annotations),
         sharing_key: annotations::sharing_key(&annotations),
+        retain: annotations::retain(&annotations),
         deprecated_annotations: annotations::deprecated_keys(&annotations),
         traffic_policy,
         backend_key: backend_key(traffic_policy, &spec, e),

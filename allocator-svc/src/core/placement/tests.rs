@@ -311,6 +311,7 @@ fn on_disk(vips: u32, nodes: u32) -> State {
             backend_key: BackendKey::default(),
             revision: Revision::default(),
             granted: UnixMillis::default(),
+            retain: None,
         };
         take(Event::LeaseGranted(Box::new(lease)));
         take(Event::VipPlaced { vip, placement: Ok(Placement::on(id(&format!("n{}", number % nodes)))) });

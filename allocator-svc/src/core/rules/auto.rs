@@ -2,7 +2,7 @@
 
 use mooring_proto::types::claim::Claim;
 
-use super::{Verdict, pinned};
+use super::{Closed, Considered, Verdict, pinned};
 use crate::core::dual_stack::{counts, first_fit};
 use crate::core::free::Pool;
 use crate::core::refusal::Refusal;
@@ -16,9 +16,19 @@ pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
     }
 }
 
-/// The common pools, by name.
+/// The common pools open to a Service, by name.
 pub(crate) fn pools(book: &Book) -> impl Iterator<Item = &Pool> + Clone {
-    book.pools().values().filter(|pool| pool.spec().auto_assign && pool.spec().allocation.is_none())
+    common(book).filter_map(|considered| considered.pool.ok())
+}
+
+/// All common pools, by name.
+pub(crate) fn considers<'a>(book: &'a Book, _claim: &Claim) -> Vec<Considered<'a>> {
+    common(book).collect()
+}
+
+fn common(book: &Book) -> impl Iterator<Item = Considered<'_>> + Clone {
+    let pools = book.pools().values().filter(|pool| pool.spec().allocation.is_none());
+    pools.map(|pool| Considered::new(pool, (!pool.spec().auto_assign).then_some(Closed::NotAutomatic)))
 }
 
 /// Says of each pool that was asked how full it is.

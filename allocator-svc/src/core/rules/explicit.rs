@@ -3,9 +3,10 @@
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::claim::Claim;
 
-use super::{Verdict, sharing};
+use super::{Closed, Considered, Verdict, sharing};
 use crate::core::dual_stack::{Grant, Need};
 use crate::core::free::Pool;
+use crate::core::quota;
 use crate::core::refusal::{NotInConfig, Refusal};
 use crate::core::state::Book;
 
@@ -13,7 +14,7 @@ use crate::core::state::Book;
 pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
     let requested = &claim.requested_addresses;
     if requested.is_empty() {
-        return Verdict::Passes;
+        return Verdict::Passes("the Service asks for no address");
     }
     if !Need::of(claim).is_asked_by(requested) {
         return Verdict::Refuses(Refusal::FamilyMismatch { requested: requested.clone() });
@@ -26,13 +27,27 @@ pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
                 pool: wanted.clone(),
                 actual: pool.spec().name.clone(),
             }),
+            _ if !quota::affords(book, claim, requested) => Verdict::Refuses(quota::exceeded(book, claim)),
             _ => Verdict::Grants(Grant { addresses: requested.clone(), pool: pool.spec().name.clone() }),
         },
     }
 }
 
-/// The pool by which a Service may have these addresses: one that has them all, hands them out, is for the Service, and where sharing
-/// allows them.
+/// The pools of the addresses asked for.
+pub(crate) fn considers<'a>(book: &'a Book, claim: &Claim) -> Vec<Considered<'a>> {
+    let refused = matches!(judge(book, claim), Verdict::Refuses(_));
+    let closed = |pool: &Pool| if admits(pool, claim) { refused.then_some(Closed::NotGranted) } else { Some(Closed::NotAdmitted) };
+    let mut found: Vec<Considered<'a>> = Vec::new();
+    for pool in claim.requested_addresses.iter().filter_map(|vip| book.pool_of(*vip)) {
+        if found.iter().all(|before| *before.name != pool.spec().name) {
+            found.push(Considered::new(pool, closed(pool)));
+        }
+    }
+    found
+}
+
+/// The pool by which a Service may have these addresses: one that has them all, hands them out, is for the Service, and where neither a
+/// reservation nor sharing stands against them.
 pub(crate) fn allowed<'a>(book: &'a Book, claim: &Claim, addresses: &[Vip]) -> Result<&'a Pool, Refusal> {
     let refuse = |cause| Refusal::NotInConfig { requested: addresses.to_vec(), cause };
     let mut found: Option<&Pool> = None;
@@ -46,6 +61,9 @@ pub(crate) fn allowed<'a>(book: &'a Book, claim: &Claim, addresses: &[Vip]) -> R
         }
         if !pool.hands_out(*vip) {
             return Err(refuse(NotInConfig::Buggy(*vip, pool.spec().name.clone())));
+        }
+        if let Some(reservation) = book.reserved_against(*vip, &claim.service) {
+            return Err(refuse(NotInConfig::Reserved(Box::new(reservation.clone()))));
         }
     }
     let pool = found.ok_or_else(|| Refusal::NoneAvailable { asked: Vec::new() })?;

@@ -7,9 +7,10 @@ use mooring_proto::types::claim::{BackendKey, Claim, SharingKey};
 use mooring_proto::types::lease::Lease;
 use mooring_proto::types::service::{ServiceKey, ServicePort};
 
-use super::Verdict;
+use super::{Closed, Considered, Verdict, auto, opened, pinned};
 use crate::core::dual_stack::{candidate, fit};
 use crate::core::free::Pool;
+use crate::core::quota;
 use crate::core::refusal::{Differs, Refusal};
 use crate::core::state::Book;
 
@@ -36,30 +37,58 @@ impl<'a> From<&'a Claim> for Party<'a> {
 /// takes the lowest address that passes, so there the halves of a Service may miss each other.
 pub(crate) fn judge(book: &Book, claim: &Claim) -> Verdict {
     if claim.sharing_key.is_none() {
-        return Verdict::Passes;
+        return Verdict::Passes("the Service has no sharing key");
     }
-    let pools = super::open_pools(book, claim);
-    let attract = |pool: &Pool| [Family::V4, Family::V6].iter().any(|family| attracting(book, claim, pool, *family).is_some());
-    let attracts: Vec<&Pool> = pools.into_iter().filter(|pool| attract(pool)).collect();
-    fit(claim, attracts.into_iter(), |pool, family| candidate(book, claim, pool, family)).map_or(Verdict::Passes, Verdict::Grants)
+    let attracts = opened(&considers(book, claim));
+    let granted = fit(book, claim, attracts.into_iter(), |pool, family| candidate(book, claim, pool, family));
+    granted.map_or(Verdict::Passes("no pool has an address that the Service could share"), Verdict::Grants)
 }
 
-/// The lowest address of a pool and family that others hold under the claim's keys and where its ports are free.
+/// All pools that a Service could be served from, in the order of the rules for them; those without an address to share are closed.
+pub(crate) fn considers<'a>(book: &'a Book, claim: &Claim) -> Vec<Considered<'a>> {
+    if claim.sharing_key.is_none() {
+        return Vec::new();
+    }
+    let attract = |pool: &Pool| [Family::V4, Family::V6].iter().any(|family| attracting(book, claim, pool, *family).is_some());
+    let shared = |considered: Considered<'a>| Considered {
+        pool: considered.pool.and_then(|pool| if attract(pool) { Ok(pool) } else { Err(Closed::NotShared) }),
+        ..considered
+    };
+    pinned::considers(book, claim).into_iter().chain(auto::considers(book, claim)).map(shared).collect()
+}
+
+/// The lowest address of a pool and family that others hold under the claim's keys, where its ports are free, and that is not reserved.
 pub(crate) fn attracting(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Option<Vip> {
     claim.sharing_key.as_ref()?;
     let own: &[Vip] = book.lease(&claim.service).map_or(&[], |lease| &lease.addresses);
     let usable = |vip: &Vip| vip.family() == family && pool.hands_out(*vip);
     let with_others = |vip: &Vip| book.others(*vip, Some(&claim.service)).next().is_some() && check(book, claim, *vip).is_ok();
     let theirs = open(book, Party::from(claim), pool, family, own);
-    own.iter().copied().filter(|vip| usable(vip) && with_others(vip)).chain(theirs).min()
+    let lowest = own.iter().copied().filter(|vip| usable(vip) && with_others(vip)).chain(theirs).min();
+    lowest.filter(|vip| quota::affords(book, claim, &[*vip])).or_else(|| joined(book, claim, pool, family))
 }
 
-/// The lowest address of a pool and family, but for these, that is held under a party's keys and where its ports are free.
+/// The lowest address of a pool and family that others hold under a party's keys, but for these, where its ports are free, and that is not
+/// kept from it.
 pub(crate) fn open(book: &Book, party: Party<'_>, pool: &Pool, family: Family, but: &[Vip]) -> Option<Vip> {
     let shared = book.shared(party.key?, party.backend)?;
     let bounds = pool.bounds().filter(|(first, _)| first.family() == family);
-    let lowest = |(first, last)| shared.with_room(party.ports, first, last).find(|vip| pool.hands_out(*vip) && !but.contains(vip));
+    let usable = |vip: &Vip| pool.hands_out(*vip) && !but.contains(vip) && !book.is_kept_from(*vip, party.service);
+    let lowest = |(first, last)| shared.with_room(party.ports, first, last).find(usable);
     bounds.filter_map(lowest).min()
+}
+
+/// Of those, the lowest that others of the Service's own namespace hold: it costs nothing of a quota. Without one there is none to spare.
+pub(crate) fn joined(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Option<Vip> {
+    claim.quota.and_then(|_| open_within(book, Party::from(claim), claim.service.namespace(), pool, family))
+}
+
+/// As [`open`], of the addresses that a namespace's Services hold.
+pub(crate) fn open_within(book: &Book, party: Party<'_>, namespace: &str, pool: &Pool, family: Family) -> Option<Vip> {
+    party.key?;
+    let is_inside = |vip: &Vip| book.others(*vip, party.service).any(|other| other.service.namespace() == namespace);
+    let usable = |vip: &Vip| vip.family() == family && pool.hands_out(*vip) && !book.is_kept_from(*vip, party.service);
+    book.held_by(namespace).find(|vip| usable(vip) && is_inside(vip) && admits(book, party, *vip))
 }
 
 /// What keeps a party from an address.

@@ -413,6 +413,16 @@ fn a_preferred_second_address_comes_when_the_pool_gains_the_family() {
 }
 
 #[test]
+fn who_asks_for_just_the_address_that_it_has_gets_no_second_one() {
+    let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/30", "fc00::/126"])]);
+    rig.claim(claim("s")).unwrap();
+    let one = Claim { requested_addresses: vips(&["10.0.0.0"]), ..dual("s", FamilyPolicy::PreferDualStack, Family::V4) };
+    assert_eq!(rig.claim(one).unwrap(), "10.0.0.0@a");
+    rig.pools(vec![pool("a", &["10.0.0.0/30", "fc00::/120"])]);
+    assert_eq!(rig.outcome(&claim("s").service).unwrap(), "10.0.0.0@a", "nor when it is looked at again");
+}
+
+#[test]
 fn a_dual_service_with_the_policy_single_stack_gets_only_what_it_asks_for() {
     let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/30", "fc00::/126"])]);
     let odd = || dual("s", FamilyPolicy::SingleStack, Family::V4);

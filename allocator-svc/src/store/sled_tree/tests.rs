@@ -1,4 +1,5 @@
 use mooring_proto::pb;
+use mooring_proto::types::claim::Claim;
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -6,10 +7,11 @@ use super::*;
 use crate::core::State;
 use crate::core::apply;
 use crate::core::tests::{Rig, SETTINGS, claim, pool};
+use crate::store::codec::tests::VERSION_1;
 
 fn state_of(records: Vec<Record>) -> State {
     let mut state = State::new(SETTINGS);
-    let (events, _) = replay(records, Mono::ZERO);
+    let (events, _) = replay(records, Mono::ZERO, Now { mono: Mono::ZERO, wall: UnixMillis(0) });
     events.iter().for_each(|event| apply(&mut state, event));
     state
 }
@@ -26,15 +28,19 @@ pub(crate) fn copy(of: &Path) -> tempfile::TempDir {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
     #[test]
-    fn what_was_appended_is_what_the_next_process_finds(steps in prop::collection::vec((0..6u8, any::<bool>()), 1..20)) {
+    fn what_was_appended_is_what_the_next_process_finds(steps in prop::collection::vec((0..6u8, any::<bool>(), any::<bool>()), 1..20)) {
         let folder = tempfile::tempdir().unwrap();
         let mut rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/30"])]);
-        let (store, _) = LeaseStore::open(folder.path()).unwrap();
+        let (mut store, _) = LeaseStore::open(folder.path()).unwrap();
         store.append(&rig.events).unwrap();
-        for (name, claims) in steps {
+        for (name, claims, other) in steps {
             let from = rig.events.len();
+            let retain = other.then(|| std::time::Duration::from_secs(60));
             if claims {
-                rig.claim(claim(&format!("s{name}"))).ok();
+                rig.claim(Claim { retain, ..claim(&format!("s{name}")) }).ok();
+            } else if other {
+                rig.reserve(&format!("10.0.0.{}", name % 4), None).ok();
+                rig.unreserve(&format!("10.0.0.{}", name % 3));
             } else {
                 rig.release(&format!("default/s{name}"));
             }
@@ -47,6 +53,50 @@ proptest! {
         prop_assert_eq!(found.book().configuration(), rig.state.book().configuration());
         let holders: BTreeMap<_, _> = found.book().holders().clone();
         prop_assert_eq!(&holders, rig.state.book().holders());
+        prop_assert_eq!(found.book().reservations().all(), rig.state.book().reservations().all());
+    }
+}
+
+/// A folder with these records, written as they are.
+fn folder_of(records: &[(&str, &[u8])]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let store = LeaseStore::open_unchecked(folder.path()).unwrap();
+    for (key, bytes) in records {
+        store.tree.insert(key, *bytes).unwrap();
+    }
+    store.tree.flush().unwrap();
+    copy(folder.path())
+}
+
+#[test]
+fn a_store_of_schema_1_becomes_one_of_this_schema_and_loses_nothing() {
+    let folder = folder_of(VERSION_1);
+    let (store, records) = LeaseStore::open(folder.path()).unwrap();
+    assert!(records.contains(&Record::Schema(1)), "{records:?}");
+    let state = state_of(records);
+    assert_eq!(state.book().leases().values().map(|lease| lease.addresses.len()).collect::<Vec<_>>(), [1]);
+    assert_eq!((state.book().configuration().pools().len(), state.term()), (1, Term(4)));
+    drop(store);
+    let (_, again) = LeaseStore::open(copy(folder.path()).path()).unwrap();
+    assert_eq!((again.len(), again.contains(&Record::Schema(SCHEMA))), (VERSION_1.len(), true));
+    assert_eq!(state_of(again).book().leases(), state.book().leases());
+}
+
+#[test]
+fn a_store_of_a_newer_build_is_refused() {
+    let newer = Record::Schema(SCHEMA + 1).encode();
+    let epoch = [&[SCHEMA + 1], &Record::Epoch(Epoch(1)).encode()[1..]].concat();
+    for (key, bytes) in [("meta/schema", &newer), ("meta/epoch", &epoch)] {
+        let folder = folder_of(&[(key, bytes)]);
+        let error = LeaseStore::open(folder.path()).unwrap_err();
+        let told = mooring_kit::telemetry::chain(&error);
+        let path = folder.path().display();
+        assert_eq!(
+            told,
+            format!(
+                "the records in {path} are of a newer build: record {key:?}: it has version 3, and this build reads up to 2: use the newer build"
+            )
+        );
     }
 }
 

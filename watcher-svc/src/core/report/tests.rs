@@ -1,5 +1,4 @@
-use mooring_proto::types::labels::Labels;
-use mooring_proto::types::lease::Revision;
+use mooring_proto::types::lease::{Lease, Revision};
 use mooring_proto::types::time::UnixMillis;
 use serde_json::{Value, json};
 
@@ -24,6 +23,7 @@ fn held(addresses: &[&str]) -> Fed {
         backend_key: mooring_proto::types::claim::BackendKey::default(),
         revision: Revision(1),
         granted: UnixMillis(0),
+        retain: None,
     };
     Fed { lease: Some(lease), ..Fed::default() }
 }
@@ -48,7 +48,7 @@ fn text(draft: Draft) -> String {
 
 /// What each state in turn has to tell.
 fn told(view: &ServiceView, states: &[Fed]) -> Vec<Vec<String>> {
-    let wish = service::wish(view, &Labels::new(), &Settings::default());
+    let wish = service::wish(view, &service::Namespace::default(), &Settings::default());
     let mut reported = Reported::found(view);
     states.iter().map(|fed| reported.update(view, &wish, fed, true).drafts.into_iter().map(text).collect()).collect()
 }
@@ -56,7 +56,11 @@ fn told(view: &ServiceView, states: &[Fed]) -> Vec<Vec<String>> {
 /// What a Service that was found so has to tell at once, with Events and in the log.
 fn news(object: &Value, fed: &Fed) -> (Vec<String>, Vec<Line>) {
     let view = parse(object).unwrap();
-    let wish = service::wish(&view, &Labels::new(), &Settings { is_cluster: view.cluster_ips != Ok(vec![]), ..Settings::default() });
+    let wish = service::wish(
+        &view,
+        &service::Namespace::default(),
+        &Settings { is_cluster: view.cluster_ips != Ok(vec![]), ..Settings::default() },
+    );
     let news = Reported::found(&view).update(&view, &wish, fed, true);
     (news.drafts.into_iter().map(text).collect(), news.lines)
 }
@@ -211,7 +215,7 @@ fn what_makes_no_sense_is_told_by_what_the_service_has() {
 #[test]
 fn nobody_is_told_anything_while_there_is_no_pool() {
     let found = view(&json!({"ingress": [{"ip": "192.0.2.1"}]}));
-    let wish = service::wish(&found, &Labels::new(), &Settings::default());
+    let wish = service::wish(&found, &service::Namespace::default(), &Settings::default());
     let mut reported = Reported::found(&found);
     let lost = reported.update(&found, &wish, &moved("no", refused("no available IPs")), false);
     assert_eq!((lost.drafts, lost.lines), (vec![], vec![Line::Cleared(Cleared::NoPools)]));
@@ -250,7 +254,7 @@ fn nobody_is_eligible_is_told_where_there_are_nodes() {
 #[test]
 fn a_status_is_left_alone_while_nothing_is_known() {
     let found = view(&json!({"ingress": [{"ip": "192.0.2.1"}]}));
-    let claim = service::wish(&found, &Labels::new(), &Settings::default());
+    let claim = service::wish(&found, &service::Namespace::default(), &Settings::default());
     let holding = ServiceStatus::holding(&["192.0.2.1".parse().unwrap()], &PoolName::new("p").unwrap());
     assert_eq!(status(&found, &claim, None), None);
     assert_eq!(status(&found, &claim, Some(&Fed::default())), None);
@@ -262,4 +266,14 @@ fn a_status_is_left_alone_while_nothing_is_known() {
     assert_eq!(status(&found, &unclear, None), None, "it may be kept");
     assert_eq!(status(&found, &unclear, Some(&refused("no"))), Some(ServiceStatus::cleared()));
     assert_eq!(status(&view(&json!({})), &unclear, None), Some(ServiceStatus::cleared()));
+}
+
+#[test]
+fn an_annotation_that_makes_no_sense_is_told_once_and_takes_nothing_away() {
+    let annotations = json!({"mooring.io/retain": "soon"});
+    let view = parse(&json!({"metadata": {"name": "web", "annotations": annotations}, "spec": {"type": "LoadBalancer"}})).unwrap();
+    let wanted = "InvalidAnnotation mooring.io/retain: \"soon\" is no duration such as 24h or 30m; it counts as not given";
+    let granted = "IPAllocated Assigned IP [\"192.0.2.1\"]";
+    let states = [held(&["192.0.2.1"]), held(&["192.0.2.1"])];
+    assert_eq!(told(&view, &states), [vec![granted.to_owned(), wanted.to_owned()], vec![]]);
 }

@@ -8,7 +8,7 @@ fn view(spec: Value) -> ServiceView {
 }
 
 fn wished(spec: Value, is_cluster: bool, lb_class: Option<&str>) -> Wish {
-    wish(&view(spec), &Labels::new(), &Settings { lb_class: lb_class.map(str::to_owned), is_cluster, is_shadow: false })
+    wish(&view(spec), &Namespace::default(), &Settings { lb_class: lb_class.map(str::to_owned), is_cluster, is_shadow: false })
 }
 
 fn families_of(wish: Wish) -> Families {
@@ -30,6 +30,19 @@ fn only_load_balancers_of_the_own_class_claim() {
         let found = wished(spec.clone(), false, class);
         assert!(wanted.as_ref().map_or(matches!(found, Wish::Claim(_)), |wanted| found == *wanted), "{spec}: {found:?}");
     }
+}
+
+#[test]
+fn a_claim_says_how_long_to_retain_and_how_much_its_namespace_may_hold() {
+    let claimed = |retain: &str, quota: Option<u32>| {
+        let object = json!({"metadata": {"name": "web", "annotations": {"mooring.io/retain": retain}}, "spec": {"type": "LoadBalancer"}});
+        let namespace = Namespace { quota, ..Namespace::default() };
+        let wish = wish(&parse(&object).unwrap(), &namespace, &Settings::default());
+        let Wish::Claim(claim) = wish else { panic!("{wish:?}") };
+        (claim.retain, claim.quota)
+    };
+    assert_eq!(claimed("24h", Some(10)), (Some(std::time::Duration::from_secs(86_400)), Some(10)));
+    assert_eq!(claimed("soon", None), (None, None), "what makes no sense counts as not given");
 }
 
 #[test]
@@ -72,7 +85,7 @@ fn what_makes_no_sense_keeps_just_what_is_there_under_the_present_ports_and_keys
         "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}},
     });
     let (view, has) = (parse(&object).unwrap(), ["192.0.2.1".parse().unwrap()]);
-    let kept = keeping(&view, &Labels::new(), &has);
+    let kept = keeping(&view, &Namespace::default(), &has);
     assert_eq!((kept.requested_addresses.as_slice(), kept.requested_pool), (&has[..], None));
     assert_eq!((kept.families, kept.policy), (Families::Single(Family::V4), FamilyPolicy::SingleStack), "no second one is added");
     assert_eq!((kept.ports, kept.sharing_key, kept.labels), (view.ports, view.sharing_key, view.labels));
@@ -130,7 +143,7 @@ fn what_others_have_left_in_a_status_is_what_a_claim_adopts() {
     for (metadata, more, ingress, adopt, requested) in cases {
         let object = left_by(metadata, more, ingress);
         for settings in [Settings { is_cluster: true, ..Settings::default() }, Settings { is_shadow: true, ..Settings::default() }] {
-            let Wish::Claim(claim) = wish(&parse(&object).unwrap(), &Labels::new(), &settings) else { panic!("{object}") };
+            let Wish::Claim(claim) = wish(&parse(&object).unwrap(), &Namespace::default(), &settings) else { panic!("{object}") };
             let text = |list: &[Vip]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
             assert_eq!((text(&claim.adopt), text(&claim.requested_addresses)), (strings(&adopt), strings(&requested)), "{object}");
         }

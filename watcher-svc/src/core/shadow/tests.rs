@@ -31,6 +31,7 @@ fn lease(service: &ServiceKey, addresses: &[&str]) -> Lease {
         backend_key: BackendKey::default(),
         revision: Revision(1),
         granted: UnixMillis(0),
+        retain: None,
     }
 }
 
@@ -193,6 +194,7 @@ fn text(told: Told) -> String {
         | Told::Config(_)
         | Told::Synced
         | Told::ConfigRestored(_)
+        | Told::BadQuota { .. }
         | Told::Reported(..)) => panic!("{other:?}"),
     }
 }

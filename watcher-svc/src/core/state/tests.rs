@@ -53,6 +53,7 @@ fn lease(claim: &Claim) -> Lease {
         backend_key: BackendKey::default(),
         revision: Revision(1),
         granted: UnixMillis(0),
+        retain: claim.retain,
     }
 }
 
@@ -71,6 +72,7 @@ fn a_lease() -> Lease {
         backend_key: BackendKey::default(),
         revision: Revision(1),
         granted: UnixMillis(0),
+        retain: None,
     }
 }
 
@@ -662,4 +664,35 @@ fn what_was_refused_before_the_configuration_came_is_not_told_after_it() {
     rig.state.reached(Revision(9));
     assert!(!rig.rest().is_empty());
     assert!(!rig.told().contains(&"AllocationFailed"), "{:?}", rig.told());
+}
+
+#[test]
+fn a_quota_that_makes_no_sense_is_told_once_and_keeps_the_last_good_one() {
+    let mut rig = Rig::live();
+    let namespace = |quota: &str| {
+        let object = json!({"metadata": {"name": "default", "annotations": {"mooring.io/address-quota": quota}}});
+        Seen::Namespace(crate::k8s::namespace::parse(&object).unwrap())
+    };
+    let quota = |rig: &Rig| rig.state.progress[&key()].claimed.as_ref().unwrap().quota;
+    assert_eq!((rig.see(namespace("10")), quota(&rig)), (vec!["allocate".to_owned()], Some(10)));
+    let Seen::Namespace(bad) = namespace("ten") else { panic!() };
+    let error = bad.quota.clone().unwrap_err();
+    let told = rig.state.see(Seen::Namespace(bad.clone()));
+    assert_eq!(told, [Told::BadQuota { namespace: "default".to_owned(), quota: Some(10), error: error.clone() }]);
+    let (jobs, _) = rig.state.jobs(rig.now);
+    assert_eq!(
+        jobs,
+        [Job::Complain(ObjectRef::new("Namespace", "", "default"), format!("{error}; the last good quota of 10 stays in force"))],
+        "no claim changes"
+    );
+    assert_eq!(rig.state.see(Seen::Namespace(bad.clone())), [], "told once");
+    assert_eq!((rig.see(namespace("5")), quota(&rig)), (vec!["allocate".to_owned()], Some(5)));
+    let again = Told::BadQuota { namespace: "default".to_owned(), quota: Some(5), error: error.clone() };
+    assert_eq!(rig.state.see(Seen::Namespace(bad.clone())), [again], "and again after it was good");
+    assert_eq!(rig.see(namespace("")), ["complain", "allocate"]);
+    assert_eq!(quota(&rig), None);
+    let first = Told::BadQuota { namespace: "default".to_owned(), quota: None, error: error.clone() };
+    assert_eq!(rig.state.see(Seen::Namespace(bad)), [first], "where none was good there is none");
+    let (jobs, _) = rig.state.jobs(rig.now);
+    assert_eq!(jobs, [Job::Complain(ObjectRef::new("Namespace", "", "default"), format!("{error}; no quota is in force"))]);
 }

@@ -46,6 +46,37 @@ fn an_empty_pool_or_sharing_key_asks_for_nothing() {
 }
 
 #[test]
+fn values_of_our_own_are_read_and_wrong_ones_named() {
+    let seconds = |seconds| Ok(Some(Duration::from_secs(seconds)));
+    let retained: [(&str, Result<Option<Duration>, &str>); 8] = [
+        ("24h", seconds(86_400)),
+        (" 1h30m ", seconds(5_400)),
+        ("0", seconds(0)),
+        ("0s", seconds(0)),
+        ("", Ok(None)),
+        ("24", Err(r#"mooring.io/retain: "24" is no duration such as 24h or 30m"#)),
+        ("-1h", Err(r#"mooring.io/retain: "-1h" is no duration such as 24h or 30m"#)),
+        ("soon", Err(r#"mooring.io/retain: "soon" is no duration such as 24h or 30m"#)),
+    ];
+    for (value, wanted) in retained {
+        let got = retain(&annotations(&[("mooring.io/retain", value)])).map_err(|error| error.to_string());
+        assert_eq!(got, wanted.map_err(str::to_owned), "{value:?}");
+    }
+    let quotas: [(&str, Result<Option<u32>, &str>); 5] = [
+        ("10", Ok(Some(10))),
+        ("0", Ok(Some(0))),
+        ("", Ok(None)),
+        ("-1", Err(r#"mooring.io/address-quota: "-1" is no number of addresses such as 10"#)),
+        ("ten", Err(r#"mooring.io/address-quota: "ten" is no number of addresses such as 10"#)),
+    ];
+    for (value, wanted) in quotas {
+        let got = address_quota(&annotations(&[("mooring.io/address-quota", value)])).map_err(|error| error.to_string());
+        assert_eq!(got, wanted.map_err(str::to_owned), "{value:?}");
+    }
+    assert_eq!((retain(&annotations(&[])), address_quota(&annotations(&[]))), (Ok(None), Ok(None)));
+}
+
+#[test]
 fn every_deprecated_key_is_named() {
     let mixed =
         annotations(&[("metallb.universe.tf/zzz", ""), ("metallb.io/address-pool", "p"), ("metallb.universe.tf/address-pool", "q")]);

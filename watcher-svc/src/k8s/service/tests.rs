@@ -27,6 +27,7 @@ fn a_manifest_reads_with_the_defaults_of_the_api_server() {
         requested_addresses: Ok(vec![]),
         requested_pool: None,
         sharing_key: None,
+        retain: Ok(None),
         deprecated_annotations: vec![],
         traffic_policy: TrafficPolicy::Cluster,
         backend_key: BackendKey::default(),
@@ -46,7 +47,7 @@ fn a_stored_object_reads_with_every_field() {
             "creationTimestamp": "2026-07-19T10:00:00Z", "deletionTimestamp": "2026-07-19T11:00:00Z",
             "annotations": {
                 "metallb.universe.tf/allow-shared-ip": "dns", "metallb.io/address-pool": "p", "metallb.io/ip-allocated-from-pool": "q",
-                "metallb.io/loadBalancerIPs": "192.0.2.1,2001:db8::1",
+                "metallb.io/loadBalancerIPs": "192.0.2.1,2001:db8::1", "mooring.io/retain": "90m",
             },
         },
         "spec": {
@@ -82,6 +83,7 @@ fn a_stored_object_reads_with_every_field() {
         requested_addresses: Ok(vips.clone()),
         requested_pool: PoolName::new("p"),
         sharing_key: SharingKey::new("dns"),
+        retain: Ok(Some(Duration::from_secs(5_400))),
         deprecated_annotations: vec!["metallb.universe.tf/allow-shared-ip".to_owned()],
         traffic_policy: TrafficPolicy::Local,
         backend_key: BackendKey("local:a=1,b=2".to_owned()),
