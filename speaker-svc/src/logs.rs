@@ -16,6 +16,14 @@ pub const ANNOUNCE_FAILED: &str = "announceFailed";
 pub const CREATE_ARP_RESPONDER: &str = "createARPResponder";
 /// An interface does not any more.
 pub const DELETE_ARP_RESPONDER: &str = "deleteARPResponder";
+/// An interface answers neighbor solicitations.
+pub const CREATE_NDP_RESPONDER: &str = "createNDPResponder";
+/// An interface does not any more.
+pub const DELETE_NDP_RESPONDER: &str = "deleteNDPResponder";
+/// A solicitation is answered.
+pub const NDP_REQUEST: &str = "ndpRequest";
+/// A group could not be joined.
+pub const JOIN_FAILED: &str = "joinFailed";
 /// A request is answered.
 pub const ARP_REQUEST: &str = "arpRequest";
 /// A stranger claims a VIP.

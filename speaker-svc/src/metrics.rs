@@ -17,7 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
-use crate::core::reply::ReplyTable;
+use crate::core::reply::{Entry, ReplyTable};
 use crate::core::state::{Counters, State};
 use crate::wire::Malformed;
 
@@ -29,14 +29,36 @@ enum Reason {
     Format,
     Operation,
     Sender,
+    HopLimit,
+    Checksum,
+    Code,
+    Target,
+    Option,
+    Destination,
+    Solicited,
     Foreign,
     Claim,
     Unsent,
 }
 
 impl Reason {
-    const ALL: [Self; 8] =
-        [Self::Truncated, Self::EtherType, Self::Format, Self::Operation, Self::Sender, Self::Foreign, Self::Claim, Self::Unsent];
+    const ALL: [Self; 15] = [
+        Self::Truncated,
+        Self::EtherType,
+        Self::Format,
+        Self::Operation,
+        Self::Sender,
+        Self::HopLimit,
+        Self::Checksum,
+        Self::Code,
+        Self::Target,
+        Self::Option,
+        Self::Destination,
+        Self::Solicited,
+        Self::Foreign,
+        Self::Claim,
+        Self::Unsent,
+    ];
 
     const fn label(self) -> ReasonLabel {
         let reason = match self {
@@ -45,6 +67,13 @@ impl Reason {
             Self::Format => "format",
             Self::Operation => "operation",
             Self::Sender => "sender",
+            Self::HopLimit => "hop_limit",
+            Self::Checksum => "checksum",
+            Self::Code => "code",
+            Self::Target => "target",
+            Self::Option => "option",
+            Self::Destination => "destination",
+            Self::Solicited => "solicited",
             Self::Foreign => "foreign",
             Self::Claim => "claim",
             Self::Unsent => "unsent",
@@ -59,6 +88,13 @@ impl Reason {
             Malformed::Format => Self::Format,
             Malformed::Operation => Self::Operation,
             Malformed::Sender => Self::Sender,
+            Malformed::HopLimit => Self::HopLimit,
+            Malformed::Checksum => Self::Checksum,
+            Malformed::Code => Self::Code,
+            Malformed::Target => Self::Target,
+            Malformed::Option => Self::Option,
+            Malformed::Destination => Self::Destination,
+            Malformed::Solicited => Self::Solicited,
         }
     }
 }
@@ -204,7 +240,7 @@ impl Collector for Announcements {
         let table = self.table.load();
         let help = "Services being announced from this node. This is desired state, it does not guarantee that the routing protocols have converged";
         let mut announced = encoder.encode_descriptor("metallb_speaker_announced", help, None, MetricType::Gauge)?;
-        for assigned in table.iter() {
+        for Entry { assigned, .. } in table.iter() {
             let ip = assigned.vip.to_string();
             for (service, _) in &assigned.services {
                 let service = service.to_string();
@@ -214,7 +250,7 @@ impl Collector for Announcements {
         }
         for (name, help, read) in PER_VIP {
             let mut series = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for assigned in table.iter() {
+            for Entry { assigned, .. } in table.iter() {
                 let labels = [("ip", assigned.vip.to_string())];
                 ConstGauge::new(read(&assigned.counters)).encode(series.encode_family(&labels)?)?;
             }

@@ -13,6 +13,8 @@ mod explain;
 mod failover;
 mod input;
 mod inspection;
+mod interfaces;
+mod ipv6;
 mod lab;
 mod load;
 mod mishaps;
@@ -47,6 +49,8 @@ fn main() -> anyhow::Result<()> {
         failover::SCENARIOS,
         standby::SCENARIOS,
         wire::SCENARIOS,
+        ipv6::SCENARIOS,
+        interfaces::SCENARIOS,
         durability::SCENARIOS,
         load::SCENARIOS,
         cluster::SCENARIOS,

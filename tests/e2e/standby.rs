@@ -176,8 +176,9 @@ fn without_the_allocator_nobody_takes_over_what_is_answered_for() -> Result<()> 
         speaker.wait_for(&json!({"event": "sessionChanged", "state": "live"}))?;
         ensure!(speaker.events("tookOver").is_empty());
     }
-    ensure!(announcer(&mooring)? == holder, "the VIP has moved");
-    only(client, lab.host(&holder))?;
+    // The allocator has given all of them up meanwhile, and may let whoever comes first have the VIP: one of them answers.
+    let after = announcer(&mooring)?;
+    only(client, lab.host(&after))?;
     let report = pings.finish()?;
     ensure!(report.lost == 0, "{report:?}");
     Ok(())

@@ -146,9 +146,9 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
     if held.is_none_or(|held| held.standing != standing) {
         events.push(Event::StandingChanged { vip, standing });
     }
-    if let Standing::Silent(silence @ (Silence::Family | Silence::NoInterface)) = standing {
-        events.push(Event::AssignmentFailed { vip, silence });
-    }
+    let failure = state.interfaces.failure(vip, &assigned.interfaces);
+    let failed = failure.filter(|failure| state.failing.get(&vip) != Some(failure));
+    events.extend(failed.map(|failure| Event::AssignmentFailed { vip, failure }));
     // Who the peers are is nothing to tell a Service's owner, and all VIPs hear of it at once when a node comes or goes.
     if held.is_none_or(|held| held.standing != standing || held.assigned.differs_for_its_services(&assigned)) {
         let before = held.map(|held| (held.standing, &held.assigned.services[..]));
@@ -158,7 +158,7 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
 
 /// Whether we answer for what we were given.
 pub(super) fn standing(assignment: &Assignment, held: Option<&Held>, interfaces: &Interfaces) -> Standing {
-    let fit = fit(assignment.vip, assignment.role, &assignment.interfaces, interfaces);
+    let fit = fit(assignment.role, &assignment.interfaces, interfaces);
     probed(fit, assignment.probe_first, held)
 }
 
@@ -173,16 +173,15 @@ pub(super) fn standing_now(held: &Held, interfaces: &Interfaces) -> Standing {
     if held.standing == Standing::Silent(Silence::Yielded) {
         return held.standing;
     }
-    let fit = fit(held.assigned.vip, held.assigned.role, &held.assigned.interfaces, interfaces);
+    let fit = fit(held.assigned.role, &held.assigned.interfaces, interfaces);
     if fit == Standing::Announced && held.standing == Standing::Silent(Silence::InUse) {
         return held.standing;
     }
     probed(fit, held.assigned.probe_first, Some(held))
 }
 
-fn fit(vip: Vip, role: Role, wanted: &BTreeSet<InterfaceName>, interfaces: &Interfaces) -> Standing {
+fn fit(role: Role, wanted: &BTreeSet<InterfaceName>, interfaces: &Interfaces) -> Standing {
     match role {
-        _ if vip.v4().is_none() => Standing::Silent(Silence::Family),
         _ if !interfaces.has_any(wanted) => Standing::Silent(Silence::NoInterface),
         Role::Standby => Standing::Silent(Silence::Standby),
         Role::Active => Standing::Announced,
@@ -226,8 +225,9 @@ pub(super) fn service_updates(vip: Vip, services: &[(ServiceKey, PoolName)], cha
 
 /// Keeps an assignment; a VIP that is new stands by until its standing is said.
 pub(super) fn store(state: &mut State, assigned: &Arc<Assigned>, now: Mono) {
-    let fresh = || Held { assigned: Arc::clone(assigned), standing: Standing::Silent(Silence::Standby), strife: None };
     let is_fresh = !state.vips.contains_key(&assigned.vip);
+    let nowhere = Arc::default();
+    let fresh = || Held { assigned: Arc::clone(assigned), standing: Standing::Silent(Silence::Standby), links: nowhere, strife: None };
     let held = state.vips.entry(assigned.vip).or_insert_with(fresh);
     let before = std::mem::replace(&mut held.assigned, Arc::clone(assigned));
     if state.peer_sets.insert(Arc::clone(&assigned.peers)) {
@@ -250,11 +250,12 @@ pub(super) fn store(state: &mut State, assigned: &Arc<Assigned>, now: Mono) {
     }
 }
 
-/// Assignments are complete up to a revision; sets of peers that none of them has any more are forgotten.
+/// Assignments are complete up to a revision; sets that none of them has any more are forgotten.
 pub(super) fn reach(state: &mut State, epoch: Epoch, revision: Revision) {
     state.epoch = epoch;
     state.revision = revision;
     state.peer_sets.retain(|peers| Arc::strong_count(peers) > 1);
+    state.link_sets.retain(|links| Arc::strong_count(links) > 1);
 }
 
 /// Forgets a VIP.
@@ -283,10 +284,6 @@ pub(super) fn stand(state: &mut State, vip: Vip, standing: Standing, now: Mono) 
         state.announced = state.announced.saturating_sub(1);
         state.vigil.settle(vip);
     }
-    match standing {
-        Standing::Silent(silence) if silence.failure().is_some() => state.failing.insert(vip),
-        Standing::Silent(_) | Standing::Announced => state.failing.remove(&vip),
-    };
     if standing == Standing::Silent(Silence::Probing) {
         state.inquiry.begin(vip, now);
     } else {
@@ -295,13 +292,22 @@ pub(super) fn stand(state: &mut State, vip: Vip, standing: Standing, now: Mono) 
     align(state, vip, now);
 }
 
-/// Makes the schedule of a VIP fit the interfaces that answer for it.
-fn align(state: &mut State, vip: Vip, now: Mono) {
+/// Makes what follows from a VIP's standing and the interfaces fit them: where it is answered for, its schedule, and whether that fails.
+pub(super) fn align(state: &mut State, vip: Vip, now: Mono) {
     let Some(held) = state.vips.get(&vip) else { return };
-    let (links, leads) = (state.ports_of(held).map(|port| port.index).collect(), held.assigned.leads);
+    let (assigned, announced) = (Arc::clone(&held.assigned), held.standing == Standing::Announced);
+    match state.interfaces.failure(vip, &assigned.interfaces) {
+        Some(failure) => state.failing.insert(vip, failure),
+        None => state.failing.remove(&vip),
+    };
+    let links = if announced { state.interfaces.links_for(vip, &assigned.interfaces) } else { BTreeSet::new() };
+    let links = state.share(links);
     state.schedule.align(vip, &links, state.session == Session::Live, now);
-    if !leads {
+    if !assigned.leads {
         state.schedule.quiet(vip);
+    }
+    if let Some(held) = state.vips.get_mut(&vip) {
+        held.links = links;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Somebody else claims a VIP that we answer for (RFC 5227 §2.4).
+//! Somebody else claims a VIP that we answer for (RFC 5227 §2.4; for IPv6 by the same rules).
 //!
 //! Our own node: nothing. A peer, while the allocator is there: it decides. If it gives the VIP to another one we only go on until that one
 //! has begun, and say nothing; if it gives the VIP to us the peer has not heard that it lost it, and those that heard the peer have to hear
@@ -23,7 +23,7 @@ pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 /// A station claims a VIP.
 pub(super) fn claim(state: &State, vip: Vip, mac: MacAddress, link: LinkIndex, now: Mono) -> Vec<Event> {
     let (Some(held), Some(port)) = (state.vips.get(&vip), state.interfaces.port(link)) else { return Vec::new() };
-    if held.standing != Standing::Announced || !held.assigned.allows(&port.name) || state.interfaces.is_own(mac) {
+    if held.standing != Standing::Announced || !held.links.contains(&link) || state.interfaces.is_own(mac) {
         return Vec::new();
     }
     let doubtful = state.schedule.doubts(vip, link);

@@ -10,6 +10,8 @@ use mooring_proto::types::node::MacAddress;
 
 use super::reply::Receiver;
 use crate::wire::arp::{Arp, Operation};
+use crate::wire::ethernet::Header;
+use crate::wire::ndp::{Kind, Ndp};
 
 /// The VIPs that we may ask for; never changes, and is replaced as a whole.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +29,20 @@ impl Heeded {
     pub fn answer(&self, on: &Receiver, destination: MacAddress, arp: &Arp) -> Option<Vip> {
         let vip = Vip::from(arp.spa);
         let to_us = arp.operation == Operation::Reply && destination == on.mac && arp.sha != on.mac;
-        (to_us && self.0.binary_search(&vip).is_ok()).then_some(vip)
+        (to_us && self.has(vip)).then_some(vip)
+    }
+
+    /// The same for IPv6: an advertisement of another station. Who asks without an address is answered before all (RFC 4861 §7.2.4), so
+    /// one to all nodes counts too.
+    #[must_use]
+    pub fn advertisement(&self, on: &Receiver, header: Header, ndp: &Ndp) -> Option<Vip> {
+        let vip = Vip::from(ndp.target);
+        let foreign = header.source != on.mac && ndp.sender(header) != on.mac;
+        (matches!(ndp.kind, Kind::Advertisement(_)) && foreign && self.has(vip)).then_some(vip)
+    }
+
+    fn has(&self, vip: Vip) -> bool {
+        self.0.binary_search(&vip).is_ok()
     }
 }
 

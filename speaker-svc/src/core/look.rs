@@ -127,7 +127,7 @@ fn step(state: &State, vip: Vip, plan: &Plan) -> Event {
     let stands_by = state
         .vips
         .get(&vip)
-        .is_some_and(|held| held.standing == Standing::Silent(Silence::Standby) && state.ports_to_ask(&held.assigned).next().is_some());
+        .is_some_and(|held| held.standing == Standing::Silent(Silence::Standby) && state.ports_for(&held.assigned).next().is_some());
     if !stands_by || state.session != Session::Live {
         return Event::LookPutOff(vip);
     }

@@ -21,6 +21,7 @@ use mooring_proto::types::time::Mono;
 pub mod announce;
 pub mod assignment;
 pub mod conflict;
+pub mod counters;
 pub mod drain;
 pub mod heed;
 pub mod interfaces;
@@ -34,7 +35,7 @@ use announce::Phase;
 use interfaces::{Link, LinkIndex, Port};
 use look::Answers;
 use standby::Addressee;
-use state::{Assigned, Session, Silence, Standing};
+use state::{Assigned, Failure, Session, Standing};
 pub use state::{Settings, State, Violation};
 
 /// A wish, or news from outside.
@@ -150,7 +151,7 @@ pub enum Event {
         /// The address.
         vip: Vip,
         /// Why.
-        silence: Silence,
+        failure: Failure,
     },
     /// The node's links are now these.
     LinksReplaced(Vec<Link>),
@@ -158,6 +159,8 @@ pub enum Event {
     PortOpened(Port),
     /// An interface cannot answer any more.
     PortClosed(Port),
+    /// Other interfaces may answer for a VIP than before.
+    ReachChanged,
     /// The allocator has to be told the interfaces.
     InterfacesDue,
     /// A gratuitous round, or a probe, has to go out on an interface.
@@ -317,8 +320,9 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
         Event::AssignmentRemoved(vip) => assignment::remove(state, *vip),
         Event::StandingChanged { vip, standing } => assignment::stand(state, *vip, *standing, now),
         Event::LinksReplaced(links) => interfaces::store(state, links),
-        Event::PortOpened(port) => interfaces::open(state, port, now),
+        Event::PortOpened(port) => interfaces::open(state, port),
         Event::PortClosed(port) => interfaces::close(state, port),
+        Event::ReachChanged => interfaces::align_all(state, now),
         Event::AnnouncementDue { vip, link, phase } => announce::sent(state, *vip, *link, *phase, now),
         Event::ConflictSeen { vip, mac, defend, .. } => conflict::note(state, *vip, *mac, *defend, now),
         Event::PeerContradicted { vip, link, .. } => conflict::reassert(state, *vip, *link, now),

@@ -14,7 +14,7 @@ use mooring_proto::types::time::Mono;
 use super::announce::{BATCH, PACE};
 use super::assignment::service_updates;
 use super::interfaces::LinkIndex;
-use super::state::{Silence, Standing, can_ask};
+use super::state::{Silence, Standing};
 use super::{Change, Event, State};
 
 /// Questions before a VIP is announced (RFC 5227 §1.1, `PROBE_NUM`).
@@ -85,11 +85,11 @@ pub(super) fn next_deadline(state: &State) -> Option<Mono> {
 
 fn step(state: &State, vip: Vip, count: u8) -> Vec<Event> {
     let Some(held) = state.vips.get(&vip) else { return Vec::new() };
-    if count >= PROBES || !can_ask(vip) {
+    if count >= PROBES {
         let proven = [Event::StandingChanged { vip, standing: Standing::Announced }, Event::AddressProven(vip)];
         return proven.into_iter().chain(service_updates(vip, &held.assigned.services, Change::Announced)).collect();
     }
-    let can_ask = state.ports_to_ask(&held.assigned).next().is_some();
+    let can_ask = state.ports_for(&held.assigned).next().is_some();
     vec![if can_ask { Event::ProbeDue(vip) } else { Event::ProbePutOff(vip) }]
 }
 

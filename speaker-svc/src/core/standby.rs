@@ -215,7 +215,7 @@ fn beat(state: &State, node: &NodeName, watch: &Watch) -> Vec<Event> {
             take_over(state, vip, node, &mut events);
         }
     }
-    let can_ask = |vip: &Vip| state.vips.get(vip).is_some_and(|held| state.ports_to_ask(&held.assigned).next().is_some());
+    let can_ask = |vip: &Vip| state.vips.get(vip).is_some_and(|held| state.ports_for(&held.assigned).next().is_some());
     let questions = watch.next(can_ask).into_iter().map(|vip| (vip, watch.addressee(vip)));
     events.push(Event::PeerAsked { node: node.clone(), questions: questions.collect() });
     events
@@ -225,7 +225,7 @@ fn beat(state: &State, node: &NodeName, watch: &Watch) -> Vec<Event> {
 fn take_over(state: &State, vip: Vip, node: &NodeName, events: &mut Vec<Event>) {
     let Some(held) = state.vips.get(&vip) else { return };
     let silent = matches!(held.standing, Standing::Silent(Silence::Standby | Silence::Yielded));
-    if !silent || state.ports_to_ask(&held.assigned).next().is_none() {
+    if !silent || state.ports_for(&held.assigned).next().is_none() {
         return;
     }
     let assigned = Arc::new(Assigned { role: Role::Active, leads: true, ..(*held.assigned).clone() });

@@ -24,13 +24,13 @@ pub(super) fn own_mac(index: u32) -> MacAddress {
     MacAddress([0x02, 0, 0, 0, 0xaa, u8::try_from(index).unwrap()])
 }
 
-/// `eth<index>`, fit to answer.
+/// `eth<index>`, fit to answer for both families.
 pub(super) fn eth(index: u32) -> Link {
     Link {
         index: LinkIndex(index),
         name: name(&format!("eth{index}")),
         mac: Some(own_mac(index)),
-        addresses: vec![],
+        addresses: vec![format!("fe80::{index}/64").parse().unwrap()],
         admitted: true,
         running: true,
         resolves: true,
@@ -40,6 +40,10 @@ pub(super) fn eth(index: u32) -> Link {
 
 pub(super) fn vip(last: u8) -> Vip {
     Vip::from(std::net::Ipv4Addr::new(172, 17, 200, last))
+}
+
+pub(super) fn vip6(last: u16) -> Vip {
+    Vip::from(std::net::Ipv6Addr::new(0xfd00, 0x201, 0, 0, 0, 0, 0xc8, last))
 }
 
 pub(super) fn service(text: &str) -> ServiceKey {
@@ -105,10 +109,11 @@ fn short(event: &Event) -> String {
         Event::AssignmentRemoved(vip) => format!("removed {vip}"),
         Event::StandingChanged { vip, standing } => format!("{vip} {standing:?}"),
         Event::ServiceUpdated { vip, service, change, .. } => format!("{service} {vip} {change:?}"),
-        Event::AssignmentFailed { vip, silence } => format!("failed {vip} {silence:?}"),
+        Event::AssignmentFailed { vip, failure } => format!("failed {vip} {failure:?}"),
         Event::LinksReplaced(links) => format!("links {}", links.len()),
         Event::PortOpened(port) => format!("opened {}", port.name),
         Event::PortClosed(port) => format!("closed {}", port.name),
+        Event::ReachChanged => "reach".into(),
         Event::InterfacesDue => "interfaces".into(),
         Event::AnnouncementDue { vip, link, phase } => format!("announce {vip} on {} {phase:?}", link.0),
         Event::ConflictSeen { vip, mac, interface, defend } => format!("conflict {vip} {mac} {interface} defend={defend}"),
@@ -133,11 +138,11 @@ fn short(event: &Event) -> String {
 
 /// The VIPs that we answer for.
 pub(super) fn answering(state: &State) -> Vec<Vip> {
-    state.answering().map(|assigned| assigned.vip).collect()
+    state.answering().map(|held| held.assigned.vip).collect()
 }
 
 fn any_vip() -> impl Strategy<Value = Vip> {
-    prop_oneof![6 => (1..6u8).prop_map(vip), 1 => Just("fd00::1".parse().unwrap())]
+    prop_oneof![4 => (1..4u8).prop_map(vip), 3 => (1..4u16).prop_map(vip6)]
 }
 
 fn any_assignment() -> impl Strategy<Value = Assignment> {
@@ -156,9 +161,19 @@ fn any_assignment() -> impl Strategy<Value = Assignment> {
 }
 
 fn any_link() -> impl Strategy<Value = Link> {
-    (1..5u32, prop::array::uniform4(prop::bool::weighted(0.8)), 1..3u32).prop_map(|(index, [admitted, running, resolves, free], mac)| {
-        Link { mac: Some(own_mac(index * 10 + mac)), admitted, running, resolves, enslaved: !free, ..eth(index) }
-    })
+    let address = prop::sample::select(vec!["172.17.200.250/24", "172.17.200.2/31", "172.17.200.3/32", "fd00:201::c8:9/112", "fe80::9/64"]);
+    let addresses = prop::collection::vec(address.prop_map(|text| text.parse().unwrap()), 0..3);
+    (1..5u32, prop::array::uniform4(prop::bool::weighted(0.8)), 1..3u32, addresses).prop_map(
+        |(index, [admitted, running, resolves, free], mac, addresses)| Link {
+            mac: Some(own_mac(index * 10 + mac)),
+            addresses,
+            admitted,
+            running,
+            resolves,
+            enslaved: !free,
+            ..eth(index)
+        },
+    )
 }
 
 fn any_command() -> impl Strategy<Value = Command> {

@@ -16,6 +16,8 @@ use mooring_proto::types::reservation::ReservationKey;
 use mooring_proto::types::service::{Protocol, ServiceKey, ServicePort, ServiceUid};
 use mooring_proto::types::time::{Mono, UnixMillis};
 
+use crate::bytes::Bytes;
+
 const SETTINGS: Settings = Settings {
     heartbeat: Duration::from_millis(200),
     speaker_ttl: Duration::from_millis(800),
@@ -72,27 +74,6 @@ impl Core {
             }
         }
         unreachable!("work is due without end: {:?}", next_deadline(&self.state));
-    }
-}
-
-/// What is left of the input.
-struct Bytes<'a>(&'a [u8]);
-
-impl Bytes<'_> {
-    fn next(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    /// One of so many.
-    fn of(&mut self, many: u8) -> Option<u8> {
-        self.next()?.checked_rem(many)
-    }
-
-    fn pick<T: Clone>(&mut self, list: &[T]) -> Option<T> {
-        let index = self.of(u8::try_from(list.len()).ok()?)?;
-        list.get(usize::from(index)).cloned()
     }
 }
 

@@ -84,6 +84,7 @@ fn after_a_start_who_has_yielded_announces_nothing_until_the_taker_has_come_or_i
         let (active, standby) = (lan.active(VIP), lan.standby(VIP).unwrap());
         lan.restarted();
         lan.join_yielded(&active, VIP);
+        lan.reach("web", mooring_proto::types::backends::Reach::Anywhere);
         assert_eq!(lan.on_the_wire(VIP), [standby.as_str(); 0]);
         if comes {
             lan.join_taking(&standby, &[VIP]);

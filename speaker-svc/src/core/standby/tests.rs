@@ -295,14 +295,3 @@ proptest! {
         prop_assert_eq!(taken.len(), usize::from(vips), "{:?}", taken);
     }
 }
-
-#[test]
-fn addresses_for_which_there_is_no_question_hold_up_nobody_and_are_taken_over_with_their_node() {
-    let six: Vip = "fd00::1".parse().unwrap();
-    let ours = |vip: Vip| Assignment { vip, ..stands_by(1) };
-    let mut state = live(vec![ours(six), ours(vip(1)), ours("fd00::2".parse().unwrap()), ours(vip(2))]);
-    let _events = step(&mut state, Command::CloseSession, at(0));
-    assert_eq!(run(&mut state, 60_000, THE_ACTIVE), [""; 0]);
-    let taken = run(&mut state, 60_400, NOBODY);
-    assert_eq!(taken, [1, 2].map(|last| format!("60400: took 172.17.200.{last} from node-b")), "this speaker cannot announce the others");
-}
