@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::Scenario;
 use crate::failover::{VIP, announcer, one_service, only};
+use crate::ipv6::{VIP6, one_dual_service};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("standby::allocator_and_node_lost_at_once_are_followed_by_the_standby", allocator_and_node_lost_at_once_are_followed_by_the_standby),
@@ -18,6 +19,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "standby::the_machine_of_the_allocator_and_a_node_lost_at_once_are_followed_by_the_standby",
         the_machine_of_the_allocator_and_a_node_lost_at_once_are_followed_by_the_standby,
     ),
+    ("standby::an_ipv6_address_is_taken_over_by_itself_too", an_ipv6_address_is_taken_over_by_itself_too),
     ("standby::whoever_had_the_vip_and_was_cut_off_yields_to_the_standby", whoever_had_the_vip_and_was_cut_off_yields_to_the_standby),
     ("standby::without_the_allocator_nobody_takes_over_what_is_answered_for", without_the_allocator_nobody_takes_over_what_is_answered_for),
     ("standby::a_node_that_its_standby_suspects_is_lost_sooner", a_node_that_its_standby_suspects_is_lost_sooner),
@@ -25,8 +27,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 
 /// The node that stands by for the VIP.
 fn standby(mooring: &Mooring) -> Result<String> {
+    standby_of(mooring, &VIP.to_string())
+}
+
+fn standby_of(mooring: &Mooring, vip: &str) -> Result<String> {
     until(secs(5), "the VIP has a standby", || {
-        let found = mooring.assignments()?.into_iter().find(|assignment| assignment.vip == VIP.to_string());
+        let found = mooring.assignments()?.into_iter().find(|assignment| assignment.vip == vip);
         let standby = found.map(|assignment| assignment.standby_node).unwrap_or_default();
         ensure!(!standby.is_empty(), "nobody stands by");
         Ok(standby)
@@ -130,6 +136,29 @@ fn the_machine_of_the_allocator_and_a_node_lost_at_once_are_followed_by_the_stan
     lab.host(&before).port_up()?;
     mooring.speaker(&before)?.restart()?;
     settled(&lab, &mut mooring, &after)
+}
+
+fn an_ipv6_address_is_taken_over_by_itself_too() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let (before, after) = (one_dual_service(&lab, &mooring)?, standby_of(&mooring, &VIP6.to_string())?);
+    let client = lab.host("client");
+    mooring.allocator.kill_9()?;
+    lab.host(&before).cut_off()?;
+    mooring.speaker(&after)?.wait_for(&json!({"event": "tookOver", "ip": VIP6.to_string(), "peer": before, "level": "warn"}))?;
+    let answers = |node: &str| {
+        until(secs(5), &format!("{node} answers"), || {
+            let mac = client.ndisc6(VIP6)?;
+            ensure!(mac == lab.host(node).mac(), "{mac} answers");
+            Ok(())
+        })
+    };
+    answers(&after)?;
+    lab.host(&before).let_through()?;
+    mooring.speaker(&before)?.wait_for(&json!({"event": "yielded", "ip": VIP6.to_string()}))?;
+    answers(&after)?;
+    ensure!(mooring.speaker(&after)?.events("yielded").is_empty());
+    Ok(())
 }
 
 fn whoever_had_the_vip_and_was_cut_off_yields_to_the_standby() -> Result<()> {

@@ -10,10 +10,12 @@ use serde_json::{Value, json};
 use crate::Scenario;
 use crate::failover::{VIP, one_service, only};
 use crate::inspection::{ALLOCATOR, call};
+use crate::ipv6::{VIP6, dual_pool};
 use crate::story::{NGINX_LB, ONE_POOL};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("wire::a_stranger_that_already_has_a_new_address_keeps_it", a_stranger_that_already_has_a_new_address_keeps_it),
+    ("wire::a_stranger_that_already_has_a_new_ipv6_address_keeps_it", a_stranger_that_already_has_a_new_ipv6_address_keeps_it),
     (
         "wire::who_asks_for_an_address_that_a_stranger_has_is_told_who_has_it",
         who_asks_for_an_address_that_a_stranger_has_is_told_who_has_it,
@@ -89,6 +91,25 @@ fn a_stranger_that_already_has_a_new_address_keeps_it() -> Result<()> {
     mooring.wait_status("default", "nginx-lb2", "172.17.200.102")?;
     ensure!(quarantined()?.len() == 1);
     ensure!(!capture.arps().iter().any(|arp| arp.spa == VIP && arp.sha != client.mac()), "somebody has announced what a stranger has");
+    Ok(())
+}
+
+fn a_stranger_that_already_has_a_new_ipv6_address_keeps_it() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mooring = Mooring::on_directory(&lab)?;
+    let client = lab.host("client");
+    client.netns().run("ip", &["address", "add", &format!("{VIP6}/128"), "dev", "eth0", "nodad"])?;
+    mooring.apply("config.yaml", &dual_pool())?;
+    mooring.apply("nginx-lb.yaml", &format!("{NGINX_LB}  ipFamilyPolicy: RequireDualStack\n  ipFamilies: [IPv4, IPv6]\n"))?;
+    until(secs(10), "only the IPv6 address is another one", || {
+        let has = mooring.status("default", "nginx-lb")?;
+        ensure!(has == [VIP.to_string(), "fd00:200::101".to_owned()], "{has:?}");
+        Ok(())
+    })?;
+    until(secs(5), "the next address answers", || client.ndisc6("fd00:200::101".parse()?))?;
+    event(&mooring, "nginx-lb", &["fd00:200::100", "in use by", &client.mac().to_string()])?;
+    let found = quarantined()?;
+    ensure!(found.len() == 1 && found[0]["address"] == VIP6.to_string(), "{found:?}");
     Ok(())
 }
 
