@@ -32,12 +32,20 @@ pub(crate) const NODE_DRAINED: &str = "nodeDrained";
 pub(crate) const NODE_RESTORED: &str = "nodeRestored";
 /// A drained node announces a VIP, as no other is eligible.
 pub(crate) const LAST_RESORT: &str = "lastResort";
+/// The node that announces a VIP does not answer for it, as another one sees it.
+pub(crate) const VIP_UNREACHABLE: &str = "vipUnreachable";
+/// It answers again.
+pub(crate) const VIP_REACHABLE: &str = "vipReachable";
+/// Others answer for a VIP as well.
+pub(crate) const VIP_CONTESTED: &str = "vipContested";
 /// A speaker came.
 pub(crate) const SPEAKER_JOINED: &str = "speakerJoined";
 /// A speaker's stream broke, and it has a moment to come back.
 pub(crate) const SPEAKER_GRACE: &str = "speakerGrace";
 /// A speaker is gone.
 pub(crate) const SPEAKER_LOST: &str = "speakerLost";
+/// A standby says that a speaker does not answer.
+pub(crate) const SPEAKER_SUSPECTED: &str = "speakerSuspected";
 /// A speaker that was given up is heard again.
 pub(crate) const SPEAKER_RETURNED: &str = "speakerReturned";
 /// A speaker is about to end.
@@ -48,6 +56,8 @@ pub(crate) const INTERFACES_CHANGED: &str = "interfacesChanged";
 pub(crate) const ANNOUNCE_FAILED: &str = "announceFailed";
 /// A stranger claims a VIP.
 pub(crate) const ADDRESS_CONFLICT: &str = "addressConflict";
+/// Another machine has a VIP that was to be announced.
+pub(crate) const ADDRESS_IN_USE: &str = "addressInUse";
 /// A record that an older build wrote is left out.
 pub(crate) const RECORD_LEFT_OUT: &str = "recordLeftOut";
 /// A stranger has not claimed a VIP for a while.

@@ -58,6 +58,9 @@ pub(crate) struct Metrics {
     unannounced: Gauge,
     drained: Series<DrainLabels, Gauge>,
     last_resorts: Gauge,
+    unreachable: Gauge,
+    contested: Gauge,
+    in_use: Counter,
     conflicts: Counter,
     moves: Counter,
     /// Seconds that a batch took to reach the disk.
@@ -82,6 +85,9 @@ impl Metrics {
             unannounced: Gauge::default(),
             drained: Series::default(),
             last_resorts: Gauge::default(),
+            unreachable: Gauge::default(),
+            contested: Gauge::default(),
+            in_use: Counter::default(),
             conflicts: Counter::default(),
             moves: Counter::default(),
             flush_seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 16)),
@@ -107,6 +113,15 @@ impl Metrics {
         registry.register("mooring_allocator_drained_nodes", "Nodes that are drained, by whom", metrics.drained.clone());
         let last_resorts = "Addresses in use that a drained node announces, as no other is eligible";
         registry.register("mooring_allocator_last_resort_vips", last_resorts, metrics.last_resorts.clone());
+        let help = "Addresses that their node does not answer for, as another node sees it";
+        registry.register("mooring_allocator_unreachable_vips", help, metrics.unreachable.clone());
+        let help = "Addresses that not only their node answers for, as another node sees it";
+        registry.register("mooring_allocator_contested_vips", help, metrics.contested.clone());
+        registry.register(
+            "mooring_allocator_addresses_in_use",
+            "Addresses found at other machines before they were announced",
+            metrics.in_use.clone(),
+        );
         registry.register("mooring_allocator_conflicts", "Strangers seen to claim an address", metrics.conflicts.clone());
         registry.register("mooring_allocator_moves", "Addresses that changed their node", metrics.moves.clone());
         registry.register("mooring_allocator_flush_seconds", "Time for a batch to reach the disk", metrics.flush_seconds.clone());
@@ -127,6 +142,10 @@ impl Metrics {
         self.conflicts.inc();
     }
 
+    pub(crate) fn in_use(&self) {
+        self.in_use.inc();
+    }
+
     pub(crate) fn moved(&self) {
         self.moves.inc();
     }
@@ -145,6 +164,8 @@ impl Metrics {
             self.drained.get_or_create(&DrainLabels { by }).set(gauge(count));
         }
         self.last_resorts.set(gauge(network.last_resorts()));
+        self.unreachable.set(gauge(network.unreachable()));
+        self.contested.set(gauge(network.contested()));
         self.assigned.clear();
         self.available.clear();
         self.reserved.clear();

@@ -78,6 +78,8 @@ reasons! {
     PortInUse = "PORT_IN_USE", Precondition;
     /// The address is reserved for another Service, or for nobody.
     AddressReserved = "ADDRESS_RESERVED", Precondition;
+    /// Another machine on the LAN has the address.
+    AddressInUse = "ADDRESS_IN_USE", Precondition;
     /// The address is held by another Service than the one that it is to be reserved for.
     AddressHeld = "ADDRESS_HELD", Precondition;
     /// A newer watcher leads.

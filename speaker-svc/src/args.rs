@@ -31,7 +31,7 @@ const EXCLUDED: [&str; 14] = [
 /// Where MetalLB's speaker finds the node's name.
 const METALLB_NODE_NAME: &str = "METALLB_NODE_NAME";
 
-/// Answers ARP on a node for the addresses that the allocator assigns to it.
+/// Answers ARP and neighbor solicitations on a node for the addresses that the allocator assigns to it.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "speaker-svc", version)]
 pub struct Args {

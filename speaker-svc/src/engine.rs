@@ -1,11 +1,12 @@
 //! The one task that owns the core's state.
 //!
 //! It takes what waits in its mailboxes, has the core decide, carries the events out, publishes the reply table once for all of them,
-//! and only then tells the allocator what is in force. Gratuitous frames are sent from here, on sockets of their own and without ever
+//! and only then tells the allocator what is in force: once the table's IPv6 groups are joined too, as before that not every solicitation reaches
+//! us. Gratuitous frames are sent from here, on sockets of their own and without ever
 //! waiting: answering is the responder threads', which share nothing with this task but the published table. What became of each Service
 //! is logged when all of that is done, a few at a time, as a takeover of thousands must not wait for the words about it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use mooring_kit::admin::ReadinessHandle;
 use mooring_kit::clock::Clock;
 use mooring_kit::mailbox::{Address, Mailbox};
 use mooring_kit::supervise::Spawner;
-use mooring_proto::types::address::Vip;
-use mooring_proto::types::assignment::{AllocatorMessage, SpeakerMessage};
+use mooring_proto::types::address::{Family, Vip};
+use mooring_proto::types::assignment::{AllocatorMessage, Sight, SpeakerMessage};
 use mooring_proto::types::lease::Epoch;
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
@@ -24,16 +25,18 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use crate::core::announce::Phase;
+use crate::core::heed::Heeded;
 use crate::core::interfaces::{Link, LinkIndex, Port};
-use crate::core::reply::ReplyTable;
+use crate::core::reply::{Entry, ReplyTable};
 use crate::core::state::{Settings, State};
 use crate::core::{Change, Command, Event, decide, next_deadline};
 use crate::grpc::announcement::{Page, Query};
 use crate::logs;
 use crate::metrics::Metrics;
-use crate::net::responder::{Claim, Responder, Shared};
-use crate::net::socket::{Transmitter, is_interface_gone};
-use crate::wire::arp::{EMPTY_FRAME, Operation, emit, gratuitous, probe};
+use crate::net::groups::Groups;
+use crate::net::responder::{Claim, Shared};
+use crate::net::socket::is_interface_gone;
+use crate::net::station::Station;
 
 /// Inputs that may wait; policy: wait. More than a batch, so that the session reads on while one is worked off.
 pub const INBOX: usize = 512;
@@ -93,14 +96,6 @@ pub struct Mailboxes {
     pub claims: Mailbox<Claim>,
 }
 
-/// An interface that answers.
-#[derive(Debug)]
-struct Open {
-    port: Port,
-    responder: Responder,
-    transmitter: Transmitter,
-}
-
 /// What became of a Service's address, for the log.
 #[derive(Debug)]
 struct Update {
@@ -117,7 +112,9 @@ struct Due {
     interfaces: bool,
     applied: bool,
     draining: bool,
-    conflicts: Vec<SpeakerMessage>,
+    reports: Vec<SpeakerMessage>,
+    sights: Vec<Sight>,
+    proven: BTreeSet<Vip>,
 }
 
 /// What readiness waits for.
@@ -144,13 +141,18 @@ pub struct Engine {
     live: bool,
     /// The older leadership that was refused last.
     refused: Option<Epoch>,
-    open: BTreeMap<LinkIndex, Open>,
+    stations: BTreeMap<LinkIndex, Station>,
     outbox: Option<Address<SpeakerMessage>>,
     due: Due,
     /// What is still to be logged.
     updates: VecDeque<Update>,
     table_changed: bool,
+    /// The table changed for IPv6 VIPs.
+    groups_changed: bool,
     links_changed: bool,
+    /// The version of the newest table, and of the newest that changed for IPv6 VIPs.
+    version: u64,
+    groups_version: u64,
     /// The drain is over, and so many VIPs were left.
     drained: Option<usize>,
 }
@@ -168,12 +170,15 @@ impl Engine {
             ready,
             live: false,
             refused: None,
-            open: BTreeMap::new(),
+            stations: BTreeMap::new(),
             outbox: None,
             due: Due::default(),
             updates: VecDeque::new(),
             table_changed: false,
+            groups_changed: false,
             links_changed: false,
+            version: 0,
+            groups_version: 0,
             drained: None,
         }
     }
@@ -183,7 +188,7 @@ impl Engine {
     /// # Errors
     /// What ends the process.
     pub async fn run(mut self, mut mailboxes: Mailboxes, stop: Stop) -> Result<(), EngineFault> {
-        let ended = Arc::clone(&self.shared.ended);
+        let (ended, grouped) = (Arc::clone(&self.shared.ended), Arc::clone(&self.shared.grouped));
         let clock = self.clock;
         while self.drained.is_none() {
             let deadline = next_deadline(&self.state);
@@ -200,6 +205,8 @@ impl Engine {
                     }
                 }
                 () = ended.notified() => self.bury(),
+                // What waits for it is told below.
+                () = grouped.notified() => {}
                 claims = mailboxes.claims.take(CLAIMS) => {
                     for Claim { vip, mac, link } in claims {
                         self.take(Command::NoteClaim { vip, mac, link });
@@ -252,16 +259,32 @@ impl Engine {
     /// Publishes, opens and tells what a batch of commands led to.
     async fn finish_batch(&mut self) -> Result<(), EngineFault> {
         if std::mem::take(&mut self.table_changed) {
-            self.shared.table.store(Arc::new(ReplyTable::new(self.state.answering())));
+            self.publish();
         }
         if std::mem::take(&mut self.links_changed) {
             self.open_missing().await?;
             self.ready.links.set(true);
         }
-        self.ready.sockets.set(!self.open.is_empty());
+        self.ready.sockets.set(!self.stations.is_empty());
         self.metrics.observe(&self.state);
         self.tell();
         Ok(())
+    }
+
+    fn publish(&mut self) {
+        self.version = self.version.saturating_add(1);
+        self.shared.table.store(Arc::new(ReplyTable::new(self.version, self.state.answering().map(Entry::from))));
+        self.shared.heeded.store(Arc::new(Heeded::new(self.state.silent())));
+        if std::mem::take(&mut self.groups_changed) {
+            self.groups_version = self.version;
+            self.stations.values().filter_map(Station::groups).for_each(Groups::wake);
+        }
+    }
+
+    /// The table will be another one, if only for what is said of a VIP.
+    fn table_changes(&mut self, vip: Vip) {
+        self.table_changed = true;
+        self.groups_changed |= vip.v6().is_some();
     }
 
     fn perform(&mut self, event: Event) {
@@ -288,18 +311,17 @@ impl Engine {
             }
             Event::RevisionReached { epoch, revision } => debug!(%epoch, %revision, "assignments in force"),
             Event::AppliedDue => self.due.applied = true,
-            Event::AssignmentStored(_) | Event::AssignmentRemoved(_) | Event::StandingChanged { .. } => self.table_changed = true,
+            Event::AssignmentStored(assigned) => self.table_changes(assigned.vip),
+            Event::AssignmentRemoved(vip) | Event::StandingChanged { vip, standing: _ } => self.table_changes(vip),
+            Event::ReachChanged => (self.table_changed, self.groups_changed) = (true, true),
             Event::ServiceUpdated { vip, service, pool, change } => self.updates.push_back(Update { vip, service, pool, change }),
-            Event::AssignmentFailed { vip, silence } => {
-                warn!(event = logs::ANNOUNCE_FAILED, ip = %vip, reason = silence.failure(), "address cannot be announced");
+            Event::AssignmentFailed { vip, failure } => {
+                warn!(event = logs::ANNOUNCE_FAILED, ip = %vip, reason = failure.as_str(), "address cannot be announced");
             }
             Event::LinksReplaced(_) | Event::PortOpened(_) => self.links_changed = true,
             Event::PortClosed(port) => self.close(port.index),
             Event::InterfacesDue => self.due.interfaces = true,
-            Event::AnnouncementDue { vip, link, phase: Phase::Probe } => self.probe(vip, link),
-            Event::AnnouncementDue { vip, link, phase: Phase::First | Phase::Repeat | Phase::Refresh | Phase::Defense } => {
-                self.announce(vip, link);
-            }
+            Event::AnnouncementDue { vip, link, phase } => self.announce(vip, link, phase),
             Event::PeerContradicted { vip, mac, link: _ } => {
                 debug!(ip = %vip, peer = %mac, "a peer announces what is ours; announcing it again");
             }
@@ -307,10 +329,35 @@ impl Engine {
                 self.metrics.conflict();
                 if defend {
                     warn!(event = logs::ADDRESS_CONFLICT, ip = %vip, %mac, %interface, "another machine claims the address");
-                    self.due.conflicts.push(SpeakerMessage::Conflict { vip, mac, interface });
+                    self.due.reports.push(SpeakerMessage::Conflict { vip, mac, interface });
                 }
             }
             Event::Yielded { vip, mac } => info!(event = logs::YIELDED, ip = %vip, peer = %mac, "a peer announces the address"),
+            Event::PeerAsked { node, questions } => self.ask(&node, &questions),
+            Event::LookDue(vip) | Event::ProbeDue(vip) => self.ask_all(vip),
+            Event::ProbePutOff(_) => {}
+            Event::AddressProven(vip) => {
+                self.due.proven.insert(vip);
+            }
+            Event::AddressFound { vip, mac, interface } => {
+                self.metrics.in_use();
+                warn!(event = logs::ADDRESS_IN_USE, ip = %vip, %mac, %interface, "another machine has the address, which is not announced");
+                self.due.reports.push(SpeakerMessage::AddressInUse { vip, mac, interface });
+            }
+            Event::PeerHeard { .. } | Event::AnswerSeen { .. } | Event::LookPutOff(_) => {}
+            Event::LookOver { vip, answers } => {
+                debug!(ip = %vip, ?answers, "seen on the LAN");
+                self.due.sights.push(Sight { vip, answers });
+            }
+            Event::PeerSuspected { vip, node } => {
+                debug!(ip = %vip, peer = %node, "a node does not answer for what we stand by for");
+                self.due.reports.push(SpeakerMessage::Suspected { vip, node });
+            }
+            Event::TookOver { vip, node } => {
+                self.metrics.took_over();
+                let reason = "the node does not answer, and no allocator is there";
+                warn!(event = logs::TOOK_OVER, ip = %vip, peer = %node, reason, "took the address over");
+            }
             Event::DrainStarted { .. } => {
                 info!(event = logs::DRAIN_STARTED, announced = self.state.announced(), "giving all addresses away");
                 self.due.draining = true;
@@ -319,63 +366,43 @@ impl Engine {
         }
     }
 
-    /// Sends a gratuitous round: a request, then a reply (MetalLB behaviour 8.2).
-    fn announce(&self, vip: Vip, link: LinkIndex) {
-        let (Some(open), Some(held), Some(address)) = (self.open.get(&link), self.state.vips().get(&vip), vip.v4()) else { return };
-        let mut frame = EMPTY_FRAME;
-        for operation in [Operation::Request, Operation::Reply] {
-            let (header, arp) = gratuitous(operation, address, open.port.mac);
-            emit(header, &arp, &mut frame);
-            match open.transmitter.send(&frame) {
-                Ok(_) => held.assigned.counters.note_gratuitous(),
-                Err(_) => self.metrics.drops.unsent(),
-            }
-        }
-    }
-
-    /// Asks whether somebody else answers for a VIP, so that nobody who hears it learns anything (RFC 5227 §2.1.1).
-    fn probe(&self, vip: Vip, link: LinkIndex) {
-        let (Some(open), Some(address)) = (self.open.get(&link), vip.v4()) else { return };
-        let mut frame = EMPTY_FRAME;
-        let (header, arp) = probe(address, open.port.mac);
-        emit(header, &arp, &mut frame);
-        if open.transmitter.send(&frame).is_err() {
-            self.metrics.drops.unsent();
+    fn announce(&self, vip: Vip, link: LinkIndex, phase: Phase) {
+        let (Some(station), Some(held)) = (self.stations.get(&link), self.state.vips().get(&vip)) else { return };
+        match phase {
+            Phase::Probe => station.probe(vip),
+            Phase::First | Phase::Repeat | Phase::Refresh | Phase::Defense => station.announce(vip, &held.assigned.counters),
         }
     }
 
     /// Opens what can answer and does not yet.
     async fn open_missing(&mut self) -> Result<(), EngineFault> {
-        let missing: Vec<Port> = self.state.interfaces().ports().filter(|port| !self.open.contains_key(&port.index)).cloned().collect();
+        let missing: Vec<Port> = self.state.interfaces().ports().filter(|port| !self.stations.contains_key(&port.index)).cloned().collect();
         for port in missing {
-            match self.open_one(&port).await {
-                Ok(open) => {
-                    info!(event = logs::CREATE_ARP_RESPONDER, interface = %port.name, mac = %port.mac, "created ARP responder for interface");
-                    self.open.insert(port.index, open);
-                }
+            match Station::open(&port, &self.shared, &self.spawner).await {
+                Ok(station) => drop(self.stations.insert(port.index, station)),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(EngineFault::Privilege(error)),
                 // The links will say so too, or that it is back.
                 Err(error) if is_interface_gone(&error) => debug!(interface = %port.name, %error, "interface went before it was opened"),
                 Err(source) => return Err(EngineFault::Socket { interface: port.name.to_string(), source }),
             }
         }
+        for port in self.state.interfaces().ports() {
+            if let Some(station) = self.stations.get_mut(&port.index) {
+                station.align_groups(port.speaks(Family::V6), &self.shared, &self.spawner).await;
+            }
+        }
         Ok(())
     }
 
-    async fn open_one(&self, port: &Port) -> io::Result<Open> {
-        let transmitter = Transmitter::open(port.index)?;
-        Ok(Open { port: port.clone(), responder: Responder::start(port, self.shared.clone(), &self.spawner).await?, transmitter })
-    }
-
     fn close(&mut self, link: LinkIndex) {
-        if let Some(open) = self.open.remove(&link) {
-            info!(event = logs::DELETE_ARP_RESPONDER, interface = %open.port.name, "deleted ARP responder for interface");
+        if let Some(station) = self.stations.remove(&link) {
+            station.close();
         }
     }
 
     /// Removes responders that ended by themselves; one whose interface is back already is opened again.
     fn bury(&mut self) {
-        let dead: Vec<LinkIndex> = self.open.iter().filter(|(_, open)| open.responder.has_ended()).map(|(link, _)| *link).collect();
+        let dead: Vec<LinkIndex> = self.stations.iter().filter(|(_, station)| station.has_ended()).map(|(link, _)| *link).collect();
         for link in dead {
             self.close(link);
             self.links_changed = true;
@@ -384,8 +411,11 @@ impl Engine {
 
     /// Sends what is due. A session that does not take it is given up: the next one begins with everything.
     fn tell(&mut self) {
-        let due = std::mem::take(&mut self.due);
+        let mut due = std::mem::take(&mut self.due);
         let Some(outbox) = &self.outbox else { return };
+        if !self.stations.values().filter_map(Station::groups).all(|groups| groups.seen() >= self.groups_version) {
+            self.due.applied = std::mem::take(&mut due.applied);
+        }
         let mut messages = Vec::new();
         if due.hello {
             messages.extend(self.state.greeting());
@@ -395,7 +425,13 @@ impl Engine {
         if due.interfaces {
             messages.push(SpeakerMessage::InterfacesChanged(self.state.interface_list()));
         }
-        messages.extend(due.conflicts);
+        messages.extend(due.reports);
+        if !due.proven.is_empty() {
+            messages.push(SpeakerMessage::Proven(due.proven));
+        }
+        if !due.sights.is_empty() {
+            messages.push(SpeakerMessage::Seen(due.sights));
+        }
         if due.applied {
             messages.push(SpeakerMessage::Applied { revision: self.state.revision(), failures: self.state.failures() });
         }
@@ -431,5 +467,6 @@ impl Update {
     }
 }
 
+mod ask;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Streams a node's assignments and answers for them by ARP on raw sockets.
+//! Streams a node's assignments and answers for them by ARP and NDP on raw sockets.
 //!
 //! ```text
 //!  allocator ⇄ session ──────┐            ┌────► reply table ──► responder threads ⇄ LAN
@@ -13,7 +13,8 @@
 //! | engine | `engine.rs` | owns the state: takes news, has [`core`] decide, carries out what follows |
 //! | session | `session.rs` | the stream to the allocator: hello, heartbeats, reconnection |
 //! | links | `net/links.rs` | says what interfaces there are, whenever that changes |
-//! | arp IFACE | `net/responder.rs` | one thread an interface: reads ARP, answers by the newest reply table |
+//! | responder IFACE | `net/responder.rs` | one thread an interface: reads ARP and NDP, answers by the newest reply table |
+//! | groups IFACE | `net/groups.rs` | one thread an interface: joins the groups that solicitations are sent to |
 //! | grpc, admin | `grpc/` and mooring-kit | what people and probes ask |
 //!
 //! The way in is [`core`]; its first file lists all that can happen.
@@ -85,7 +86,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let (engine_address, inputs) = mailbox(INBOX);
     let (claims_address, claims) = mailbox(CLAIMS);
-    let shared = Shared { table, claims: claims_address, ended: Arc::default(), drops: metrics.drops.clone() };
+    let (heeded, drops) = (Arc::default(), metrics.drops.clone());
+    let shared = Shared { table, heeded, claims: claims_address, ended: Arc::default(), grouped: Arc::default(), drops };
     let settings = Settings { speaker, boot_id: uuid::Uuid::new_v4().to_string(), refresh, seed: rand::random() };
     let ready =
         Ready { links: readiness.handle(LINKS), sockets: readiness.handle(SOCKETS), session: readiness.handle("assignments received") };

@@ -16,10 +16,20 @@ pub const ANNOUNCE_FAILED: &str = "announceFailed";
 pub const CREATE_ARP_RESPONDER: &str = "createARPResponder";
 /// An interface does not any more.
 pub const DELETE_ARP_RESPONDER: &str = "deleteARPResponder";
+/// An interface answers neighbor solicitations.
+pub const CREATE_NDP_RESPONDER: &str = "createNDPResponder";
+/// An interface does not any more.
+pub const DELETE_NDP_RESPONDER: &str = "deleteNDPResponder";
+/// A solicitation is answered.
+pub const NDP_REQUEST: &str = "ndpRequest";
+/// A group could not be joined.
+pub const JOIN_FAILED: &str = "joinFailed";
 /// A request is answered.
 pub const ARP_REQUEST: &str = "arpRequest";
 /// A stranger claims a VIP.
 pub const ADDRESS_CONFLICT: &str = "addressConflict";
+/// A machine that is no node of ours has a VIP that we were to announce.
+pub const ADDRESS_IN_USE: &str = "addressInUse";
 /// The session to the allocator is in another state.
 pub const SESSION_CHANGED: &str = "sessionChanged";
 /// No session could be had.
@@ -32,6 +42,8 @@ pub const GOODBYE: &str = "goodbye";
 pub const EPOCH_REFUSED: &str = "epochRefused";
 /// A peer took a VIP while no allocator was there.
 pub const YIELDED: &str = "yielded";
+/// We took a VIP over by ourselves, as its node did not answer and no allocator was there.
+pub const TOOK_OVER: &str = "tookOver";
 /// The process gives its VIPs away.
 pub const DRAIN_STARTED: &str = "drainStarted";
 /// It has.

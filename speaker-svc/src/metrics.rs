@@ -17,7 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
-use crate::core::reply::ReplyTable;
+use crate::core::reply::{Entry, ReplyTable};
 use crate::core::state::{Counters, State};
 use crate::wire::Malformed;
 
@@ -29,14 +29,36 @@ enum Reason {
     Format,
     Operation,
     Sender,
+    HopLimit,
+    Checksum,
+    Code,
+    Target,
+    Option,
+    Destination,
+    Solicited,
     Foreign,
     Claim,
     Unsent,
 }
 
 impl Reason {
-    const ALL: [Self; 8] =
-        [Self::Truncated, Self::EtherType, Self::Format, Self::Operation, Self::Sender, Self::Foreign, Self::Claim, Self::Unsent];
+    const ALL: [Self; 15] = [
+        Self::Truncated,
+        Self::EtherType,
+        Self::Format,
+        Self::Operation,
+        Self::Sender,
+        Self::HopLimit,
+        Self::Checksum,
+        Self::Code,
+        Self::Target,
+        Self::Option,
+        Self::Destination,
+        Self::Solicited,
+        Self::Foreign,
+        Self::Claim,
+        Self::Unsent,
+    ];
 
     const fn label(self) -> ReasonLabel {
         let reason = match self {
@@ -45,6 +67,13 @@ impl Reason {
             Self::Format => "format",
             Self::Operation => "operation",
             Self::Sender => "sender",
+            Self::HopLimit => "hop_limit",
+            Self::Checksum => "checksum",
+            Self::Code => "code",
+            Self::Target => "target",
+            Self::Option => "option",
+            Self::Destination => "destination",
+            Self::Solicited => "solicited",
             Self::Foreign => "foreign",
             Self::Claim => "claim",
             Self::Unsent => "unsent",
@@ -59,6 +88,13 @@ impl Reason {
             Malformed::Format => Self::Format,
             Malformed::Operation => Self::Operation,
             Malformed::Sender => Self::Sender,
+            Malformed::HopLimit => Self::HopLimit,
+            Malformed::Checksum => Self::Checksum,
+            Malformed::Code => Self::Code,
+            Malformed::Target => Self::Target,
+            Malformed::Option => Self::Option,
+            Malformed::Destination => Self::Destination,
+            Malformed::Solicited => Self::Solicited,
         }
     }
 }
@@ -114,6 +150,8 @@ pub struct Metrics {
     session_live: Gauge,
     interfaces: Gauge,
     conflicts: Counter,
+    takeovers: Counter,
+    in_use: Counter,
     /// Frames that came or went for nothing.
     pub drops: FrameDrops,
 }
@@ -133,6 +171,13 @@ impl Metrics {
         registry.register("mooring_speaker_session_live", "Whether the allocator is there: 1 or 0", metrics.session_live.clone());
         registry.register("mooring_speaker_interfaces", "Interfaces that answer", metrics.interfaces.clone());
         registry.register("mooring_speaker_conflicts", "Claims of strangers to announced VIPs", metrics.conflicts.clone());
+        registry.register(
+            "mooring_speaker_addresses_in_use",
+            "Addresses found at other machines before they were announced",
+            metrics.in_use.clone(),
+        );
+        let help = "Addresses taken over by itself, as their node did not answer and no allocator was there";
+        registry.register("mooring_speaker_takeovers", help, metrics.takeovers.clone());
         registry.register("mooring_speaker_frames_dropped", "Frames received or to be sent, and dropped", metrics.drops.0.clone());
         registry.register_collector(Box::new(Announcements { node: node.to_string(), table }));
         metrics
@@ -141,6 +186,16 @@ impl Metrics {
     /// A stranger's claim was seen.
     pub fn conflict(&self) {
         self.conflicts.inc();
+    }
+
+    /// A VIP was found at another machine.
+    pub fn in_use(&self) {
+        self.in_use.inc();
+    }
+
+    /// A VIP was taken over by ourselves.
+    pub fn took_over(&self) {
+        self.takeovers.inc();
     }
 
     /// What can be seen in the state.
@@ -185,7 +240,7 @@ impl Collector for Announcements {
         let table = self.table.load();
         let help = "Services being announced from this node. This is desired state, it does not guarantee that the routing protocols have converged";
         let mut announced = encoder.encode_descriptor("metallb_speaker_announced", help, None, MetricType::Gauge)?;
-        for assigned in table.iter() {
+        for Entry { assigned, .. } in table.iter() {
             let ip = assigned.vip.to_string();
             for (service, _) in &assigned.services {
                 let service = service.to_string();
@@ -195,7 +250,7 @@ impl Collector for Announcements {
         }
         for (name, help, read) in PER_VIP {
             let mut series = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for assigned in table.iter() {
+            for Entry { assigned, .. } in table.iter() {
                 let labels = [("ip", assigned.vip.to_string())];
                 ConstGauge::new(read(&assigned.counters)).encode(series.encode_family(&labels)?)?;
             }

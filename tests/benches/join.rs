@@ -123,7 +123,7 @@ async fn speak(socket: String, node: u32) -> Result<(Vec<Duration>, Vec<Duration
     let channel = tonic::transport::Endpoint::from_shared(socket)?.connect().await?;
     let (words, requests) = mpsc::channel(16);
     let held = (0..VIPS).filter(|number| number % NODES == node);
-    let held = held.map(|number| pb::HeldVip { vip: vip(number).to_string(), role: pb::Role::Active.into() }).collect();
+    let held = held.map(|number| pb::HeldVip { vip: vip(number).to_string(), role: pb::Role::Active.into(), taken_over: false }).collect();
     let mac = format!("02:00:00:00:00:{node:02x}");
     let interfaces = vec![pb::Interface { name: "eth0".to_owned(), mac, addresses: Vec::new() }];
     let hello = pb::Hello { node: format!("n{node}"), boot_id: "b".to_owned(), interfaces, held, ..pb::Hello::default() };

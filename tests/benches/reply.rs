@@ -1,11 +1,13 @@
-//! ARP answers of a speaker against those of two others on the same LAN: the kernel's own responder, which answers before the sender's
-//! system call returns, and a bare loop of receive and send, the least that any process can do.
+//! Answers of a speaker, by ARP and by NDP, against those of two others on the same LAN: the kernel's own responder, which answers before the
+//! sender's system call returns, and a bare loop of receive and send, the least that any process can do.
+//!
+//! `cargo bench --bench reply -- ndp` measures what has that in its name.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +19,7 @@ use mooring_proto::pb;
 use mooring_proto::types::node::MacAddress;
 use mooring_tests::lab::bench::{Samples, compare, head, micros, now, rate, title};
 use mooring_tests::lab::capture::{Arp, Capture, ETHERTYPE_ARP, Operation, build_arp};
+use mooring_tests::lab::ndp::{ADVERTISEMENT, ETHERTYPE_IPV6, Ndp, OVERRIDE, SOLICITATION, SOLICITED, group_mac, solicited_node};
 use mooring_tests::lab::until::{secs, until};
 use mooring_tests::lab::workloads::{allocator, inspect, speaker, watcher};
 use mooring_tests::lab::{self, Host, Lab};
@@ -35,32 +38,75 @@ const REQUESTS: usize = 20_000;
 const ROUNDS: usize = 4;
 const FLOOD: Duration = Duration::from_secs(1);
 
-/// The first address of the speaker, of the kernel and of the bare loop.
+/// The first address of the speaker, of the kernel and of the bare loop; by IPv6 the same behind the LAN's prefix.
 const OURS: u32 = 0x0a01_0000;
 const KERNELS: u32 = 0x0a02_0000;
 const BARE: u32 = 0x0a03_0000;
 
+/// How addresses are asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By ARP, to the station that has the address.
+    Arp,
+    /// By NDP, to the station that has the address, as a kernel asks that only wants to be sure.
+    Ndp,
+    /// By NDP, to the group of the address, as a kernel asks that knows nothing.
+    NdpGroup,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Arp => "arp",
+            Self::Ndp => "ndp",
+            Self::NdpGroup => "ndp, to the group",
+        }
+    }
+}
+
 fn main() -> Result<()> {
     lab::enter()?;
-    for vips in [10u32, 10_000] {
-        measure(vips)?;
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    for ways in [&[Way::Arp][..], &[Way::Ndp, Way::NdpGroup]] {
+        for (vips, interfaces) in [(10u32, 1u8), (10_000, 1), (10_000, 4)] {
+            if wanted.is_empty() || wanted.iter().any(|wanted| ways.iter().any(|way| way.name() == wanted)) {
+                measure(ways, vips, interfaces)?;
+            }
+        }
     }
     println!();
     Ok(())
 }
 
-fn measure(vips: u32) -> Result<()> {
+fn address(ways: &[Way], bits: u32) -> IpAddr {
+    if ways == [Way::Arp] { Ipv4Addr::from(bits).into() } else { six(bits).into() }
+}
+
+/// An address behind the LAN's prefix.
+fn six(bits: u32) -> Ipv6Addr {
+    let [a, b, c, d] = bits.to_be_bytes();
+    Ipv6Addr::new(0xfd00, 0x200, 0, 0, 0, 0, u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+}
+
+fn measure(ways: &[Way], vips: u32, interfaces: u8) -> Result<()> {
     let lab = Lab::of_three_nodes()?;
     let (control, node, kernel, bare, client) =
         (lab.host("control"), lab.host("node-a"), lab.host("node-b"), lab.host("node-c"), lab.host("client"));
-    answer_by_kernel(kernel)?;
-    let _loop = BareLoop::start(bare)?;
+    // All in the network of the VIPs, so that each of them answers for all.
+    for number in 1..interfaces {
+        let name = format!("eth{number}");
+        lab.plug(node, &name, MacAddress([0x02, 0, 0, 0, 0x80, number]), "br0")?;
+        node.netns().run("ip", &["address", "add", &format!("fd00:200::8{number}/64"), "dev", &name, "nodad"])?;
+    }
+    answer_by_kernel(kernel, ways, vips)?;
+    let ethertype = if ways == [Way::Arp] { ETHERTYPE_ARP } else { ETHERTYPE_IPV6 };
+    let _loop = BareLoop::start(bare, ethertype)?;
 
     let mut allocator = allocator(lab.folder())?.start(control)?;
     allocator.wait_for(&json!({"event": "listening", "server": "grpc"}))?;
     let manifests = lab.folder().join("manifests");
     std::fs::create_dir_all(&manifests)?;
-    std::fs::write(manifests.join("all.yaml"), services(vips)?)?;
+    std::fs::write(manifests.join("all.yaml"), services(ways, vips)?)?;
     let source = format!("dir:{}", manifests.display());
     let _watcher = watcher()?.args(["--source", &source]).arg("--status-dir").arg(lab.folder().join("status")).start(control)?;
     let speaker = speaker("node-a")?.start(node)?;
@@ -69,44 +115,59 @@ fn measure(vips: u32) -> Result<()> {
         let nodes = inspect(|mut client| async move { Ok(client.list_nodes(request).await?.into_inner().nodes) })?;
         let held: u32 = nodes.iter().map(|node| node.active).sum();
         ensure!(held == vips, "{held} of {vips}");
-        client.arp(Ipv4Addr::from(OURS + vips - 1)).map(drop)
+        match address(ways, OURS + vips - 1) {
+            IpAddr::V4(last) => client.arp(last).map(drop),
+            IpAddr::V6(last) => client.ndisc6(last).map(drop),
+        }
     })?;
     let mut capture = Capture::begin(client)?;
     until(secs(60), "the first bursts of gratuitous packets are over", || {
-        let before = capture.arps().len();
+        let before = capture.frames().len();
         client.arp_all(Ipv4Addr::from(OURS - 1), secs(1))?;
-        let new = capture.arps().len() - before;
-        ensure!(new < 5 + usize::try_from(vips)? / 10, "{new} within a second");
+        let new = capture.frames().len() - before;
+        ensure!(new < 20 + usize::try_from(vips)? / 10 * usize::from(interfaces), "{new} within a second");
         Ok(())
     })?;
     drop(capture);
 
     let sides = [Side::new(node, OURS, vips), Side::new(kernel, KERNELS, vips), Side::new(bare, BARE, vips)];
-    let (mac, address) = (client.mac(), client.address());
+    for way in ways {
+        compare_sides(*way, &lab, speaker.pid(), sides, interfaces)?;
+    }
+    Ok(())
+}
+
+fn compare_sides(way: Way, lab: &Lab, speaker: u32, sides: [Side; 3], interfaces: u8) -> Result<()> {
+    let (kernel, client) = (lab.host("node-b"), lab.host("client"));
+    let asker = Asker { mac: client.mac(), four: client.address(), six: client.address6(), way };
     let all = sched_getaffinity(Pid::from_raw(0))?;
     let (first, second) = two_of(&all)?;
     let mut latencies = Vec::new();
     for (place, cpu) in [("its asker's CPU", first), ("another CPU", second)] {
-        place_threads(speaker.pid(), &only(cpu)?)?;
+        place_threads(speaker, &only(cpu)?)?;
         place_threads(std::process::id(), &only(cpu)?)?;
         place_kernel(kernel, Some(cpu))?;
-        let asker = only(first)?;
+        let cpus = only(first)?;
         let samples = client.netns().within(move || {
-            sched_setaffinity(Pid::from_raw(0), &asker)?;
-            ask(mac, address, sides)
+            sched_setaffinity(Pid::from_raw(0), &cpus)?;
+            ask(asker, sides)
         })?;
         latencies.push((place, samples));
     }
-    place_threads(speaker.pid(), &all)?;
+    place_threads(speaker, &all)?;
     place_threads(std::process::id(), &all)?;
     place_kernel(kernel, None)?;
     let mut floods = [0.0; 3];
     for _ in 0..ROUNDS {
         for (side, total) in sides.into_iter().zip(&mut floods) {
-            *total += client.netns().within(move || flood(mac, address, side))? / f64::from(u32::try_from(ROUNDS)?);
+            *total += client.netns().within(move || flood(asker, side))? / f64::from(u32::try_from(ROUNDS)?);
         }
     }
-    title(&format!("ARP answers with {vips} addresses, against the kernel's own and a bare loop of receive and send"));
+    let vips = sides.map(|side| side.count).into_iter().max().unwrap_or_default();
+    title(&format!(
+        "{}: answers with {vips} addresses on {interfaces} interfaces, against the kernel's own and a bare loop of receive and send",
+        way.name()
+    ));
     let [our_flood, peer_floods @ ..] = floods;
     for (number, (peer, flood)) in ["kernel", "bare loop"].into_iter().zip(peer_floods).enumerate() {
         head("speaker", peer);
@@ -149,11 +210,18 @@ fn place_kernel(host: &Host, cpu: Option<usize>) -> Result<()> {
     lab::run("ip", &["netns", "exec", host.name(), "sh", "-c", &steer])
 }
 
-/// Has a host's kernel answer for all of its addresses, however many, by one route.
-fn answer_by_kernel(host: &Host) -> Result<()> {
-    host.netns().run("sh", &["-c", "echo 0 > /proc/sys/net/ipv4/conf/all/arp_ignore"])?;
-    let addresses = format!("{}/16", Ipv4Addr::from(KERNELS));
-    host.netns().run("ip", &["route", "add", "local", &addresses, "dev", "lo", "table", "local"])
+/// Has a host's kernel answer for all of its addresses: of IPv4 by one route, of IPv6 as addresses of its own.
+fn answer_by_kernel(host: &Host, ways: &[Way], vips: u32) -> Result<()> {
+    if ways == [Way::Arp] {
+        host.netns().run("sh", &["-c", "echo 0 > /proc/sys/net/ipv4/conf/all/arp_ignore"])?;
+        let addresses = format!("{}/16", Ipv4Addr::from(KERNELS));
+        return host.netns().run("ip", &["route", "add", "local", &addresses, "dev", "lo", "table", "local"]);
+    }
+    let batch = tempfile::NamedTempFile::new()?;
+    let lines: String =
+        (0..vips).fold(String::new(), |lines, number| lines + &format!("address add {}/64 dev eth0 nodad\n", six(KERNELS + number)));
+    std::fs::write(batch.path(), lines)?;
+    host.netns().run("ip", &["-batch", &batch.path().display().to_string()])
 }
 
 /// A thread that answers what is sent to its host, by two system calls a frame.
@@ -163,24 +231,23 @@ struct BareLoop {
 }
 
 impl BareLoop {
-    fn start(host: &Host) -> Result<Self> {
+    fn start(host: &Host, ethertype: u16) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (asked, mac) = (Arc::clone(&stop), host.mac());
         let thread = host.netns().spawn(move || {
-            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(ETHERTYPE_ARP.to_be()))))?;
+            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(ethertype.to_be()))))?;
             socket.set_recv_buffer_size(1 << 20)?;
             socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-            let mut frame = [0; 64];
+            let mut frame = [0; 128];
             while !asked.load(Ordering::Relaxed) {
-                let sender = match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut frame) {
-                    Ok((_, sender)) => sender.context("a frame from nowhere")?,
+                let (length, sender) = match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut frame) {
+                    Ok((length, sender)) => (length, sender.context("a frame from nowhere")?),
                     Err(Errno::EAGAIN | Errno::EINTR) => continue,
                     Err(error) => return Err(error.into()),
                 };
-                let request = Arp::parse(&frame).filter(|arp| arp.operation == Operation::Request && frame.starts_with(&mac.0));
-                let Some(Arp { sha, spa, tpa, .. }) = request else { continue };
-                let answer = build_arp(sha, &Arp { operation: Operation::Reply, sha: mac, spa: tpa, tha: sha, tpa: spa });
-                sendto(socket.as_raw_fd(), &answer, &sender, MsgFlags::empty())?;
+                if let Some(answer) = frame.get(..length).and_then(|frame| bare_answer(mac, frame)) {
+                    sendto(socket.as_raw_fd(), &answer, &sender, MsgFlags::empty())?;
+                }
             }
             Ok(())
         })?;
@@ -195,22 +262,44 @@ impl Drop for BareLoop {
     }
 }
 
+/// What the bare loop answers to a frame, if anything.
+fn bare_answer(mac: MacAddress, frame: &[u8]) -> Option<Vec<u8>> {
+    if let Some(Arp { sha, spa, tpa, .. }) =
+        Arp::parse(frame).filter(|arp| arp.operation == Operation::Request && frame.starts_with(&mac.0))
+    {
+        return Some(build_arp(sha, &Arp { operation: Operation::Reply, sha: mac, spa: tpa, tha: sha, tpa: spa }));
+    }
+    let asked = Ndp::parse(frame).filter(|ndp| ndp.kind == SOLICITATION && ndp.target.segments().get(6) == six(BARE).segments().get(6))?;
+    let (source, destination, flags) = (asked.target, asked.source, SOLICITED | OVERRIDE);
+    Some(Ndp { to: asked.from, from: mac, source, destination, kind: ADVERTISEMENT, flags, option: Some(mac), ..asked }.build())
+}
+
 /// A pool and Services for all VIPs.
-fn services(vips: u32) -> Result<String> {
-    let (first, last) = (Ipv4Addr::from(OURS), Ipv4Addr::from(OURS + vips - 1));
-    let pools = format!("address-pools: [{{name: p, protocol: layer2, addresses: [{first}-{last}]}}]");
+fn services(ways: &[Way], vips: u32) -> Result<String> {
+    let (first, last) = (address(ways, OURS), address(ways, OURS + vips - 1));
+    let family = if first.is_ipv4() { "IPv4" } else { "IPv6" };
+    let pools = format!("address-pools: [{{name: p, protocol: layer2, addresses: [\"{first}-{last}\"]}}]");
     let mut text =
         format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: config, namespace: metallb-system}}\ndata: {{config: {pools:?}}}\n");
     for number in 0..vips {
         write!(
             text,
-            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{number}}}\nspec: {{type: LoadBalancer, ports: [{{port: 80}}]}}\n"
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{number}}}\nspec: {{type: LoadBalancer, ipFamilies: [{family}], ports: [{{port: 80}}]}}\n"
         )?;
     }
     Ok(text)
 }
 
-/// One of the two that answer.
+/// Who asks, and how.
+#[derive(Clone, Copy)]
+struct Asker {
+    mac: MacAddress,
+    four: Ipv4Addr,
+    six: Ipv6Addr,
+    way: Way,
+}
+
+/// One of those that answer.
 #[derive(Clone, Copy)]
 struct Side {
     mac: MacAddress,
@@ -223,11 +312,29 @@ impl Side {
         Self { mac: host.mac(), first, count }
     }
 
-    /// A unicast request for one of its addresses, so that nobody else is asked.
-    fn request(&self, mac: MacAddress, address: Ipv4Addr, number: u32) -> Vec<u8> {
+    /// A question for one of its addresses.
+    fn request(&self, asker: Asker, number: u32) -> Vec<u8> {
         // A stride that visits every address, far from the last one.
-        let tpa = Ipv4Addr::from(self.first + number.wrapping_mul(7919) % self.count);
-        build_arp(self.mac, &Arp { operation: Operation::Request, sha: mac, spa: address, tha: MacAddress([0; 6]), tpa })
+        let bits = self.first + number.wrapping_mul(7919) % self.count;
+        let solicitation = || Ndp::solicitation(asker.mac, asker.six, six(bits));
+        match asker.way {
+            Way::Arp => {
+                let request =
+                    Arp { operation: Operation::Request, sha: asker.mac, spa: asker.four, tha: MacAddress([0; 6]), tpa: bits.into() };
+                build_arp(self.mac, &request)
+            }
+            Way::Ndp => Ndp { to: self.mac, destination: six(bits), ..solicitation() }.build(),
+            Way::NdpGroup => {
+                let group = solicited_node(six(bits));
+                Ndp { to: group_mac(group), destination: group, ..solicitation() }.build()
+            }
+        }
+    }
+
+    /// Whether a frame answers one.
+    fn has_sent(&self, frame: &[u8]) -> bool {
+        Arp::parse(frame).is_some_and(|arp| arp.operation == Operation::Reply && arp.sha == self.mac)
+            || Ndp::parse(frame).is_some_and(|ndp| ndp.kind == ADVERTISEMENT && ndp.from == self.mac && ndp.flags & SOLICITED != 0)
     }
 }
 
@@ -239,20 +346,15 @@ fn channel() -> Result<(Box<dyn pnet_datalink::DataLinkSender>, Box<dyn pnet_dat
 }
 
 /// Asks each side for an address, in turn, and waits for the answer.
-fn ask(mac: MacAddress, address: Ipv4Addr, sides: [Side; 3]) -> Result<[Samples; 3]> {
+fn ask(asker: Asker, sides: [Side; 3]) -> Result<[Samples; 3]> {
     let (mut sender, mut receiver) = channel()?;
     let mut samples = [Samples::default(), Samples::default(), Samples::default()];
     for number in 0..u32::try_from(REQUESTS)? {
         for (side, samples) in sides.iter().zip(&mut samples) {
-            let request = side.request(mac, address, number);
+            let request = side.request(asker, number);
             let began = now();
             sender.send_to(&request, None).context("no frame could be sent")??;
-            loop {
-                let answer = Arp::parse(receiver.next().context("an answer is missing")?);
-                if answer.is_some_and(|arp| arp.operation == Operation::Reply && arp.sha == side.mac) {
-                    break;
-                }
-            }
+            while !side.has_sent(receiver.next().context("an answer is missing")?) {}
             samples.add(began.elapsed());
         }
     }
@@ -261,10 +363,10 @@ fn ask(mac: MacAddress, address: Ipv4Addr, sides: [Side; 3]) -> Result<[Samples;
 
 /// Answers a second to as many requests as one thread can send. The client's kernel counts them, so that no thread of ours takes time
 /// from the one that answers.
-fn flood(mac: MacAddress, address: Ipv4Addr, side: Side) -> Result<f64> {
+fn flood(asker: Asker, side: Side) -> Result<f64> {
     let (mut sender, receiver) = channel()?;
     drop(receiver);
-    let requests: Vec<Vec<u8>> = (0..side.count).map(|number| side.request(mac, address, number)).collect();
+    let requests: Vec<Vec<u8>> = (0..side.count).map(|number| side.request(asker, number)).collect();
     let (before, began) = (received_frames()?, now());
     let mut next = requests.iter().cycle();
     while began.elapsed() < FLOOD {

@@ -13,6 +13,8 @@ mod explain;
 mod failover;
 mod input;
 mod inspection;
+mod interfaces;
+mod ipv6;
 mod lab;
 mod load;
 mod mishaps;
@@ -22,7 +24,9 @@ mod reservations;
 mod rights;
 mod security;
 mod shadow;
+mod standby;
 mod story;
+mod wire;
 
 /// A name, and what is done under it.
 type Scenario = (&'static str, fn() -> anyhow::Result<()>);
@@ -44,6 +48,10 @@ fn main() -> anyhow::Result<()> {
         lab::SCENARIOS,
         story::SCENARIOS,
         failover::SCENARIOS,
+        standby::SCENARIOS,
+        wire::SCENARIOS,
+        ipv6::SCENARIOS,
+        interfaces::SCENARIOS,
         durability::SCENARIOS,
         load::SCENARIOS,
         cluster::SCENARIOS,

@@ -114,6 +114,7 @@ fn failed(status: &Status) -> Done {
         | Reason::NoAvailableAddress
         | Reason::QuotaExceeded
         | Reason::AddressReserved
+        | Reason::AddressInUse
         | Reason::AddressHeld
         | Reason::UnknownNode
         | Reason::PoolNotCompatible

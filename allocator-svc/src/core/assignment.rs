@@ -42,7 +42,10 @@ fn assignment(state: &State, vip: Vip, speaker: &SpeakerId, peers: &BTreeMap<Nod
     };
     let holders = state.book.holders().get(&vip).into_iter().flatten();
     let services = holders.filter_map(|holder| Some((holder.clone(), state.book.lease(holder)?.pool.clone()))).collect();
-    Some(Assignment { vip, role, rank, interfaces: placement.interfaces_of(speaker).clone(), services, peers: peers.clone() })
+    let active = Some(&placement.active.node).filter(|node| role == Role::Standby && **node != speaker.node).cloned();
+    let probe_first = rank == 0 && !state.network.is_proven(vip);
+    let interfaces = placement.interfaces_of(speaker).clone();
+    Some(Assignment { vip, role, rank, interfaces, services, peers: peers.clone(), active, probe_first })
 }
 
 /// The other nodes with their hardware addresses. Also those that are lost or about to end: one that comes back, and has not heard yet

@@ -185,7 +185,8 @@ fn own_or_shared(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Opt
 /// What the Service has of this pool and family and may keep: a change of its claim moves no more than it must.
 fn held(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Option<Vip> {
     let lease = book.lease(&claim.service)?;
-    let usable = |vip: &Vip| vip.family() == family && pool.hands_out(*vip) && sharing::check(book, claim, *vip).is_ok();
+    let may_stay = |vip: &Vip| book.reserved_against(*vip, &claim.service).is_none() && sharing::check(book, claim, *vip).is_ok();
+    let usable = |vip: &Vip| vip.family() == family && pool.hands_out(*vip) && may_stay(vip);
     lease.addresses.iter().copied().find(usable)
 }
 

@@ -33,6 +33,8 @@ mod parts;
 pub mod placement;
 pub mod plan;
 pub mod pools;
+mod proven;
+mod quarantine;
 pub mod quota;
 pub mod reconcile;
 pub mod refusal;
@@ -40,11 +42,14 @@ mod remedies;
 pub mod reservations;
 pub mod rules;
 mod shared;
+mod sights;
 pub mod state;
 mod strangers;
+mod suspicion;
 
 pub use placement::{Placement, Unannounced};
 pub use refusal::Refusal;
+pub use sights::Sighting;
 pub use state::{Settings, State, Violation};
 
 /// The moment of a decision.

@@ -18,9 +18,13 @@ use mooring_proto::types::time::Mono;
 use super::drain::Drains;
 use super::parts::Parts;
 use super::placement::{Placement, Unannounced};
+use super::proven::Proven;
+use super::quarantine;
 use super::refusal::Refusal;
+use super::sights::{self, Sighting, Sights};
 use super::state::{Book, Settings, State, Violation};
 use super::strangers::Strangers;
+use super::suspicion;
 use super::{Event, Leadership, Now, SessionId};
 
 /// A broken stream has the time to live divided by this to come back: a reconnect on a LAN takes a few milliseconds.
@@ -53,6 +57,8 @@ pub enum SpeakerEvent {
         /// When.
         at: Mono,
     },
+    /// Another one says that it does not answer.
+    Suspected(SpeakerId),
     /// It had been lost and is heard again.
     Returned(SpeakerId),
     /// Its interfaces are now these.
@@ -77,6 +83,20 @@ pub enum SpeakerEvent {
     },
     /// A VIP's stranger has been silent for long.
     ConflictOver(Vip),
+    /// A speaker was to announce a VIP and found it at another machine.
+    FoundInUse {
+        /// The address.
+        vip: Vip,
+        /// The machine.
+        conflict: Conflict,
+    },
+    /// A speaker has looked at a VIP that another node announces.
+    Seen {
+        /// The address.
+        vip: Vip,
+        /// What it saw.
+        sighting: Sighting,
+    },
     /// It is about to end.
     DrainBegan(SpeakerId),
     /// Its stream broke; it may come back until then.
@@ -145,6 +165,8 @@ pub struct Speaker {
     unapplied: BTreeMap<Revision, BTreeSet<Vip>>,
     /// VIPs that it cannot put in force, until its interfaces change.
     unable: BTreeSet<Vip>,
+    /// Since it was last heard another one has said that it does not answer.
+    suspected: bool,
     /// When it was given up.
     lost: Mono,
     /// Its entry in the network's deadlines.
@@ -165,6 +187,7 @@ impl Speaker {
             peers_untold: false,
             unapplied: BTreeMap::new(),
             unable: BTreeSet::new(),
+            suspected: false,
             lost: Mono::ZERO,
             deadline: None,
         }
@@ -200,6 +223,11 @@ impl Speaker {
             Liveness::Awaited => true,
             Liveness::Lost => false,
         }
+    }
+
+    /// Whether another one has said that it does not answer, since it was last heard.
+    pub(super) fn is_suspected(&self) -> bool {
+        self.suspected
     }
 
     /// Whether it said that it cannot announce a VIP.
@@ -251,6 +279,8 @@ pub struct Network {
     announced: BTreeSet<Vip>,
     strangers: Strangers,
     drains: Drains,
+    sights: Sights,
+    proven: Proven,
     parts: Parts,
     /// When each speaker is lost unless it is heard, or forgotten if it is lost.
     deadlines: BTreeSet<(Mono, SpeakerId)>,
@@ -299,6 +329,35 @@ impl Network {
         self.strangers.of(vip)
     }
 
+    /// Whether a VIP is certainly ours; any other one is asked for before it is announced.
+    #[must_use]
+    pub fn is_proven(&self, vip: Vip) -> bool {
+        self.proven.has(vip)
+    }
+
+    /// What another node has seen of a VIP last, since it is where it is.
+    #[must_use]
+    pub fn sighting(&self, vip: Vip) -> Option<&Sighting> {
+        self.sights.of(vip)
+    }
+
+    /// How many VIPs are not answered for by the node that announces them, as others see it.
+    #[must_use]
+    pub fn unreachable(&self) -> usize {
+        self.sights.unreachable()
+    }
+
+    /// How many VIPs others answer for as well.
+    #[must_use]
+    pub fn contested(&self) -> usize {
+        self.sights.contested()
+    }
+
+    /// Whether a hardware address is that of a node.
+    pub(super) fn has_mac(&self, mac: MacAddress) -> bool {
+        self.speakers.values().flat_map(|speaker| &speaker.interfaces).any(|interface| interface.mac == mac)
+    }
+
     /// How many VIPs a node announces.
     #[must_use]
     pub fn active_on(&self, node: &NodeName) -> usize {
@@ -333,6 +392,11 @@ impl Network {
     #[must_use]
     pub fn unannounced(&self) -> usize {
         self.parts.unannounced()
+    }
+
+    /// The strangers that claim VIPs.
+    pub(super) fn strangers(&self) -> &Strangers {
+        &self.strangers
     }
 
     /// The VIPs in which a speaker has a part.
@@ -449,10 +513,18 @@ impl Network {
             Event::EpochBegan(_) => {
                 self.recovery = Recovery::Unheard;
                 self.restored = !self.placements.is_empty();
+                let held = book.holders().keys().chain(self.placements.keys()).filter(|vip| quarantine::of(book, **vip).is_none());
+                held.for_each(|vip| self.proven.add(*vip));
             }
-            Event::LeaseGranted(lease) => self.leased_now(&lease.service, lease.addresses.clone()),
+            Event::LeaseGranted(lease) => {
+                self.leased_now(&lease.service, lease.addresses.clone(), book);
+                let adopted = book.claim(&lease.service).into_iter().flat_map(|claim| &claim.adopt);
+                adopted.filter(|vip| lease.addresses.contains(vip)).for_each(|vip| self.proven.add(*vip));
+            }
+            Event::AddressReserved { reservation, .. } => self.quarantine_changed(reservation.key.address, book),
+            Event::ReservationEnded { key, .. } => self.quarantine_changed(key.address, book),
             Event::LeaseReleased(service) => {
-                self.leased_now(service, Vec::new());
+                self.leased_now(service, Vec::new(), book);
                 self.forget_backends(service, book);
             }
             Event::ClaimMade(claim) => self.service_dirty(&claim.service),
@@ -493,7 +565,10 @@ impl Network {
             }
             Event::Rebalanced(at) => self.rebalanced = *at,
             Event::VipPlaced { vip, placement } => self.place(*vip, Some(placement.clone()), settings),
-            Event::VipDropped(vip) => self.place(*vip, None, settings),
+            Event::VipDropped(vip) => {
+                self.place(*vip, None, settings);
+                self.proven.leave(*vip);
+            }
             Event::VipKept(vip) => {
                 self.dirty.remove(vip);
             }
@@ -506,8 +581,6 @@ impl Network {
             | Event::LeaseUntenable { .. }
             | Event::ClaimRetried(_)
             | Event::ClaimMet(_)
-            | Event::AddressReserved { .. }
-            | Event::ReservationEnded { .. }
             | Event::RevisionReached(_) => {}
         }
     }
@@ -515,6 +588,12 @@ impl Network {
     fn apply_speaker(&mut self, event: &SpeakerEvent, settings: &Settings) {
         match event {
             SpeakerEvent::Joined { session, hello, at } => {
+                self.proven.at(*at);
+                // What it answers for it has asked for, if that was to be done.
+                let active = hello.held.iter().filter(|(_, role)| **role == Role::Active).map(|(vip, _)| *vip);
+                let own = |vip: &Vip| self.placements.get(vip).into_iter().flatten().any(|placement| placement.active == hello.speaker);
+                let own: Vec<Vip> = active.filter(own).collect();
+                own.into_iter().for_each(|vip| self.proven.add(vip));
                 if self.recovery == Recovery::Unheard {
                     self.recovery = Recovery::Until(*at + settings.recovery_window);
                 }
@@ -525,6 +604,7 @@ impl Network {
                 speaker.boot_id.clone_from(&hello.boot_id);
                 speaker.interfaces.clone_from(&hello.interfaces);
                 speaker.heard = *at;
+                speaker.suspected = false;
                 speaker.applied = Revision::default();
                 speaker.needs_snapshot = true;
                 speaker.unapplied.clear();
@@ -536,14 +616,22 @@ impl Network {
                 self.concerned_dirty(&hello.speaker);
             }
             SpeakerEvent::Heard { session, applied, at } => {
+                self.proven.at(*at);
                 let Some(id) = self.sessions.get(session).cloned() else { return };
                 let Some(speaker) = self.speakers.get_mut(&id) else { return };
                 speaker.heard = *at;
+                speaker.suspected = false;
                 if let Some(applied) = applied {
                     speaker.applied = speaker.applied.max(*applied);
                     speaker.unapplied = speaker.unapplied.split_off(&applied.next());
                 }
                 self.deadline_changed(&id, settings);
+            }
+            SpeakerEvent::Suspected(id) => {
+                if let Some(speaker) = self.speakers.get_mut(id) {
+                    speaker.suspected = true;
+                }
+                self.deadline_changed(id, settings);
             }
             SpeakerEvent::Returned(id) => {
                 let macs = self.macs(id);
@@ -573,6 +661,8 @@ impl Network {
                 }
             }
             SpeakerEvent::ConflictOver(vip) => self.strangers.forget(*vip),
+            SpeakerEvent::FoundInUse { vip, .. } => self.proven.lose(*vip),
+            SpeakerEvent::Seen { vip, sighting } => self.sights.note(*vip, sighting),
             SpeakerEvent::DrainBegan(id) => {
                 self.set_liveness(id, Liveness::Draining, settings);
                 self.part_dirty(id);
@@ -629,8 +719,9 @@ impl Network {
         }
     }
 
-    fn leased_now(&mut self, service: &ServiceKey, vips: Vec<Vip>) {
+    fn leased_now(&mut self, service: &ServiceKey, vips: Vec<Vip>, book: &Book) {
         let before = self.leased.remove(service).unwrap_or_default();
+        before.iter().filter(|vip| !book.holders().contains_key(vip)).for_each(|vip| self.proven.leave(*vip));
         for vip in before.iter().chain(&vips) {
             self.dirty.insert(*vip);
             self.assignment_changed(*vip);
@@ -644,6 +735,14 @@ impl Network {
     fn forget_backends(&mut self, service: &ServiceKey, book: &Book) {
         if book.claim(service).is_none() && book.lease(service).is_none() {
             self.backends.remove(service);
+        }
+    }
+
+    /// An address that another machine has is announced by nobody; afterwards it is looked at again.
+    fn quarantine_changed(&mut self, vip: Vip, book: &Book) {
+        let was = matches!(self.placements.get(&vip), Some(Err(Unannounced::InUse(_))));
+        if self.placements.contains_key(&vip) && was != quarantine::of(book, vip).is_some() {
+            self.dirty.insert(vip);
         }
     }
 
@@ -727,6 +826,7 @@ impl Network {
         if before.as_ref().map(|before| &before.active) != after.map(|after| &after.active) {
             self.announced.remove(&vip);
             self.strangers.forget(vip);
+            self.sights.forget(vip);
         }
         for speaker in before.iter().chain(after).flat_map(Placement::speakers) {
             self.deadline_changed(speaker, settings);
@@ -740,6 +840,7 @@ impl Network {
     /// The active speaker announces: whoever went on until then is released.
     fn announced_now(&mut self, vip: Vip, settings: &Settings) {
         self.announced.insert(vip);
+        self.proven.add(vip);
         self.assignment_changed(vip);
         let mut released = None;
         if let Some(placed) = self.placements.get_mut(&vip) {
@@ -800,6 +901,7 @@ fn differ_by_cordons_alone(before: &BTreeMap<NodeName, NodeSpec>, now: &BTreeMap
 /// it had is others'.
 fn deadline(speaker: &Speaker, has_parts: bool, settings: &Settings) -> Option<Mono> {
     match speaker.liveness {
+        Liveness::Live | Liveness::Draining if speaker.suspected => Some(speaker.heard + suspicion::patience(settings)),
         Liveness::Live | Liveness::Draining => Some(speaker.heard + settings.speaker_ttl),
         Liveness::Grace(until) => Some(until),
         Liveness::Lost => (speaker.session.is_none() && !has_parts).then(|| speaker.lost + FORGOTTEN_AFTER),
@@ -858,14 +960,23 @@ pub(super) fn said(state: &State, session: SessionId, message: SpeakerMessage, n
         }
         SpeakerMessage::Conflict { vip, mac, interface } => {
             let conflict = Conflict { mac, interface, node: id.node.clone() };
-            let own = network.speakers.values().flat_map(|speaker| &speaker.interfaces).any(|interface| interface.mac == mac);
             let announces = network.placements.get(&vip).into_iter().flatten().any(|placement| placement.active == *id);
-            let event = if network.strangers.of(vip) == Some(&conflict) {
-                SpeakerEvent::ConflictRepeated { vip, at: now.mono }
-            } else {
-                SpeakerEvent::ConflictSeen { vip, conflict, at: now.mono }
-            };
-            std::iter::once(heard(None)).chain((announces && !own).then_some(Event::Speaker(event))).collect()
+            let claimed = (announces && !network.has_mac(mac)).then(|| network.strangers.claimed(vip, conflict, now.mono));
+            std::iter::once(heard(None)).chain(claimed).collect()
+        }
+        SpeakerMessage::AddressInUse { vip, mac, interface } => {
+            let conflict = Conflict { mac, interface, node: id.node.clone() };
+            std::iter::once(heard(None)).chain(quarantine::found(state, id, vip, conflict, now)).collect()
+        }
+        SpeakerMessage::Proven(vips) => {
+            let own = |vip: &Vip| network.placements.get(vip).into_iter().flatten().any(|placement| placement.active == *id);
+            let announced = vips.into_iter().filter(own).filter(|vip| !network.announced.contains(vip));
+            let announced = announced.map(|vip| Event::VipAnnounced { vip, by: id.clone() });
+            std::iter::once(heard(None)).chain(announced).collect()
+        }
+        SpeakerMessage::Seen(sights) => std::iter::once(heard(None)).chain(sights::seen(network, id, sights, now)).collect(),
+        SpeakerMessage::Suspected { vip, node } => {
+            std::iter::once(heard(None)).chain(suspicion::suspected(network, id, vip, &node)).collect()
         }
         SpeakerMessage::Draining if speaker.is_draining() => vec![heard(None)],
         SpeakerMessage::Draining => vec![heard(None), Event::Speaker(SpeakerEvent::DrainBegan(id.clone()))],
@@ -880,13 +991,16 @@ pub(super) fn said(state: &State, session: SessionId, message: SpeakerMessage, n
 fn in_force(network: &Network, id: &SpeakerId, speaker: &Speaker, applied: Revision, heard: Event) -> Vec<Event> {
     let vips = speaker.unapplied.range(..=applied).flat_map(|(_, vips)| vips);
     let own = |vip: &&Vip| network.placements.get(vip).into_iter().flatten().any(|placement| placement.active == *id);
-    let announced: BTreeSet<Vip> = vips.filter(own).filter(|vip| !network.announced.contains(vip)).copied().collect();
+    // Of what is to be asked for first the speaker says itself when it is announced.
+    let begun = |vip: &&Vip| network.is_proven(**vip) && !network.announced.contains(vip);
+    let announced: BTreeSet<Vip> = vips.filter(own).filter(begun).copied().collect();
     std::iter::once(heard).chain(announced.into_iter().map(|vip| Event::VipAnnounced { vip, by: id.clone() })).collect()
 }
 
 /// A speaker comes, or comes back. What it announces is left with it where nobody else has it: an allocator that lost its records must
 /// not take an address away from whoever answers for it, nor one that gave a speaker up too soon, as long as the other one to which the
-/// address moved has not said that it announces it.
+/// address moved has not said that it announces it. While speakers come back after a start, one that took over by itself has it for certain:
+/// whoever had it before did not answer, and yields.
 fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Event> {
     let network = &state.network;
     let held: Vec<Vip> = hello.held.iter().filter(|(_, role)| **role == Role::Active).map(|(vip, _)| *vip).collect();
@@ -895,16 +1009,22 @@ fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Even
     let nobodys = |vip: &Vip| match network.placements.get(vip) {
         Some(Ok(placement)) if placement.active == hello.speaker => false,
         Some(Ok(_)) if lost && !network.announced.contains(vip) => true,
+        Some(Ok(_)) if network.is_recovering() && hello.taken.contains(vip) => true,
         Some(Ok(placement)) => network.speakers.get(&placement.active).is_none_or(|other| !other.may_announce()),
         Some(Err(_)) | None => true,
     };
     let adopt = |vip: Vip| Event::VipPlaced { vip, placement: Ok(Placement::on(hello.speaker.clone())) };
     let adopted: Vec<Event> = held.into_iter().filter(|vip| ours(vip) && nobodys(vip)).map(adopt).collect();
+    // A peer took it over meanwhile, and will say so.
+    let own = |vip: &Vip| network.placements.get(vip).into_iter().flatten().any(|placement| placement.active == hello.speaker);
+    let given_up = hello.held.iter().filter(|(vip, role)| **role == Role::Standby && network.is_recovering() && own(vip));
+    let given_up = given_up.map(|(vip, _)| Event::VipPlaced { vip: *vip, placement: Err(Unannounced::HolderAwaited) });
+    let given_up: Vec<Event> = given_up.collect();
     // A VIP is not given to one that is lost; and joining comes last, as it has the speaker's VIPs looked at, also those adopted: it may
     // hold what it must not announce any more.
     let returned = lost.then(|| Event::Speaker(SpeakerEvent::Returned(hello.speaker.clone())));
     let joined = Event::Speaker(SpeakerEvent::Joined { session, hello, at: now.mono });
-    returned.into_iter().chain(adopted).chain([joined]).collect()
+    returned.into_iter().chain(given_up).chain(adopted).chain([joined]).collect()
 }
 
 /// A stream ended: a draining speaker is gone, any other has a short grace.

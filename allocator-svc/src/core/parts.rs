@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::node::{Instance, NodeName, SpeakerId};
+use sha2::{Digest as _, Sha256};
 
 use super::nodes::{Liveness, Network, Speaker};
 use super::placement::{Placement, Unannounced};
@@ -174,4 +175,9 @@ pub(super) fn survive(network: &Network, present: &Placement) -> Option<Placemen
     }
     let standby = present.standby.clone().filter(|standby| speaker(standby).is_some_and(Speaker::is_live))?;
     Some(Placement { interfaces: present.interfaces_of(&standby).clone(), ..Placement::on(standby) })
+}
+
+/// The order among equal nodes for a VIP: the smaller, the better.
+pub(super) fn rank(vip: Vip, id: &SpeakerId) -> ([u8; 32], &SpeakerId) {
+    (Sha256::digest(format!("{}#{vip}", id.node)).into(), id)
 }

@@ -15,11 +15,11 @@ use mooring_proto::types::backends::Reach;
 use mooring_proto::types::labels::Labels;
 use mooring_proto::types::node::{InterfaceName, NodeName, SpeakerId};
 use mooring_proto::types::pool::{AdvertisementSpec, PoolName};
-use sha2::{Digest as _, Sha256};
 
 use super::Event;
 use super::nodes::Speaker;
-use super::parts::survive;
+use super::parts::{rank, survive};
+use super::quarantine;
 use super::state::State;
 
 mod demand;
@@ -94,6 +94,8 @@ pub enum Unannounced {
     BackendsUnknown,
     /// A status holds it, and after a start without records of it whoever announces it is still awaited.
     HolderAwaited,
+    /// Another machine on the LAN has it: which, and until when it is left alone.
+    InUse(String),
     /// No advertisement is about its pool and Services.
     NotAdvertised(PoolName),
     /// No node may announce it: the reason of each node that has a speaker.
@@ -105,7 +107,7 @@ impl Unannounced {
     pub(super) fn is_for_want_of_a_node(&self) -> bool {
         match self {
             Self::NoEligibleNode(_) => true,
-            Self::NoEndpoint | Self::BackendsUnknown | Self::HolderAwaited | Self::NotAdvertised(_) => false,
+            Self::NoEndpoint | Self::BackendsUnknown | Self::HolderAwaited | Self::InUse(_) | Self::NotAdvertised(_) => false,
         }
     }
 }
@@ -134,6 +136,7 @@ impl fmt::Display for Unannounced {
             Self::NoEndpoint => f.write_str("no endpoint can serve"),
             Self::BackendsUnknown => f.write_str("it is not known yet where it can be served"),
             Self::HolderAwaited => f.write_str("the allocator has just started, and whoever announces it may still say so"),
+            Self::InUse(why) => f.write_str(why),
             Self::NotAdvertised(pool) => write!(f, "no L2Advertisement is about pool {pool} and this Service"),
             Self::NoEligibleNode(nodes) if nodes.is_empty() => f.write_str("no node has a speaker"),
             Self::NoEligibleNode(nodes) => {
@@ -217,7 +220,9 @@ impl<'a> Round<'a> {
         let present = network.placements().get(&vip).and_then(|placed| placed.as_ref().ok());
         let Some(holders) = book.holders().get(&vip) else {
             // A speaker answers for it, and no full view has said yet whether it still should.
-            let provisional = present.filter(|_| !book.is_reconciled()).and_then(|placement| survive(network, placement));
+            let provisional = present
+                .filter(|_| !book.is_reconciled() && quarantine::of(book, vip).is_none())
+                .and_then(|placement| survive(network, placement));
             return provisional.map(Ok);
         };
         let is_there = |placement: &&Placement| network.speakers().get(&placement.active).is_some_and(Speaker::may_announce);
@@ -452,11 +457,6 @@ fn fit<'a>(state: &State, demand: &Demand, id: &'a SpeakerId, speaker: &'a Speak
     let score = preferences.fold(0u32, |score, preference| score.saturating_add(preference.weight));
     let interfaces = if everywhere { BTreeSet::new() } else { wanted };
     Ok(Candidate { id, speaker, score, interfaces, drained: network.drains().has(&id.node) })
-}
-
-/// The order among equals: the smaller, the better.
-fn rank(vip: Vip, id: &SpeakerId) -> ([u8; 32], &SpeakerId) {
-    (Sha256::digest(format!("{}#{vip}", id.node)).into(), id)
 }
 
 #[cfg(test)]

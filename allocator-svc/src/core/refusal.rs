@@ -8,7 +8,7 @@ use mooring_proto::types::address::{Family, Quoted, Vip};
 use mooring_proto::types::lease::{Revision, Term};
 use mooring_proto::types::node::NodeName;
 use mooring_proto::types::pool::PoolName;
-use mooring_proto::types::reservation::Reservation;
+use mooring_proto::types::reservation::{Reservation, ReservationOrigin};
 use mooring_proto::types::service::{ServiceKey, ServicePort};
 
 /// What differs between two Services that may not share an address.
@@ -134,7 +134,7 @@ pub enum NotInConfig {
     TwoPools(PoolName, PoolName),
     /// `avoidBuggyIPs` keeps one back.
     Buggy(Vip, PoolName),
-    /// One is kept for another Service, or for nobody.
+    /// One is kept for another Service, or for nobody, or another machine has it.
     Reserved(Box<Reservation>),
 }
 
@@ -237,6 +237,9 @@ impl Refusal {
     pub fn reason(&self) -> Reason {
         match self {
             Self::FamilyMismatch { .. } => Reason::FamilyMismatch,
+            Self::NotInConfig { cause: NotInConfig::Reserved(found), .. } if found.origin == ReservationOrigin::Quarantine => {
+                Reason::AddressInUse
+            }
             Self::NotInConfig { cause: NotInConfig::Reserved(_), .. } => Reason::AddressReserved,
             Self::NotInConfig { .. } => Reason::AddressNotInPool,
             Self::PoolNotCompatible { .. } => Reason::PoolNotCompatible,

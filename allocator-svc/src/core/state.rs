@@ -19,6 +19,7 @@ use super::feed::Feed;
 use super::free::Pool;
 use super::holders::Holders;
 use super::nodes::Network;
+use super::quarantine;
 use super::refusal::Refusal;
 use super::remedies::{Remedies, Remedy};
 use super::reservations::Reservations;
@@ -308,6 +309,12 @@ impl Book {
         &self.reservations
     }
 
+    /// The addresses of a pool that another machine has, ascending.
+    pub fn quarantined<'a>(&'a self, pool: &'a Pool) -> impl Iterator<Item = &'a Reservation> {
+        let reserved = pool.bounds().flat_map(|(first, last)| self.reservations.within(first, last));
+        reserved.filter_map(|vip| quarantine::of(self, vip))
+    }
+
     /// How many different addresses the Services of a namespace hold.
     #[must_use]
     pub fn held_in(&self, namespace: &str) -> usize {
@@ -324,10 +331,11 @@ impl Book {
         self.by_namespace.get(namespace).and_then(|vips| vips.get(&vip)).copied().unwrap_or_default()
     }
 
-    /// The reservation that keeps an address from a Service; a Service that holds the address keeps it.
+    /// The reservation that keeps an address from a Service; a Service that holds the address keeps it, unless another machine has it.
     pub(super) fn reserved_against(&self, vip: Vip, service: &ServiceKey) -> Option<&Reservation> {
         let holds_it = self.holders.get(&vip).is_some_and(|holders| holders.contains(service));
-        self.reservations.against(vip, service).filter(|_| !holds_it)
+        let found = self.reservations.against(vip, service);
+        quarantine::of(self, vip).or_else(|| found.filter(|_| !holds_it))
     }
 
     /// Whether an address is kept from a Service, or from one that nothing is kept for.
@@ -532,6 +540,10 @@ impl Book {
         }
         self.reservations.insert(reservation, end);
         self.changed_at(vip);
+        if reservation.origin == ReservationOrigin::Quarantine {
+            let holders: Vec<ServiceKey> = self.holders.get(&vip).into_iter().flatten().cloned().collect();
+            holders.iter().for_each(|service| self.make_due(service));
+        }
         if let Some(service) =
             reservation.key.service.as_ref().filter(|service| self.waiting.contains_key(service) || self.remedies.has(service))
         {
@@ -771,6 +783,7 @@ fn audit_reservation(book: &Book, reservation: &Reservation) -> Result<(), Viola
     let is_right = match reservation.origin {
         ReservationOrigin::Operator => book.reservations.of(vip).count() == 1 && holders.all(|holder| Some(holder) == service),
         ReservationOrigin::Retention => service.is_some(),
+        ReservationOrigin::Quarantine => service.is_none(),
     };
     if is_right { Ok(()) } else { Err(Violation(format!("{vip} is {reservation} against the rules of reservations"))) }
 }

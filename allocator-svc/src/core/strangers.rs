@@ -6,7 +6,8 @@ use std::time::Duration;
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::time::Mono;
 
-use super::nodes::Conflict;
+use super::Event;
+use super::nodes::{Conflict, SpeakerEvent};
 
 /// How long a stranger is remembered after it was last seen: hosts on a LAN ask by ARP every few minutes.
 const MEMORY: Duration = Duration::from_secs(600);
@@ -22,6 +23,14 @@ impl Strangers {
     /// The stranger that claims a VIP.
     pub(super) fn of(&self, vip: Vip) -> Option<&Conflict> {
         self.seen.get(&vip).map(|(conflict, _)| conflict)
+    }
+
+    /// A stranger claims a VIP: it is news, or known.
+    pub(super) fn claimed(&self, vip: Vip, conflict: Conflict, at: Mono) -> Event {
+        Event::Speaker(match self.of(vip) {
+            Some(known) if *known == conflict => SpeakerEvent::ConflictRepeated { vip, at },
+            Some(_) | None => SpeakerEvent::ConflictSeen { vip, conflict, at },
+        })
     }
 
     /// A stranger is seen, for the first time or again.

@@ -1,11 +1,12 @@
 //! What the log and the metrics say of a fact.
 
+use mooring_proto::types::address::Vip;
 use mooring_proto::types::node::NodeSpec;
 use tracing::{debug, info, warn};
 
 use super::Owner;
 use crate::core::nodes::SpeakerEvent;
-use crate::core::{Event, Placement, Unannounced};
+use crate::core::{Event, Placement, Sighting, Unannounced};
 use crate::logs;
 use crate::metrics::Outcome;
 
@@ -98,11 +99,29 @@ impl Owner {
         info!(event = logs::VIP_PLACED, ip, node = %now.active.node, instance = %now.active.instance, standby, from, "announced from this node");
     }
 
+    /// Tells what is new about who answers for a VIP.
+    fn seen(&self, ip: Vip, now: &Sighting) {
+        let before = self.state.network().sighting(ip);
+        let (was_reachable, was_contested) = before.map_or((true, false), |before| (before.reachable, before.contested));
+        let macs = now.macs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        match (was_reachable, now.reachable) {
+            (true, false) => warn!(event = logs::VIP_UNREACHABLE, %ip, by = %now.by, mac = macs, "its node does not answer for it"),
+            (false, true) => info!(event = logs::VIP_REACHABLE, %ip, by = %now.by, "its node answers for it again"),
+            (true, true) | (false, false) => {}
+        }
+        if now.contested && !was_contested {
+            warn!(event = logs::VIP_CONTESTED, %ip, by = %now.by, mac = macs, "not only its node answers for it");
+        }
+    }
+
     fn perform_speaker(&self, event: &SpeakerEvent) {
         match event {
             SpeakerEvent::Joined { hello, .. } => {
                 let (speaker, held) = (&hello.speaker, hello.held.len());
                 info!(event = logs::SPEAKER_JOINED, node = %speaker.node, instance = %speaker.instance, held, "said hello");
+            }
+            SpeakerEvent::Suspected(speaker) => {
+                info!(event = logs::SPEAKER_SUSPECTED, node = %speaker.node, instance = %speaker.instance, "does not answer, says its standby");
             }
             SpeakerEvent::Returned(speaker) => {
                 info!(event = logs::SPEAKER_RETURNED, node = %speaker.node, instance = %speaker.instance, "heard again");
@@ -136,6 +155,12 @@ impl Owner {
             SpeakerEvent::Forgotten(speaker) => {
                 info!(event = logs::SPEAKER_FORGOTTEN, node = %speaker.node, instance = %speaker.instance, "away for long, not awaited any more");
             }
+            SpeakerEvent::FoundInUse { vip, conflict } => {
+                self.metrics.in_use();
+                let (mac, interface, node) = (&conflict.mac, &conflict.interface, &conflict.node);
+                warn!(event = logs::ADDRESS_IN_USE, ip = %vip, %mac, %interface, %node, "another machine has the address, which goes into quarantine");
+            }
+            SpeakerEvent::Seen { vip, sighting } => self.seen(*vip, sighting),
             SpeakerEvent::ConflictRepeated { .. } | SpeakerEvent::Heard { .. } | SpeakerEvent::Told { .. } => {}
         }
     }

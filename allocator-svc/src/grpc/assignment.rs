@@ -115,7 +115,11 @@ impl Talk {
             | SpeakerMessage::Applied { .. }
             | SpeakerMessage::InterfacesChanged(_)
             | SpeakerMessage::Conflict { .. }
-            | SpeakerMessage::Draining => None,
+            | SpeakerMessage::Draining
+            | SpeakerMessage::Suspected { .. }
+            | SpeakerMessage::AddressInUse { .. }
+            | SpeakerMessage::Proven(_)
+            | SpeakerMessage::Seen(_) => None,
         };
         let said = Command::SpeakerSaid { session: self.session, message };
         self.engine.command(said, |_| ()).await.map_err(ending)?;

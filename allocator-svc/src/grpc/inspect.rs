@@ -26,9 +26,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::history::History;
+use super::lan::{quarantined, sighting};
 use super::{configuration, ending, explain, plan, refusal_to_pb, refused};
 use crate::core::nodes::{Liveness, Speaker};
-use crate::core::{self, Now, State, Unannounced};
+use crate::core::{self, Now, Placement, State, Unannounced};
 use crate::engine::Engine;
 use crate::store::HistoryReader;
 use mooring_kit::clock::{Clock, wall};
@@ -149,6 +150,7 @@ impl InspectService for Inspect {
                 available_ipv6: pool.available(Family::V6),
                 reserved_ipv4: pool.count(Family::V4).reserved,
                 reserved_ipv6: pool.count(Family::V6).reserved,
+                quarantined: quarantined(state, pool),
             });
             pb::ListPoolsResponse { pools: pools.collect(), next_page_token }
         };
@@ -180,7 +182,7 @@ impl InspectService for Inspect {
         let (size, node) = (convert::page_size(request.page_size), NodeName::new(&request.node));
         let look = move |state: &State| {
             let (page, next_page_token) = page(state.network().placements(), after, size, |_, placed| {
-                let parts = placed.iter().flat_map(core::Placement::speakers);
+                let parts = placed.iter().flat_map(Placement::speakers);
                 node.is_none() || parts.map(|speaker| &speaker.node).any(|part| Some(part) == node.as_ref())
             });
             let assignments = page.into_iter().map(|(vip, _)| assignment_state(state, *vip)).collect();
@@ -417,6 +419,7 @@ fn assignment_state(state: &State, vip: Vip) -> pb::AssignmentState {
             interfaces: placement.interfaces.iter().map(ToString::to_string).collect(),
             announced: network.is_announced(vip),
             last_resort: last_resort(state, placement),
+            seen: Some(sighting(state, vip, placement)),
             ..known
         },
         Some(Err(reason)) => pb::AssignmentState { reason: reason.to_string(), ..known },
@@ -425,7 +428,7 @@ fn assignment_state(state: &State, vip: Vip) -> pb::AssignmentState {
 }
 
 /// Why a drained node announces a VIP; empty if the node is not drained.
-fn last_resort(state: &State, placement: &core::Placement) -> String {
+fn last_resort(state: &State, placement: &Placement) -> String {
     let node = &placement.active.node;
     let why = state.network().drains().why(node).filter(|_| placement.last_resort);
     why.map(|why| format!("node {node} goes on though {why}: no other node is eligible")).unwrap_or_default()

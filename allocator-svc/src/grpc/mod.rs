@@ -5,6 +5,7 @@ pub(crate) mod assignment;
 mod explain;
 pub(crate) mod history;
 pub(crate) mod inspect;
+mod lan;
 pub(crate) mod operator;
 mod plan;
 pub(crate) mod shadow;

@@ -12,7 +12,7 @@ use crate::pb;
 use crate::pb::stream_assignments_request::Message as Said;
 use crate::pb::stream_assignments_response::Message as Told;
 use crate::types::address::Vip;
-use crate::types::assignment::{AllocatorMessage, Assignment, HEARTBEAT, Hello, Role, SpeakerMessage};
+use crate::types::assignment::{AllocatorMessage, Assignment, HEARTBEAT, Hello, Role, Sight, SpeakerMessage};
 use crate::types::lease::{Epoch, Revision};
 use crate::types::node::{Instance, Interface, InterfaceName, MacAddress, NodeName, SpeakerId};
 use crate::types::pool::PoolName;
@@ -69,13 +69,14 @@ impl TryFrom<pb::Hello> for Hello {
         let interfaces = interfaces(&mut bad, "interfaces", hello.interfaces);
         let held = each(&mut bad, "held", &hello.held, |held| {
             let vip = held.vip.parse::<Vip>().map_err(|error| error.to_string())?;
-            Ok::<_, String>((vip, role(held.role)?))
+            Ok::<_, String>((vip, role(held.role)?, held.taken_over))
         });
         let value = node.zip(instance).map(|(node, instance)| Self {
             speaker: SpeakerId { node, instance },
             boot_id: hello.boot_id,
             interfaces,
-            held: held.into_iter().collect(),
+            taken: held.iter().filter(|(_, _, taken_over)| *taken_over).map(|(vip, ..)| *vip).collect(),
+            held: held.into_iter().map(|(vip, role, _)| (vip, role)).collect(),
         });
         bad.finish(value)
     }
@@ -83,7 +84,11 @@ impl TryFrom<pb::Hello> for Hello {
 
 impl From<&Hello> for pb::Hello {
     fn from(hello: &Hello) -> Self {
-        let held = hello.held.iter().map(|(vip, role)| pb::HeldVip { vip: vip.to_string(), role: role_to_pb(*role) });
+        let held = hello.held.iter().map(|(vip, role)| pb::HeldVip {
+            vip: vip.to_string(),
+            role: role_to_pb(*role),
+            taken_over: hello.taken.contains(vip),
+        });
         Self {
             node: hello.speaker.node.to_string(),
             instance: hello.speaker.instance.to_string(),
@@ -118,6 +123,21 @@ impl TryFrom<pb::StreamAssignmentsRequest> for SpeakerMessage {
                 vip.zip(mac).zip(interface).map(|((vip, mac), interface)| Self::Conflict { vip, mac, interface })
             }
             Some(Said::Draining(pb::Draining {})) => Some(Self::Draining),
+            Some(Said::Suspected(suspected)) => {
+                let vip = bad.take("suspected.vip", suspected.vip.parse::<Vip>());
+                let node = bad.take("suspected.node", suspected.node.parse::<NodeName>());
+                vip.zip(node).map(|(vip, node)| Self::Suspected { vip, node })
+            }
+            Some(Said::AddressInUse(found)) => {
+                let vip = bad.take("address_in_use.vip", found.vip.parse::<Vip>());
+                let mac = bad.take("address_in_use.mac", found.mac.parse::<MacAddress>());
+                let interface = bad.take("address_in_use.interface", found.interface.parse::<InterfaceName>());
+                vip.zip(mac).zip(interface).map(|((vip, mac), interface)| Self::AddressInUse { vip, mac, interface })
+            }
+            Some(Said::Proven(proven)) => {
+                Some(Self::Proven(each(&mut bad, "proven.vips", &proven.vips, |text| text.parse::<Vip>()).into_iter().collect()))
+            }
+            Some(Said::Seen(seen)) => Some(Self::Seen(sights(&mut bad, seen.sights))),
             None => {
                 bad.add("message", MISSING);
                 None
@@ -125,6 +145,26 @@ impl TryFrom<pb::StreamAssignmentsRequest> for SpeakerMessage {
         };
         bad.finish(value)
     }
+}
+
+fn sights(bad: &mut Violations, list: Vec<pb::Sight>) -> Vec<Sight> {
+    let answer = |answer: pb::Answer| {
+        let mac = answer.mac.parse::<MacAddress>().map_err(|error| error.to_string())?;
+        Ok::<_, String>((mac, answer.interface.parse::<InterfaceName>().map_err(|error| format!("interface {error}"))?))
+    };
+    let mut found = Vec::with_capacity(list.len());
+    for (index, sight) in list.into_iter().enumerate() {
+        let path = format!("seen.sights[{index}]");
+        let vip = bad.take(&format!("{path}.vip"), sight.vip.parse::<Vip>());
+        let answers = each(bad, &format!("{path}.answers"), sight.answers, answer).into_iter().collect();
+        found.extend(vip.map(|vip| Sight { vip, answers }));
+    }
+    found
+}
+
+fn sight_to_pb(sight: &Sight) -> pb::Sight {
+    let answers = sight.answers.iter().map(|(mac, interface)| pb::Answer { mac: mac.to_string(), interface: interface.to_string() });
+    pb::Sight { vip: sight.vip.to_string(), answers: answers.collect() }
 }
 
 impl From<&SpeakerMessage> for pb::StreamAssignmentsRequest {
@@ -143,6 +183,12 @@ impl From<&SpeakerMessage> for pb::StreamAssignmentsRequest {
                 Said::Conflict(pb::Conflict { vip: vip.to_string(), mac: mac.to_string(), interface: interface.to_string() })
             }
             SpeakerMessage::Draining => Said::Draining(pb::Draining {}),
+            SpeakerMessage::AddressInUse { vip, mac, interface } => {
+                Said::AddressInUse(pb::AddressInUse { vip: vip.to_string(), mac: mac.to_string(), interface: interface.to_string() })
+            }
+            SpeakerMessage::Proven(vips) => Said::Proven(pb::Proven { vips: vips.iter().map(ToString::to_string).collect() }),
+            SpeakerMessage::Seen(sights) => Said::Seen(pb::Seen { sights: sights.iter().map(sight_to_pb).collect() }),
+            SpeakerMessage::Suspected { vip, node } => Said::Suspected(pb::Suspected { vip: vip.to_string(), node: node.to_string() }),
         };
         Self { message: Some(said) }
     }
@@ -177,8 +223,13 @@ impl TryFrom<pb::Assignment> for Assignment {
         let services = services(&mut bad, assignment.services);
         let peers = peers(&mut bad, assignment.peers);
         let rank = assignment.rank;
-        let value =
-            vip.zip(role).map(|(vip, role)| Self { vip, role, rank, interfaces: interfaces.into_iter().collect(), services, peers });
+        let active = match assignment.active_node.as_str() {
+            "" => None,
+            text => bad.take("active_node", text.parse::<NodeName>()),
+        };
+        let interfaces = interfaces.into_iter().collect();
+        let probe_first = assignment.probe_first;
+        let value = vip.zip(role).map(|(vip, role)| Self { vip, role, rank, interfaces, services, peers, active, probe_first });
         bad.finish(value)
     }
 }
@@ -197,6 +248,8 @@ impl From<&Assignment> for pb::Assignment {
             interfaces: assignment.interfaces.iter().map(ToString::to_string).collect(),
             services: services.collect(),
             peers: peers.collect(),
+            probe_first: assignment.probe_first,
+            active_node: assignment.active.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 }

@@ -35,6 +35,7 @@ fn origin(value: i32) -> Result<ReservationOrigin, String> {
     match pb::ReservationOrigin::try_from(value) {
         Ok(pb::ReservationOrigin::Operator) => Ok(ReservationOrigin::Operator),
         Ok(pb::ReservationOrigin::Retention) => Ok(ReservationOrigin::Retention),
+        Ok(pb::ReservationOrigin::Quarantine) => Ok(ReservationOrigin::Quarantine),
         Ok(pb::ReservationOrigin::Unspecified) | Err(_) => Err(format!("origin {value} is unknown")),
     }
 }
@@ -43,6 +44,7 @@ fn origin_to_pb(origin: ReservationOrigin) -> i32 {
     match origin {
         ReservationOrigin::Operator => pb::ReservationOrigin::Operator.into(),
         ReservationOrigin::Retention => pb::ReservationOrigin::Retention.into(),
+        ReservationOrigin::Quarantine => pb::ReservationOrigin::Quarantine.into(),
     }
 }
 

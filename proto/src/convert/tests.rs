@@ -4,7 +4,7 @@ use std::time::Duration;
 use prost::Message as _;
 
 use crate::pb;
-use crate::types::assignment::{AllocatorMessage, Assignment, Hello, Role, SpeakerMessage};
+use crate::types::assignment::{AllocatorMessage, Assignment, Hello, Role, Sight, SpeakerMessage};
 use crate::types::claim::{BackendKey, Claim, Families, FamilyPolicy, SharingKey};
 use crate::types::history::{EndCause, HistoryEntry, Holding, PastFact, ReleaseCause};
 use crate::types::lease::{Epoch, Revision};
@@ -132,13 +132,18 @@ fn all_that_a_speaker_says_crosses_the_wire() {
             speaker,
             boot_id: "b".to_owned(),
             interfaces: vec![interface()],
-            held: BTreeMap::from([(vip, Role::Active)]),
+            held: BTreeMap::from([(vip, Role::Active), ("192.0.2.2".parse().unwrap(), Role::Active)]),
+            taken: BTreeSet::from([vip]),
         }),
         SpeakerMessage::Heartbeat { seq: 1, applied: Revision(2) },
         SpeakerMessage::Applied { revision: Revision(3), failures: BTreeMap::from([(vip, "no interface".to_owned())]) },
         SpeakerMessage::InterfacesChanged(vec![interface()]),
         SpeakerMessage::Conflict { vip, mac: interface().mac, interface: interface().name },
         SpeakerMessage::Draining,
+        SpeakerMessage::AddressInUse { vip, mac: interface().mac, interface: interface().name },
+        SpeakerMessage::Proven(BTreeSet::from([vip])),
+        SpeakerMessage::Seen(vec![Sight { vip, answers: BTreeMap::from([(interface().mac, interface().name)]) }]),
+        SpeakerMessage::Suspected { vip, node: NodeName::new("node-b").unwrap() },
     ];
     for message in said {
         assert_eq!(SpeakerMessage::try_from(pb::StreamAssignmentsRequest::from(&message)), Ok(message));
@@ -155,6 +160,8 @@ fn all_that_the_allocator_says_crosses_the_wire() {
         interfaces: BTreeSet::from([interface().name]),
         services: BTreeMap::from([("default/web".parse().unwrap(), PoolName::new("prod").unwrap())]),
         peers: BTreeMap::from([(NodeName::new("node-b").unwrap(), BTreeSet::from([interface().mac]))]),
+        active: NodeName::new("node-b"),
+        probe_first: true,
     };
     let told = [
         AllocatorMessage::Snapshot {
@@ -174,7 +181,7 @@ fn all_that_the_allocator_says_crosses_the_wire() {
 
 #[test]
 fn wrong_words_on_the_stream_name_the_field() {
-    let hello = pb::Hello { held: vec![pb::HeldVip { vip: "x".to_owned(), role: 1 }], ..pb::Hello::default() };
+    let hello = pb::Hello { held: vec![pb::HeldVip { vip: "x".to_owned(), role: 1, taken_over: false }], ..pb::Hello::default() };
     let request = pb::StreamAssignmentsRequest { message: Some(pb::stream_assignments_request::Message::Hello(hello)) };
     assert_eq!(SpeakerMessage::try_from(request).unwrap_err().to_string(), "hello.node: is empty; hello.held[0]: invalid IP address \"x\"");
     let want = "want at most 253 lower case letters, digits, - and ., the first and the last a letter or digit";

@@ -50,6 +50,10 @@ pub struct Assignment {
     pub services: BTreeMap<ServiceKey, PoolName>,
     /// The other nodes whose speakers may announce it, with their hardware addresses.
     pub peers: BTreeMap<NodeName, BTreeSet<MacAddress>>,
+    /// To a speaker that stands by: the other node that is active.
+    pub active: Option<NodeName>,
+    /// Whether to ask, before it is announced, whether somebody else has it.
+    pub probe_first: bool,
 }
 
 /// Who a speaker is and what it has.
@@ -63,6 +67,17 @@ pub struct Hello {
     pub interfaces: Vec<Interface>,
     /// The VIPs it has a part in.
     pub held: BTreeMap<Vip, Role>,
+    /// Those of them for which it stood by, until it took them over by itself.
+    pub taken: BTreeSet<Vip>,
+}
+
+/// Who answers for a VIP that another node announces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// The address.
+    pub vip: Vip,
+    /// Everybody who answered, with the interface where the answer came in.
+    pub answers: BTreeMap<MacAddress, InterfaceName>,
 }
 
 /// What a speaker says on its stream.
@@ -97,6 +112,26 @@ pub enum SpeakerMessage {
     },
     /// It is about to end.
     Draining,
+    /// A node does not answer for a VIP although it should.
+    Suspected {
+        /// The address.
+        vip: Vip,
+        /// The node.
+        node: NodeName,
+    },
+    /// Another machine answers for a VIP that was to be asked for first; it is not announced.
+    AddressInUse {
+        /// The address.
+        vip: Vip,
+        /// The machine's hardware address.
+        mac: MacAddress,
+        /// Where its answer came in.
+        interface: InterfaceName,
+    },
+    /// VIPs that were to be asked for first are announced, as nobody has answered.
+    Proven(BTreeSet<Vip>),
+    /// It has looked at VIPs that other nodes announce.
+    Seen(Vec<Sight>),
 }
 
 /// What the allocator says on a speaker's stream.

@@ -46,6 +46,8 @@ pub enum ReservationOrigin {
     Operator,
     /// The Service that held it is gone and may come back.
     Retention,
+    /// Nobody: another machine on the LAN answers for it.
+    Quarantine,
 }
 
 /// An address that is reserved.
@@ -66,6 +68,10 @@ pub struct Reservation {
 impl fmt::Display for Reservation {
     /// As a refusal says it: `reserved for default/web until 2026-11-24T14:36:50Z (moving house)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.origin == ReservationOrigin::Quarantine {
+            f.write_str(&self.note)?;
+            return self.until.map_or(Ok(()), |until| write!(f, ", in quarantine until {until}"));
+        }
         f.write_str("reserved")?;
         if let Some(service) = &self.key.service {
             write!(f, " for {service}")?;

@@ -4,8 +4,9 @@
 //! interface was away: its round waits for a snapshot, and meanwhile probes ask whether somebody else answers for it (RFC 5227 §2.1.1).
 //! Whoever does makes us yield (`conflict`); if nobody does for about a second, and no snapshot comes, the VIP is still ours.
 //!
-//! Each VIP has a plan on each interface that answers for it. A takeover of thousands of VIPs is paced: every VIP's first round goes
-//! before anybody's second, and never more than [`BATCH`] rounds in [`PACE`]. What a round is (two ARP frames) is the shell's.
+//! Each VIP has a plan on each interface that answers for it. A takeover of thousands of VIPs is paced, on each interface for itself: every
+//! VIP's first round goes before anybody's second, and never more than [`BATCH`] rounds in [`PACE`]. What a round is (two ARP frames, or a
+//! neighbor advertisement) is the shell's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -44,7 +45,7 @@ const REASSERT_PAUSE: Duration = Duration::from_millis(200);
 /// Short enough that a single VIP behind a burst loses no time worth measuring.
 pub const PACE: Duration = Duration::from_millis(5);
 
-/// Rounds in one [`PACE`]: 8,000 a second, so a takeover of 10,000 VIPs has sent each first round after 1.25 s, while its 16,000 frames
+/// Rounds on an interface in one [`PACE`]: 8,000 a second, so a takeover of 10,000 VIPs has sent each first round after 1.25 s, while its 16,000 frames
 /// a second are 11 Mbit/s with preamble and gap, about 1 % of a gigabit link, and below what a switch's broadcast storm control lets by.
 pub const BATCH: usize = 40;
 
@@ -85,22 +86,53 @@ impl Plan {
     }
 }
 
+/// What waits on an interface.
+#[derive(Debug, Default)]
+struct Lane {
+    queue: BTreeMap<Phase, BTreeSet<(Mono, Vip)>>,
+    /// When the running batch began, and how much of it is used.
+    batch: (Mono, usize),
+}
+
+impl Lane {
+    /// What may go out now, the most urgent first.
+    fn due(&self, now: Mono) -> impl Iterator<Item = (Phase, Vip)> {
+        let (began, used) = self.batch;
+        let room = if now >= began + PACE { BATCH } else { BATCH.saturating_sub(used) };
+        let each = self
+            .queue
+            .iter()
+            .flat_map(move |(phase, due)| due.iter().take_while(move |(at, _)| *at <= now).map(move |(_, vip)| (*phase, *vip)));
+        each.take(room)
+    }
+
+    /// Something has gone out.
+    fn note(&mut self, now: Mono) {
+        let (began, used) = self.batch;
+        self.batch = if now >= began + PACE { (now, 1) } else { (began, used.saturating_add(1)) };
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        let (began, used) = self.batch;
+        let earliest = self.queue.values().filter_map(|due| due.first().map(|(at, _)| *at)).min()?;
+        Some(if used < BATCH { earliest } else { earliest.max(began + PACE) })
+    }
+}
+
 /// All that is to be sent.
 #[derive(Debug)]
 pub struct Schedule {
     plans: BTreeMap<(Vip, LinkIndex), Plan>,
-    queue: BTreeMap<Phase, BTreeSet<(Mono, Vip, LinkIndex)>>,
+    lanes: BTreeMap<LinkIndex, Lane>,
     refresh: Option<Duration>,
     random: u64,
-    /// When the running batch began, and how much of it is used.
-    batch: (Mono, usize),
 }
 
 impl Schedule {
     /// Nothing to send; refreshes come that often, jittered from the seed.
     #[must_use]
     pub fn new(refresh: Option<Duration>, seed: u64) -> Self {
-        Self { plans: BTreeMap::new(), queue: BTreeMap::new(), refresh, random: seed, batch: (Mono::ZERO, 0) }
+        Self { plans: BTreeMap::new(), lanes: BTreeMap::new(), refresh, random: seed }
     }
 
     /// Begins with the first round, whatever was planned; with probes if it is not certain that the VIP is ours.
@@ -111,8 +143,12 @@ impl Schedule {
 
     /// What is planned is ours by the allocator's fresh word: first rounds that waited for it go out.
     pub(super) fn confirm(&mut self, now: Mono) {
-        let waiting = [Phase::First, Phase::Probe].iter().filter_map(|phase| self.queue.get(phase)).flatten();
-        let waiting: Vec<_> = waiting.map(|(_, vip, link)| (*vip, *link)).filter(|(vip, link)| self.doubts(*vip, *link)).collect();
+        let doubtful = |lane: &Lane| -> Vec<Vip> {
+            let waiting = [Phase::First, Phase::Probe].iter().filter_map(|phase| lane.queue.get(phase)).flatten();
+            waiting.map(|(_, vip)| *vip).collect()
+        };
+        let waiting = self.lanes.iter().flat_map(|(link, lane)| doubtful(lane).into_iter().map(move |vip| (vip, *link)));
+        let waiting: Vec<_> = waiting.filter(|(vip, link)| self.doubts(*vip, *link)).collect();
         for (vip, link) in waiting {
             self.start(vip, link, true, now);
         }
@@ -151,7 +187,7 @@ impl Schedule {
     /// Forgets a VIP on an interface.
     pub(super) fn stop(&mut self, vip: Vip, link: LinkIndex) {
         if let Some(Plan { next: Some((phase, due)), .. }) = self.plans.remove(&(vip, link)) {
-            self.dequeue(phase, (due, vip, link));
+            self.dequeue(link, phase, (due, vip));
         }
     }
 
@@ -178,25 +214,24 @@ impl Schedule {
 
     /// Whether queue and plans say the same.
     pub(super) fn is_consistent(&self) -> bool {
-        let queued = self.queue.iter().flat_map(|(phase, due)| due.iter().map(|(at, vip, link)| ((*vip, *link), (*phase, *at))));
+        let queued = self
+            .lanes
+            .iter()
+            .flat_map(|(link, lane)| lane.queue.iter().flat_map(|(phase, due)| due.iter().map(|(at, vip)| ((*vip, *link), (*phase, *at)))));
         let planned = self.plans.iter().filter_map(|(key, plan)| Some((*key, plan.next?)));
         queued.collect::<BTreeMap<_, _>>() == planned.collect()
     }
 
-    /// What may go out now, the most urgent first.
+    /// What may go out now, the most urgent first on each interface.
     fn due(&self, now: Mono) -> impl Iterator<Item = (Phase, Vip, LinkIndex)> {
-        let (began, used) = self.batch;
-        let room = if now >= began + PACE { BATCH } else { BATCH.saturating_sub(used) };
-        let each = self.queue.iter().flat_map(move |(phase, due)| {
-            due.iter().take_while(move |(at, ..)| *at <= now).map(move |(_, vip, link)| (*phase, *vip, *link))
-        });
-        each.take(room)
+        self.lanes.iter().flat_map(move |(link, lane)| lane.due(now).map(move |(phase, vip)| (phase, vip, *link)))
     }
 
     /// A round or a probe has gone out: plans what comes after it.
     fn sent(&mut self, vip: Vip, link: LinkIndex, phase: Phase, now: Mono) {
-        let (began, used) = self.batch;
-        self.batch = if now >= began + PACE { (now, 1) } else { (began, used.saturating_add(1)) };
+        if let Some(lane) = self.lanes.get_mut(&link) {
+            lane.note(now);
+        }
         let Some(Plan { rounds, probes, sent, .. }) = self.plans.get(&(vip, link)).copied() else { return };
         if phase == Phase::Probe {
             let probes = probes.saturating_add(1);
@@ -233,20 +268,23 @@ impl Schedule {
         self.stop(vip, link);
         self.plans.insert((vip, link), plan);
         if let Some((phase, due)) = plan.next {
-            self.queue.entry(phase).or_default().insert((due, vip, link));
+            self.lanes.entry(link).or_default().queue.entry(phase).or_default().insert((due, vip));
         }
     }
 
-    fn dequeue(&mut self, phase: Phase, entry: (Mono, Vip, LinkIndex)) {
-        if let Some(due) = self.queue.get_mut(&phase) {
+    fn dequeue(&mut self, link: LinkIndex, phase: Phase, entry: (Mono, Vip)) {
+        if let Some(due) = self.lanes.get_mut(&link).and_then(|lane| lane.queue.get_mut(&phase)) {
             due.remove(&entry);
         }
     }
 
+    /// Forgets an interface on which nothing is planned.
+    pub(super) fn close(&mut self, link: LinkIndex) {
+        self.lanes.remove(&link);
+    }
+
     fn next_deadline(&self) -> Option<Mono> {
-        let (began, used) = self.batch;
-        let earliest = self.queue.values().filter_map(|due| due.first().map(|(at, ..)| *at)).min()?;
-        Some(if used < BATCH { earliest } else { earliest.max(began + PACE) })
+        self.lanes.values().filter_map(Lane::next_deadline).min()
     }
 }
 

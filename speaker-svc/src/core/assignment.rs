@@ -9,12 +9,13 @@ use std::sync::Arc;
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::{Assignment, Role};
 use mooring_proto::types::lease::{Epoch, Revision};
-use mooring_proto::types::node::{InterfaceName, MacAddress};
+use mooring_proto::types::node::{InterfaceName, MacAddress, NodeName};
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
 
 use super::interfaces::Interfaces;
+use super::standby::ActivePeer;
 use super::state::{Assigned, Counters, Held, Session, Silence, Standing, leads};
 use super::{Change, Event, State, Withdrawal};
 
@@ -76,24 +77,36 @@ pub(super) fn delta(state: &State, revision: Revision, upserts: Vec<Assignment>,
     events
 }
 
-/// Equal sets of peers become one: thousands of VIPs have the same few.
+/// Equal sets of peers become one, and so does what is known of each active one: thousands of VIPs have the same few.
 struct PeerSets<'a> {
-    known: &'a BTreeSet<Arc<BTreeSet<MacAddress>>>,
+    state: &'a State,
     fresh: BTreeSet<Arc<BTreeSet<MacAddress>>>,
+    active: BTreeMap<NodeName, Arc<ActivePeer>>,
 }
 
 impl<'a> PeerSets<'a> {
     fn new(state: &'a State) -> Self {
-        Self { known: &state.peer_sets, fresh: BTreeSet::new() }
+        Self { state, fresh: BTreeSet::new(), active: BTreeMap::new() }
     }
 
     fn share(&mut self, macs: BTreeSet<MacAddress>) -> Arc<BTreeSet<MacAddress>> {
-        if let Some(shared) = self.known.get(&macs).or_else(|| self.fresh.get(&macs)) {
+        if let Some(shared) = self.state.peer_sets.get(&macs).or_else(|| self.fresh.get(&macs)) {
             return Arc::clone(shared);
         }
         let shared = Arc::new(macs);
         self.fresh.insert(Arc::clone(&shared));
         shared
+    }
+
+    fn active(&mut self, assignment: &Assignment) -> Option<Arc<ActivePeer>> {
+        let active = ActivePeer::of(assignment)?;
+        let known = self.active.get(&active.node).or_else(|| self.state.vigil.peer(&active.node));
+        if let Some(known) = known.filter(|known| ***known == active) {
+            return Some(Arc::clone(known));
+        }
+        let shared = Arc::new(active);
+        self.active.insert(shared.node.clone(), Arc::clone(&shared));
+        Some(shared)
     }
 }
 
@@ -113,7 +126,7 @@ fn withdraw(state: &State, vip: Vip, held: &Held, events: &mut Vec<Event>) {
 
 fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, events: &mut Vec<Event>) {
     let held = state.vips.get(&assignment.vip);
-    let standing = standing(&assignment, &state.interfaces);
+    let standing = standing(&assignment, held, &state.interfaces);
     if held.is_some_and(|held| held.standing == standing && held.assigned.says(&assignment)) {
         return;
     }
@@ -122,6 +135,8 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
         vip,
         role: assignment.role,
         leads: leads(&assignment),
+        active: peers.active(&assignment),
+        probe_first: assignment.probe_first,
         interfaces: assignment.interfaces,
         services: assignment.services.into_iter().collect(),
         peers: peers.share(assignment.peers.into_values().flatten().collect()),
@@ -131,9 +146,9 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
     if held.is_none_or(|held| held.standing != standing) {
         events.push(Event::StandingChanged { vip, standing });
     }
-    if let Standing::Silent(silence @ (Silence::Family | Silence::NoInterface)) = standing {
-        events.push(Event::AssignmentFailed { vip, silence });
-    }
+    let failure = state.interfaces.failure(vip, &assigned.interfaces);
+    let failed = failure.filter(|failure| state.failing.get(&vip) != Some(failure));
+    events.extend(failed.map(|failure| Event::AssignmentFailed { vip, failure }));
     // Who the peers are is nothing to tell a Service's owner, and all VIPs hear of it at once when a node comes or goes.
     if held.is_none_or(|held| held.standing != standing || held.assigned.differs_for_its_services(&assigned)) {
         let before = held.map(|held| (held.standing, &held.assigned.services[..]));
@@ -142,8 +157,15 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
 }
 
 /// Whether we answer for what we were given.
-pub(super) fn standing(assignment: &Assignment, interfaces: &Interfaces) -> Standing {
-    fit(assignment.vip, assignment.role, &assignment.interfaces, interfaces)
+pub(super) fn standing(assignment: &Assignment, held: Option<&Held>, interfaces: &Interfaces) -> Standing {
+    let fit = fit(assignment.role, &assignment.interfaces, interfaces);
+    probed(fit, assignment.probe_first, held)
+}
+
+/// A VIP that may be somebody else's is asked for before we begin to answer for it, and again if somebody had it.
+fn probed(fit: Standing, probe_first: bool, held: Option<&Held>) -> Standing {
+    let announced = held.is_some_and(|held| held.standing == Standing::Announced);
+    if fit == Standing::Announced && probe_first && !announced { Standing::Silent(Silence::Probing) } else { fit }
 }
 
 /// Whether we answer for what we keep.
@@ -151,12 +173,15 @@ pub(super) fn standing_now(held: &Held, interfaces: &Interfaces) -> Standing {
     if held.standing == Standing::Silent(Silence::Yielded) {
         return held.standing;
     }
-    fit(held.assigned.vip, held.assigned.role, &held.assigned.interfaces, interfaces)
+    let fit = fit(held.assigned.role, &held.assigned.interfaces, interfaces);
+    if fit == Standing::Announced && held.standing == Standing::Silent(Silence::InUse) {
+        return held.standing;
+    }
+    probed(fit, held.assigned.probe_first, Some(held))
 }
 
-fn fit(vip: Vip, role: Role, wanted: &BTreeSet<InterfaceName>, interfaces: &Interfaces) -> Standing {
+fn fit(role: Role, wanted: &BTreeSet<InterfaceName>, interfaces: &Interfaces) -> Standing {
     match role {
-        _ if vip.v4().is_none() => Standing::Silent(Silence::Family),
         _ if !interfaces.has_any(wanted) => Standing::Silent(Silence::NoInterface),
         Role::Standby => Standing::Silent(Silence::Standby),
         Role::Active => Standing::Announced,
@@ -200,12 +225,24 @@ pub(super) fn service_updates(vip: Vip, services: &[(ServiceKey, PoolName)], cha
 
 /// Keeps an assignment; a VIP that is new stands by until its standing is said.
 pub(super) fn store(state: &mut State, assigned: &Arc<Assigned>, now: Mono) {
-    let fresh = || Held { assigned: Arc::clone(assigned), standing: Standing::Silent(Silence::Standby), strife: None };
+    let is_fresh = !state.vips.contains_key(&assigned.vip);
+    let nowhere = Arc::default();
+    let fresh = || Held { assigned: Arc::clone(assigned), standing: Standing::Silent(Silence::Standby), links: nowhere, strife: None };
     let held = state.vips.entry(assigned.vip).or_insert_with(fresh);
-    let led = std::mem::replace(&mut held.assigned, Arc::clone(assigned)).leads;
-    state.peer_sets.insert(Arc::clone(&assigned.peers));
+    let before = std::mem::replace(&mut held.assigned, Arc::clone(assigned));
+    if state.peer_sets.insert(Arc::clone(&assigned.peers)) {
+        state.acquaintances.extend(assigned.peers.iter());
+    }
+    state.vigil.follow(assigned.vip, before.active.as_deref(), assigned.active.as_ref(), now);
+    match &assigned.active {
+        Some(active) if before.active.as_ref().is_some_and(|before| before.node == active.node) && !is_fresh => {}
+        Some(_) => state.looks.begin(assigned.vip, now),
+        None => state.looks.end(assigned.vip),
+    }
+    let taken = state.vigil.settle(assigned.vip);
     align(state, assigned.vip, now);
-    if assigned.leads && !led {
+    // What we took over by ourselves is announced anew when it is ours for good: not everybody may have heard it.
+    if assigned.leads && (!before.leads || taken) {
         let certain = state.session == Session::Live;
         for link in state.schedule.links_of(assigned.vip) {
             state.schedule.start(assigned.vip, link, certain, now);
@@ -213,19 +250,24 @@ pub(super) fn store(state: &mut State, assigned: &Arc<Assigned>, now: Mono) {
     }
 }
 
-/// Assignments are complete up to a revision; sets of peers that none of them has any more are forgotten.
+/// Assignments are complete up to a revision; sets that none of them has any more are forgotten.
 pub(super) fn reach(state: &mut State, epoch: Epoch, revision: Revision) {
     state.epoch = epoch;
     state.revision = revision;
     state.peer_sets.retain(|peers| Arc::strong_count(peers) > 1);
+    state.link_sets.retain(|links| Arc::strong_count(links) > 1);
 }
 
 /// Forgets a VIP.
 pub(super) fn remove(state: &mut State, vip: Vip) {
-    if let Some(held) = state.vips.remove(&vip)
-        && held.standing == Standing::Announced
-    {
-        state.announced = state.announced.saturating_sub(1);
+    if let Some(held) = state.vips.remove(&vip) {
+        state.vigil.follow(vip, held.assigned.active.as_deref(), None, Mono::ZERO);
+        state.vigil.settle(vip);
+        state.looks.end(vip);
+        state.inquiry.end(vip);
+        if held.standing == Standing::Announced {
+            state.announced = state.announced.saturating_sub(1);
+        }
     }
     state.failing.remove(&vip);
     state.schedule.align(vip, &BTreeSet::new(), true, Mono::ZERO);
@@ -240,29 +282,47 @@ pub(super) fn stand(state: &mut State, vip: Vip, standing: Standing, now: Mono) 
         state.announced = state.announced.saturating_add(1);
     } else if was && !is {
         state.announced = state.announced.saturating_sub(1);
+        state.vigil.settle(vip);
     }
-    match standing {
-        Standing::Silent(silence) if silence.failure().is_some() => state.failing.insert(vip),
-        Standing::Silent(_) | Standing::Announced => state.failing.remove(&vip),
-    };
+    if standing == Standing::Silent(Silence::Probing) {
+        state.inquiry.begin(vip, now);
+    } else {
+        state.inquiry.end(vip);
+    }
     align(state, vip, now);
 }
 
-/// Makes the schedule of a VIP fit the interfaces that answer for it.
-fn align(state: &mut State, vip: Vip, now: Mono) {
+/// Makes what follows from a VIP's standing and the interfaces fit them: where it is answered for, its schedule, and whether that fails.
+pub(super) fn align(state: &mut State, vip: Vip, now: Mono) {
     let Some(held) = state.vips.get(&vip) else { return };
-    let (links, leads) = (state.ports_of(held).map(|port| port.index).collect(), held.assigned.leads);
+    let (assigned, announced) = (Arc::clone(&held.assigned), held.standing == Standing::Announced);
+    match state.interfaces.failure(vip, &assigned.interfaces) {
+        Some(failure) => state.failing.insert(vip, failure),
+        None => state.failing.remove(&vip),
+    };
+    let links = if announced { state.interfaces.links_for(vip, &assigned.interfaces) } else { BTreeSet::new() };
+    let links = state.share(links);
     state.schedule.align(vip, &links, state.session == Session::Live, now);
-    if !leads {
+    if !assigned.leads {
         state.schedule.quiet(vip);
+    }
+    if let Some(held) = state.vips.get_mut(&vip) {
+        held.links = links;
     }
 }
 
 /// The session is in another state; once the allocator's word is complete nothing is in doubt any more.
 pub(super) fn change_session(state: &mut State, session: Session, now: Mono) {
-    state.session = session;
-    if session == Session::Live {
-        state.schedule.confirm(now);
+    let was_live = std::mem::replace(&mut state.session, session).is_live();
+    match session {
+        Session::Live => {
+            state.schedule.confirm(now);
+            if !was_live {
+                state.looks.hurry(now);
+            }
+        }
+        Session::Away => state.vigil.hurry(now),
+        Session::Joining | Session::Resyncing => {}
     }
 }
 

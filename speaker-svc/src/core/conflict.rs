@@ -1,9 +1,9 @@
-//! Somebody else claims a VIP that we answer for (RFC 5227 §2.4).
+//! Somebody else claims a VIP that we answer for (RFC 5227 §2.4; for IPv6 by the same rules).
 //!
 //! Our own node: nothing. A peer, while the allocator is there: it decides. If it gives the VIP to another one we only go on until that one
 //! has begun, and say nothing; if it gives the VIP to us the peer has not heard that it lost it, and those that heard the peer have to hear
 //! us again. A peer, while the allocator is not there, or before it has said that the VIP is still ours: we yield, as the peer was told
-//! later than we. A stranger: we defend once, report, and go on answering (RFC 5227 §2.4 c).
+//! later than we; only whom we took the VIP from by ourselves has to yield to us (`standby`). A stranger: we defend once, report, and go on answering (RFC 5227 §2.4 c).
 
 use std::time::Duration;
 
@@ -23,11 +23,15 @@ pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 /// A station claims a VIP.
 pub(super) fn claim(state: &State, vip: Vip, mac: MacAddress, link: LinkIndex, now: Mono) -> Vec<Event> {
     let (Some(held), Some(port)) = (state.vips.get(&vip), state.interfaces.port(link)) else { return Vec::new() };
-    if held.standing != Standing::Announced || !held.assigned.allows(&port.name) || state.interfaces.is_own(mac) {
+    if held.standing != Standing::Announced || !held.links.contains(&link) || state.interfaces.is_own(mac) {
         return Vec::new();
     }
     let doubtful = state.schedule.doubts(vip, link);
-    if held.assigned.peers.contains(&mac) {
+    if held.assigned.peers.contains(&mac) || state.acquaintances.contains(&mac) {
+        let was_active = held.assigned.active.as_ref().is_some_and(|active| active.macs.contains(&mac));
+        if was_active && state.vigil.taken().contains(&vip) && !doubtful {
+            return vec![Event::PeerContradicted { vip, mac, link }];
+        }
         return match (state.session.is_live() && !doubtful, held.assigned.leads) {
             (false, _) => yield_to(vip, mac, held),
             (true, false) => Vec::new(),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::AllocatorMessage;
 use mooring_proto::types::lease::{Epoch, Revision};
-use mooring_proto::types::node::{InterfaceName, MacAddress};
+use mooring_proto::types::node::{InterfaceName, MacAddress, NodeName};
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
@@ -21,14 +21,21 @@ use mooring_proto::types::time::Mono;
 pub mod announce;
 pub mod assignment;
 pub mod conflict;
+pub mod counters;
 pub mod drain;
+pub mod heed;
 pub mod interfaces;
+pub mod look;
+pub mod probe;
 pub mod reply;
+pub mod standby;
 pub mod state;
 
 use announce::Phase;
 use interfaces::{Link, LinkIndex, Port};
-use state::{Assigned, Session, Silence, Standing};
+use look::Answers;
+use standby::Addressee;
+use state::{Assigned, Failure, Session, Standing};
 pub use state::{Settings, State, Violation};
 
 /// A wish, or news from outside.
@@ -42,7 +49,7 @@ pub enum Command {
     CloseSession,
     /// The node's links are now these.
     ReplaceLinks(Vec<Link>),
-    /// Another station claims a VIP that we answer for.
+    /// Another station says that it has a VIP in which we have a part.
     NoteClaim {
         /// The address.
         vip: Vip,
@@ -144,7 +151,7 @@ pub enum Event {
         /// The address.
         vip: Vip,
         /// Why.
-        silence: Silence,
+        failure: Failure,
     },
     /// The node's links are now these.
     LinksReplaced(Vec<Link>),
@@ -152,6 +159,8 @@ pub enum Event {
     PortOpened(Port),
     /// An interface cannot answer any more.
     PortClosed(Port),
+    /// Other interfaces may answer for a VIP than before.
+    ReachChanged,
     /// The allocator has to be told the interfaces.
     InterfacesDue,
     /// A gratuitous round, or a probe, has to go out on an interface.
@@ -190,6 +199,69 @@ pub enum Event {
         /// The peer.
         mac: MacAddress,
     },
+    /// A node that we stand by for is asked whether it answers.
+    PeerAsked {
+        /// The node.
+        node: NodeName,
+        /// For which VIPs, and whom.
+        questions: Vec<(Vip, Addressee)>,
+    },
+    /// A peer answers for a VIP that we stand by for.
+    PeerHeard {
+        /// The address.
+        vip: Vip,
+        /// The peer.
+        mac: MacAddress,
+    },
+    /// A node does not answer for what we stand by for; the allocator has to be told.
+    PeerSuspected {
+        /// One of the addresses.
+        vip: Vip,
+        /// The node.
+        node: NodeName,
+    },
+    /// We took a VIP over by ourselves.
+    TookOver {
+        /// The address.
+        vip: Vip,
+        /// From which node.
+        node: NodeName,
+    },
+    /// Everybody is asked for a VIP before we announce it.
+    ProbeDue(Vip),
+    /// That is due, and there is no interface to ask on.
+    ProbePutOff(Vip),
+    /// Nobody has answered, and we announce the VIP; the allocator has to be told.
+    AddressProven(Vip),
+    /// Another machine has a VIP that we were to announce; the allocator has to be told.
+    AddressFound {
+        /// The address.
+        vip: Vip,
+        /// The machine.
+        mac: MacAddress,
+        /// Where.
+        interface: InterfaceName,
+    },
+    /// Everybody is asked for a VIP that another node announces.
+    LookDue(Vip),
+    /// Somebody has answered that.
+    AnswerSeen {
+        /// The address.
+        vip: Vip,
+        /// Who.
+        mac: MacAddress,
+        /// Where.
+        interface: InterfaceName,
+    },
+    /// A look is over; the allocator has to be told.
+    LookOver {
+        /// The address.
+        vip: Vip,
+        /// Everybody who answered.
+        answers: Answers,
+    },
+    /// A look was due that cannot be, or would tell nobody anything.
+    LookPutOff(Vip),
     /// The process has begun to end; the allocator has to be told.
     DrainStarted {
         /// When it ends at the latest.
@@ -215,7 +287,13 @@ pub fn decide(state: &State, command: Command, now: Mono) -> Vec<Event> {
         Command::Hear(AllocatorMessage::HeartbeatAck { .. } | AllocatorMessage::Goodbye { .. }) => Vec::new(),
         Command::CloseSession => assignment::close_session(state),
         Command::ReplaceLinks(links) => interfaces::replace(state, links),
-        Command::NoteClaim { vip, mac, link } => conflict::claim(state, vip, mac, link, now),
+        Command::NoteClaim { vip, mac, link } => {
+            let mut events = standby::hear(state, vip, mac);
+            events.extend(look::hear(state, vip, mac, link));
+            events.extend(probe::hear(state, vip, mac, link));
+            events.extend(conflict::claim(state, vip, mac, link, now));
+            events
+        }
         Command::Drain => drain::start(state, now),
         Command::Tick => tick(state, now),
     }
@@ -223,6 +301,9 @@ pub fn decide(state: &State, command: Command, now: Mono) -> Vec<Event> {
 
 fn tick(state: &State, now: Mono) -> Vec<Event> {
     let mut events = announce::due(state, now);
+    events.extend(standby::due(state, now));
+    events.extend(look::due(state, now));
+    events.extend(probe::due(state, now));
     events.extend(drain::tick(state, now));
     events
 }
@@ -232,17 +313,28 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
     match event {
         Event::SessionChanged(session) => assignment::change_session(state, *session, now),
         Event::HelloDue | Event::AppliedDue | Event::InterfacesDue => {}
-        Event::EpochRefused { .. } | Event::ServiceUpdated { .. } | Event::AssignmentFailed { .. } | Event::Yielded { .. } => {}
+        Event::EpochRefused { .. } | Event::ServiceUpdated { .. } | Event::AssignmentFailed { .. } | Event::PeerSuspected { .. } => {}
+        Event::AddressProven(_) | Event::AddressFound { .. } => {}
         Event::RevisionReached { epoch, revision } => assignment::reach(state, *epoch, *revision),
         Event::AssignmentStored(assigned) => assignment::store(state, assigned, now),
         Event::AssignmentRemoved(vip) => assignment::remove(state, *vip),
         Event::StandingChanged { vip, standing } => assignment::stand(state, *vip, *standing, now),
         Event::LinksReplaced(links) => interfaces::store(state, links),
-        Event::PortOpened(port) => interfaces::open(state, port, now),
+        Event::PortOpened(port) => interfaces::open(state, port),
         Event::PortClosed(port) => interfaces::close(state, port),
+        Event::ReachChanged => interfaces::align_all(state, now),
         Event::AnnouncementDue { vip, link, phase } => announce::sent(state, *vip, *link, *phase, now),
         Event::ConflictSeen { vip, mac, defend, .. } => conflict::note(state, *vip, *mac, *defend, now),
         Event::PeerContradicted { vip, link, .. } => conflict::reassert(state, *vip, *link, now),
+        Event::Yielded { vip, .. } => standby::yielded(state, *vip),
+        Event::PeerAsked { node, questions } => standby::asked(state, node, questions, now),
+        Event::PeerHeard { vip, mac } => standby::heard(state, *vip, *mac),
+        Event::ProbeDue(vip) => probe::asked(state, *vip, now),
+        Event::ProbePutOff(vip) => probe::put_off(state, *vip, now),
+        Event::LookDue(vip) => look::began(state, *vip, now),
+        Event::AnswerSeen { vip, mac, interface } => look::heard(state, *vip, *mac, interface),
+        Event::LookOver { vip, .. } | Event::LookPutOff(vip) => look::ended(state, *vip, now),
+        Event::TookOver { vip, .. } => standby::took_over(state, *vip, now),
         Event::DrainStarted { deadline } => state.drain = Some(*deadline),
         Event::Drained { .. } => state.drained = true,
     }
@@ -251,7 +343,9 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
 /// When [`Command::Tick`] is next wanted.
 #[must_use]
 pub fn next_deadline(state: &State) -> Option<Mono> {
-    announce::next_deadline(state).into_iter().chain(drain::next_deadline(state)).min()
+    let rounds = announce::next_deadline(state);
+    let questions = [standby::next_deadline(state), look::next_deadline(state), probe::next_deadline(state)];
+    questions.into_iter().chain([rounds, drain::next_deadline(state)]).flatten().min()
 }
 
 /// Checks what must always hold.

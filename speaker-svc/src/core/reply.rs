@@ -1,15 +1,34 @@
 //! The answer, if any, to one frame.
 //!
-//! Responder threads call [`reply`] for every frame with the newest [`ReplyTable`]. The table is made whole by the engine and never
+//! Responder threads call [`reply_to_arp`] or [`reply_to_ndp`] for every frame with the newest [`ReplyTable`]. The table is made whole by the engine and never
 //! changes; looking an address up takes the same time for ten VIPs as for ten thousand and allocates nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::node::{InterfaceName, MacAddress};
 
-use super::state::Assigned;
+use super::interfaces::LinkIndex;
+use super::state::{Assigned, Held};
 use crate::wire::arp::{Arp, Operation};
+use crate::wire::ethernet::{Header, is_group};
+use crate::wire::ndp::{Kind, Ndp};
+
+/// A VIP that is answered for.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What the allocator said.
+    pub assigned: Arc<Assigned>,
+    /// On which interfaces.
+    pub links: Arc<BTreeSet<LinkIndex>>,
+}
+
+impl From<&Held> for Entry {
+    fn from(held: &Held) -> Self {
+        Self { assigned: Arc::clone(&held.assigned), links: Arc::clone(&held.links) }
+    }
+}
 
 /// The VIPs that are answered for, by address.
 ///
@@ -17,41 +36,49 @@ use crate::wire::arp::{Arp, Operation};
 /// probes long.
 #[derive(Debug)]
 pub struct ReplyTable {
-    slots: Box<[Option<Arc<Assigned>>]>,
+    slots: Box<[Option<Entry>]>,
     len: usize,
+    version: u64,
 }
 
 impl Default for ReplyTable {
     fn default() -> Self {
-        Self::new(std::iter::empty())
+        Self::new(0, std::iter::empty())
     }
 }
 
 impl ReplyTable {
-    /// A table of these VIPs, each at most once.
+    /// A table of these VIPs, each at most once, newer than those of lower versions.
     #[must_use]
-    pub fn new<'a>(vips: impl Iterator<Item = &'a Arc<Assigned>>) -> Self {
-        let vips: Vec<&Arc<Assigned>> = vips.collect();
-        let capacity = vips.len().saturating_mul(2).next_power_of_two().max(2);
+    pub fn new(version: u64, vips: impl Iterator<Item = Entry>) -> Self {
+        let vips: Vec<Entry> = vips.collect();
+        let len = vips.len();
+        let capacity = len.saturating_mul(2).next_power_of_two().max(2);
         let mut slots = vec![None; capacity].into_boxed_slice();
-        for assigned in &vips {
-            let free = probes(assigned.vip, capacity).find(|slot| slots.get(*slot).is_some_and(Option::is_none));
+        for entry in vips {
+            let free = probes(entry.assigned.vip, capacity).find(|slot| slots.get(*slot).is_some_and(Option::is_none));
             if let Some(slot) = free.and_then(|slot| slots.get_mut(slot)) {
-                *slot = Some(Arc::clone(assigned));
+                *slot = Some(entry);
             }
         }
-        Self { slots, len: vips.len() }
+        Self { slots, len, version }
     }
 
     /// The VIP, if it is answered for.
     #[must_use]
-    pub fn get(&self, vip: Vip) -> Option<&Assigned> {
+    pub fn get(&self, vip: Vip) -> Option<&Entry> {
         // A free slot ends the search, and there is always one.
-        probes(vip, self.slots.len()).map_while(|slot| self.slots.get(slot)?.as_deref()).find(|assigned| assigned.vip == vip)
+        probes(vip, self.slots.len()).map_while(|slot| self.slots.get(slot)?.as_ref()).find(|entry| entry.assigned.vip == vip)
+    }
+
+    /// Which of the tables it is.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// All VIPs, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Assigned>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.slots.iter().flatten()
     }
 
@@ -87,9 +114,18 @@ fn probes(vip: Vip, capacity: usize) -> impl Iterator<Item = usize> {
 #[derive(Clone, Debug)]
 pub struct Receiver {
     /// The interface.
+    pub link: LinkIndex,
+    /// Its name.
     pub name: InterfaceName,
     /// Its hardware address.
     pub mac: MacAddress,
+}
+
+impl Receiver {
+    /// A VIP of the table, if it is answered for here.
+    fn find<'t>(&self, table: &'t ReplyTable, vip: Vip) -> Option<&'t Assigned> {
+        table.get(vip).filter(|entry| entry.links.contains(&self.link)).map(|entry| &*entry.assigned)
+    }
 }
 
 /// What a frame asks of us; nothing, mostly.
@@ -105,7 +141,7 @@ pub struct Outcome<'t> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Foreign;
 
-/// Reads what a frame means (MetalLB behaviour 8.2).
+/// Reads what an ARP packet means (MetalLB behaviour 8.2).
 ///
 /// Answered is a request, sent to all or to us, for a VIP that is answered for on this interface; the sender's protocol address does
 /// not matter, so probes from 0.0.0.0 are answered (RFC 5227 §2.1.1). A claim is any ARP packet that names the VIP as its sender's address and
@@ -113,18 +149,40 @@ pub struct Foreign;
 ///
 /// # Errors
 /// [`Foreign`] if the frame was sent to another station or group.
-pub fn reply<'t>(table: &'t ReplyTable, on: &Receiver, destination: MacAddress, arp: &Arp) -> Result<Outcome<'t>, Foreign> {
+pub fn reply_to_arp<'t>(table: &'t ReplyTable, on: &Receiver, destination: MacAddress, arp: &Arp) -> Result<Outcome<'t>, Foreign> {
     if destination != MacAddress::BROADCAST && destination != on.mac {
         return Err(Foreign);
     }
-    let here = |address: std::net::Ipv4Addr| table.get(Vip::from(address)).filter(|assigned| assigned.allows(&on.name));
     let own = arp.sha == on.mac;
     let answer = match arp.operation {
-        Operation::Request if !own => here(arp.tpa),
+        Operation::Request if !own => on.find(table, Vip::from(arp.tpa)),
         Operation::Request | Operation::Reply => None,
     };
-    let claim = if own || arp.spa.is_unspecified() { None } else { here(arp.spa) };
+    let claim = if own || arp.spa.is_unspecified() { None } else { on.find(table, Vip::from(arp.spa)) };
     Ok(Outcome { answer, claim })
+}
+
+/// Reads what a neighbor solicitation or advertisement means (MetalLB behaviour 8.3).
+///
+/// Answered is a solicitation, sent to us or to any group, for a VIP that is answered for on this interface, whoever asks: also one that tells
+/// no hardware address (RFC 4861 §7.2.4), and one that asks whether the address is free (RFC 4862 §5.4.3). A claim is an advertisement of the
+/// VIP, or a solicitation in its name, that the interface itself has not sent.
+///
+/// # Errors
+/// [`Foreign`] if the frame was sent to another station.
+pub fn reply_to_ndp<'t>(table: &'t ReplyTable, on: &Receiver, header: Header, ndp: &Ndp) -> Result<Outcome<'t>, Foreign> {
+    if header.destination != on.mac && !is_group(header.destination) {
+        return Err(Foreign);
+    }
+    if header.source == on.mac || ndp.sender(header) == on.mac {
+        return Ok(Outcome::default());
+    }
+    let find = |address| on.find(table, Vip::from(address));
+    Ok(match ndp.kind {
+        Kind::Solicitation if ndp.source.is_unspecified() => Outcome { answer: find(ndp.target), claim: None },
+        Kind::Solicitation => Outcome { answer: find(ndp.target), claim: find(ndp.source) },
+        Kind::Advertisement(_) => Outcome { answer: None, claim: find(ndp.target) },
+    })
 }
 
 #[cfg(test)]

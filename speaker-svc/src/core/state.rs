@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mooring_proto::types::address::Vip;
@@ -14,10 +13,14 @@ use mooring_proto::types::lease::{Epoch, Revision};
 use mooring_proto::types::node::{Interface, InterfaceName, MacAddress, SpeakerId};
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
-use mooring_proto::types::time::{Mono, UnixMillis};
+use mooring_proto::types::time::Mono;
 
 use super::announce::Schedule;
-use super::interfaces::{Interfaces, Port};
+pub use super::counters::Counters;
+use super::interfaces::{Interfaces, LinkIndex, Port};
+use super::look::Looks;
+use super::probe::Inquiry;
+use super::standby::{self, ActivePeer, Vigil};
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug)]
@@ -67,47 +70,8 @@ impl Session {
     }
 }
 
-/// What was counted for a VIP; responder threads and the engine write, anybody reads.
-#[derive(Debug, Default)]
-pub struct Counters {
-    answered: AtomicU64,
-    last_answered: AtomicU64,
-    gratuitous: AtomicU64,
-}
-
-impl Counters {
-    /// Counts an answered request.
-    pub fn note_answer(&self, at: UnixMillis) {
-        self.answered.fetch_add(1, Ordering::Relaxed);
-        self.last_answered.store(at.0, Ordering::Relaxed);
-    }
-
-    /// Counts a gratuitous frame.
-    pub fn note_gratuitous(&self) {
-        self.gratuitous.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Requests answered.
-    #[must_use]
-    pub fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
-    }
-
-    /// When the last one was; zero = never.
-    #[must_use]
-    pub fn last_answered(&self) -> UnixMillis {
-        UnixMillis(self.last_answered.load(Ordering::Relaxed))
-    }
-
-    /// Gratuitous frames sent.
-    #[must_use]
-    pub fn gratuitous(&self) -> u64 {
-        self.gratuitous.load(Ordering::Relaxed)
-    }
-}
-
 /// An assignment as it is kept.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Assigned {
     /// The address.
     pub vip: Vip,
@@ -121,6 +85,10 @@ pub struct Assigned {
     pub services: Box<[(ServiceKey, PoolName)]>,
     /// The hardware addresses of the peers.
     pub peers: Arc<BTreeSet<MacAddress>>,
+    /// The other node that is active while we stand by, or was before we took over by ourselves.
+    pub active: Option<Arc<ActivePeer>>,
+    /// Whether to ask before it is announced whether somebody else has it.
+    pub probe_first: bool,
     /// What was counted since we have the VIP, over all changes of the assignment.
     pub counters: Arc<Counters>,
 }
@@ -146,6 +114,8 @@ impl Assigned {
             && self.role == assignment.role
             && self.leads == leads(assignment)
             && self.interfaces == assignment.interfaces
+            && self.probe_first == assignment.probe_first
+            && self.active.as_deref() == ActivePeer::of(assignment).as_ref()
             && self.services.iter().map(|(service, pool)| (service, pool)).eq(&assignment.services)
             && macs().all(|mac| self.peers.contains(mac))
             && self.peers.iter().all(|mac| macs().any(|other| other == mac))
@@ -173,20 +143,33 @@ pub enum Silence {
     Standby,
     /// A peer has it, and no allocator was there to ask.
     Yielded,
-    /// IPv6, which this speaker cannot announce.
-    Family,
     /// None of the interfaces it may be announced on exists.
     NoInterface,
+    /// We ask first whether somebody else has it.
+    Probing,
+    /// Another machine has it.
+    InUse,
 }
 
-impl Silence {
-    /// What the allocator is told; `None` where nothing is wrong.
+/// Why a VIP cannot be put in force here, so that another node should have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Failure {
+    /// None of the interfaces it may be announced on exists.
+    NoInterface,
+    /// It is in the network of interfaces of which none can answer, while others can.
+    Away,
+    /// It is an IPv6 address, and the interfaces it may be announced on have none.
+    NoIpv6,
+}
+
+impl Failure {
+    /// What the allocator and the log are told.
     #[must_use]
-    pub const fn failure(self) -> Option<&'static str> {
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Standby | Self::Yielded => None,
-            Self::Family => Some("this speaker announces IPv4 addresses only"),
-            Self::NoInterface => Some("none of the interfaces it may be announced on exists on the node"),
+            Self::NoInterface => "none of the interfaces it may be announced on exists on the node",
+            Self::Away => "the interface of the node that is in its network is down",
+            Self::NoIpv6 => "none of the interfaces it may be announced on has an IPv6 address",
         }
     }
 }
@@ -209,6 +192,8 @@ pub struct Held {
     pub assigned: Arc<Assigned>,
     /// Whether we answer.
     pub standing: Standing,
+    /// On which interfaces.
+    pub links: Arc<BTreeSet<LinkIndex>>,
     /// Strangers that claim it.
     pub strife: Option<Strife>,
 }
@@ -220,6 +205,9 @@ pub struct State {
     pub(super) vips: BTreeMap<Vip, Held>,
     pub(super) interfaces: Interfaces,
     pub(super) schedule: Schedule,
+    pub(super) vigil: Vigil,
+    pub(super) looks: Looks,
+    pub(super) inquiry: Inquiry,
     pub(super) session: Session,
     pub(super) epoch: Epoch,
     pub(super) revision: Revision,
@@ -228,8 +216,12 @@ pub struct State {
     pub(super) drained: bool,
     /// The sets of peers that assignments share.
     pub(super) peer_sets: BTreeSet<Arc<BTreeSet<MacAddress>>>,
+    /// All peers that we were ever told of: an allocator that has just started knows none but those that have come.
+    pub(super) acquaintances: BTreeSet<MacAddress>,
+    /// The sets of interfaces that VIPs share.
+    pub(super) link_sets: BTreeSet<Arc<BTreeSet<LinkIndex>>>,
     /// The VIPs that cannot be put in force.
-    pub(super) failing: BTreeSet<Vip>,
+    pub(super) failing: BTreeMap<Vip, Failure>,
     /// How many VIPs are announced.
     pub(super) announced: usize,
 }
@@ -239,18 +231,24 @@ impl State {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let schedule = Schedule::new(settings.refresh, settings.seed);
+        let looks = Looks::new(settings.seed);
         Self {
             settings,
             vips: BTreeMap::new(),
             interfaces: Interfaces::default(),
             schedule,
+            vigil: Vigil::default(),
+            looks,
+            inquiry: Inquiry::default(),
             session: Session::Away,
             epoch: Epoch::default(),
             revision: Revision::default(),
             drain: None,
             drained: false,
             peer_sets: BTreeSet::new(),
-            failing: BTreeSet::new(),
+            acquaintances: BTreeSet::new(),
+            link_sets: BTreeSet::new(),
+            failing: BTreeMap::new(),
             announced: 0,
         }
     }
@@ -268,8 +266,23 @@ impl State {
     }
 
     /// The VIPs that we answer for.
-    pub fn answering(&self) -> impl Iterator<Item = &Arc<Assigned>> {
-        self.vips.values().filter(|held| held.standing == Standing::Announced).map(|held| &held.assigned)
+    pub fn answering(&self) -> impl Iterator<Item = &Held> {
+        self.vips.values().filter(|held| held.standing == Standing::Announced)
+    }
+
+    /// The one copy of a set of interfaces.
+    pub(super) fn share(&mut self, links: BTreeSet<LinkIndex>) -> Arc<BTreeSet<LinkIndex>> {
+        if let Some(shared) = self.link_sets.get(&links) {
+            return Arc::clone(shared);
+        }
+        let shared = Arc::new(links);
+        self.link_sets.insert(Arc::clone(&shared));
+        shared
+    }
+
+    /// The VIPs that we have a part in and do not answer for, ascending.
+    pub fn silent(&self) -> impl Iterator<Item = Vip> {
+        self.vips.iter().filter(|(_, held)| held.standing != Standing::Announced).map(|(vip, _)| *vip)
     }
 
     /// The interfaces that can answer.
@@ -280,8 +293,12 @@ impl State {
 
     /// The interfaces that answer for a VIP.
     pub fn ports_of<'a>(&'a self, held: &'a Held) -> impl Iterator<Item = &'a Port> {
-        let announced = held.standing == Standing::Announced;
-        self.interfaces.ports().filter(move |port| announced && held.assigned.allows(&port.name))
+        held.links.iter().filter_map(|link| self.interfaces.port(*link))
+    }
+
+    /// The interfaces that would answer for a VIP: where others can be asked for it.
+    pub fn ports_for<'a>(&'a self, assigned: &Assigned) -> impl Iterator<Item = &'a Port> {
+        self.interfaces.links_for(assigned.vip, &assigned.interfaces).into_iter().filter_map(|link| self.interfaces.port(link))
     }
 
     /// The stream to the allocator.
@@ -323,16 +340,18 @@ impl State {
 
     /// What we cannot put in force we do not hold.
     pub(super) fn hello(&self) -> Hello {
-        let part = |held: &Held| match held.standing {
+        let part = |vip: &Vip, held: &Held| match held.standing {
+            _ if self.failing.contains_key(vip) => None,
             Standing::Announced => Some(Role::Active),
             Standing::Silent(Silence::Standby | Silence::Yielded) => Some(Role::Standby),
-            Standing::Silent(Silence::Family | Silence::NoInterface) => None,
+            Standing::Silent(Silence::NoInterface | Silence::Probing | Silence::InUse) => None,
         };
         Hello {
             speaker: self.settings.speaker.clone(),
             boot_id: self.settings.boot_id.clone(),
             interfaces: self.interface_list(),
-            held: self.vips.iter().filter_map(|(vip, held)| Some((*vip, part(held)?))).collect(),
+            held: self.vips.iter().filter_map(|(vip, held)| Some((*vip, part(vip, held)?))).collect(),
+            taken: self.vigil.taken().clone(),
         }
     }
 
@@ -346,12 +365,7 @@ impl State {
     /// The VIPs that cannot be put in force, with the reason.
     #[must_use]
     pub fn failures(&self) -> BTreeMap<Vip, String> {
-        let failure = |held: &Held| match held.standing {
-            Standing::Announced => None,
-            Standing::Silent(silence) => silence.failure(),
-        };
-        let held = self.failing.iter().filter_map(|vip| Some((*vip, self.vips.get(vip)?)));
-        held.filter_map(|(vip, held)| Some((vip, failure(held)?.to_owned()))).collect()
+        self.failing.iter().map(|(vip, failure)| (*vip, failure.as_str().to_owned())).collect()
     }
 }
 
@@ -369,6 +383,9 @@ pub enum Violation {
     /// A VIP is announced that must be silent.
     #[error("{0} is announced against its assignment")]
     Unfit(Vip),
+    /// A VIP is answered for on other interfaces than it should be.
+    #[error("{0} is answered for on other interfaces than it should be")]
+    Links(Vip),
     /// A VIP that is announced on an interface is not in the schedule, or the other way round.
     #[error("the schedule of {0} differs from the interfaces that answer for it")]
     Schedule(Vip),
@@ -381,6 +398,18 @@ pub enum Violation {
     /// A first round waits for the allocator's word although it is there.
     #[error("a first round waits although the session is live")]
     Doubt,
+    /// The nodes that are asked are not those that we stand by for.
+    #[error("the nodes that are asked differ from those that we stand by for")]
+    Vigil,
+    /// The VIPs that are asked for are not those that wait for it.
+    #[error("the VIPs that are asked for differ from those that wait for it")]
+    Inquiry,
+    /// The VIPs that are looked at are not those that we stand by for.
+    #[error("the VIPs that are looked at differ from those that we stand by for")]
+    Looks,
+    /// A VIP counts as taken over that is not announced.
+    #[error("{0} counts as taken over and is not announced")]
+    Taken(Vip),
     /// The schedule's queue and its plans differ.
     #[error("the announcement queue and its plans differ")]
     Queue,
@@ -393,25 +422,31 @@ pub(super) fn audit(state: &State) -> Result<(), Violation> {
     }
     for (vip, held) in &state.vips {
         let announced = held.standing == Standing::Announced;
-        let failing = matches!(held.standing, Standing::Silent(silence) if silence.failure().is_some());
-        if failing != state.failing.contains(vip) {
+        if state.interfaces.failure(*vip, &held.assigned.interfaces).as_ref() != state.failing.get(vip) {
             return Err(Violation::Failing(*vip));
         }
-        if announced && (held.assigned.role != Role::Active || vip.v4().is_none()) {
+        if announced && held.assigned.role != Role::Active {
             return Err(Violation::Unfit(*vip));
         }
-        let ports: BTreeSet<_> = state.ports_of(held).map(|port| port.index).collect();
-        if ports != state.schedule.links_of(*vip) {
+        let links = if announced { state.interfaces.links_for(*vip, &held.assigned.interfaces) } else { BTreeSet::new() };
+        if links != *held.links {
+            return Err(Violation::Links(*vip));
+        }
+        if links != state.schedule.links_of(*vip) {
             return Err(Violation::Schedule(*vip));
         }
         if !held.assigned.leads && !state.schedule.is_quiet(*vip) {
             return Err(Violation::Loud(*vip));
         }
     }
+    standby::audit(state)?;
     if state.session == Session::Live && state.schedule.has_doubts() {
         return Err(Violation::Doubt);
     }
-    if !state.schedule.is_consistent() || state.schedule.vips().any(|vip| !state.vips.contains_key(&vip)) {
+    if state.failing.keys().any(|vip| !state.vips.contains_key(vip))
+        || !state.schedule.is_consistent()
+        || state.schedule.vips().any(|vip| !state.vips.contains_key(&vip))
+    {
         return Err(Violation::Queue);
     }
     Ok(())

@@ -90,6 +90,8 @@ fn assignments() -> Vec<Assignment> {
         interfaces: [].into(),
         services: [(format!("default/s{vip}").parse().unwrap(), PoolName::new("prod").unwrap())].into(),
         peers: [].into(),
+        active: None,
+        probe_first: false,
     };
     vips.map(one).collect()
 }
@@ -102,7 +104,8 @@ async fn a_service_is_logged_once_the_table_says_so() {
     let mut registry = mooring_kit::metrics::registry("0");
     let metrics = Metrics::register(&mut registry, &speaker.node, Arc::clone(&watch.table));
     let ((engine, inputs), (claims_address, claims)) = (mailbox(INBOX), mailbox(CLAIMS));
-    let shared = Shared { table: Arc::clone(&watch.table), claims: claims_address, ended: Arc::default(), drops: metrics.drops.clone() };
+    let (table, drops, heeded) = (Arc::clone(&watch.table), metrics.drops.clone(), Arc::default());
+    let shared = Shared { table, heeded, claims: claims_address, ended: Arc::default(), grouped: Arc::default(), drops };
     let settings = Settings { speaker, boot_id: "boot-1".into(), refresh: None, seed: 1 };
     let (supervisor, readiness, stop) = (Supervisor::new(), Readiness::new(), Stop::new());
     let ready = Ready { links: readiness.handle("links"), sockets: readiness.handle("sockets"), session: readiness.handle("assignments") };

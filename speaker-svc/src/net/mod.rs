@@ -2,6 +2,8 @@
 //!
 //! All unsafe code of the speaker is in [`socket`].
 
+pub mod groups;
 pub mod links;
 pub mod responder;
 pub mod socket;
+pub mod station;

@@ -1,8 +1,9 @@
 //! The thread of an interface: receive, ask `crate::core::reply`, send.
 //!
-//! A frame costs no allocation, no lock and no log line. The thread takes frames until there are none and only then waits in poll(2),
-//! for the next one or for the pipe that stops it to be closed: so a lone request costs three system calls and a flood two a frame, and
-//! the thread stops at once without ever waking up in vain, as a receive timeout would. Claims go to the engine by a channel that sheds.
+//! A frame costs no allocation, no lock and no log line. One thread serves two sockets, ARP's and NDP's: it waits in poll(2) for a frame of either,
+//! or for the pipe that stops it to be closed, and then takes frames until there are none, or so many that the other socket gets its turn.
+//! So a lone request costs four system calls and a flood two a frame, and the thread stops at once without ever waking up in vain, as a
+//! receive timeout would. Claims go to the engine by a channel that sheds.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::sync::Arc;
@@ -17,18 +18,19 @@ use mooring_proto::types::node::MacAddress;
 use tokio::sync::Notify;
 use tracing::debug;
 
-use super::socket::{ArpSocket, Woken, is_interface_gone};
+use super::socket::{FrameSocket, RECEIVE_LEN, Traffic, Woken, is_interface_gone, wait};
+use crate::core::heed::Heeded;
 use crate::core::interfaces::{LinkIndex, Port};
-use crate::core::reply::{Receiver, ReplyTable, reply};
+use crate::core::reply::{Outcome, Receiver, ReplyTable, reply_to_arp, reply_to_ndp};
 use crate::core::state::Assigned;
 use crate::logs;
 use crate::metrics::FrameDrops;
-use crate::wire::arp::{self, Arp, EMPTY_FRAME, Frame};
+use crate::wire::{arp, ndp};
 
-/// What the kernel gives of a frame at most; the filter lets through 64 bytes.
-const RECEIVE_LEN: usize = 64;
+/// Frames taken from one socket before the other is looked at: under a flood of one kind the other waits for a millisecond at most.
+const TURN: usize = 64;
 
-/// A frame names a VIP as its sender's address.
+/// A frame names a VIP that we have a part in as its sender's address.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim {
     /// The address.
@@ -44,10 +46,14 @@ pub struct Claim {
 pub struct Shared {
     /// The newest table.
     pub table: Arc<ArcSwap<ReplyTable>>,
+    /// The newest list of VIPs that we do not answer for and may ask for.
+    pub heeded: Arc<ArcSwap<Heeded>>,
     /// Where claims go.
     pub claims: Address<Claim>,
     /// Notified when a thread has ended by itself.
     pub ended: Arc<Notify>,
+    /// Notified when groups have been joined and left.
+    pub grouped: Arc<Notify>,
     /// Counts what is dropped.
     pub drops: FrameDrops,
 }
@@ -61,18 +67,18 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// Opens a socket and starts a thread on it. An interface that goes down or away ends the thread; any other error, or a panic, the
+    /// Opens the sockets and starts a thread on them. An interface that goes down or away ends the thread; any other error, or a panic, the
     /// process.
     ///
     /// # Errors
     /// What the kernel says.
     pub async fn start(port: &Port, shared: Shared, spawner: &Spawner) -> io::Result<Self> {
-        let socket = ArpSocket::open(port.index)?;
+        let (arp, ndp) = (FrameSocket::open(Traffic::Arp, port.index)?, FrameSocket::open(Traffic::Ndp, port.index)?);
         let (stopped, stop) = io::pipe()?;
-        let on = Receiver { name: port.name.clone(), mac: port.mac };
+        let on = Receiver { link: port.index, name: port.name.clone(), mac: port.mac };
         let end = End { ended: Arc::default(), notify: Arc::clone(&shared.ended) };
         let ended = Arc::clone(&end.ended);
-        let mut work = Work { socket, link: port.index, on, shared, frame: EMPTY_FRAME };
+        let work = Work { arp, ndp, on, shared };
         // The supervisor's own stop does not matter here: while the process drains, requests are answered.
         let thread = move |_stop: &Stop| {
             let _end = end;
@@ -81,7 +87,7 @@ impl Responder {
                 Ok(()) | Err(_) => Ok(()),
             }
         };
-        spawner.thread(format!("arp {}", port.name), thread).await;
+        spawner.thread(format!("responder {}", port.name), thread).await;
         Ok(Self { _stop: stop, ended })
     }
 
@@ -106,58 +112,106 @@ impl Drop for End {
 }
 
 struct Work {
-    socket: ArpSocket,
-    link: LinkIndex,
+    arp: FrameSocket,
+    ndp: FrameSocket,
     on: Receiver,
     shared: Shared,
-    /// The answer is built here.
-    frame: Frame,
 }
 
 impl Work {
-    fn serve(&mut self, stop: &PipeReader) -> io::Result<()> {
-        let mut received = [0; RECEIVE_LEN];
+    fn serve(&self, stop: &PipeReader) -> io::Result<()> {
+        let mut buffer = [0; RECEIVE_LEN];
         loop {
-            match self.socket.receive(&mut received) {
-                Ok(len) => self.take(received.get(..len).unwrap_or_default()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.socket.wait(stop)? {
-                    Woken::Frame => {}
-                    Woken::Stop => return Ok(()),
-                },
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            match wait(&self.arp, &self.ndp, stop)? {
+                Woken::Frames { arp, ndp } => {
+                    if arp {
+                        take_turn(&self.arp, &mut buffer, |frame| self.take_arp(frame))?;
+                    }
+                    if ndp {
+                        take_turn(&self.ndp, &mut buffer, |frame| self.take_ndp(frame))?;
+                    }
+                }
+                Woken::Stop => return Ok(()),
             }
         }
     }
 
-    fn take(&mut self, received: &[u8]) {
-        let (header, arp) = match arp::parse(received) {
+    fn take_arp(&self, received: &[u8]) {
+        let drops = &self.shared.drops;
+        let (header, request) = match arp::parse(received) {
             Ok(parsed) => parsed,
-            Err(malformed) => return self.shared.drops.malformed(malformed),
+            Err(malformed) => return drops.malformed(malformed),
         };
         let table = self.shared.table.load();
-        let Ok(outcome) = reply(&table, &self.on, header.destination, &arp) else { return self.shared.drops.foreign() };
-        if let Some(assigned) = outcome.answer {
-            answer(&self.socket, &mut self.frame, &self.on, assigned, &arp, &self.shared.drops);
-        }
-        if let Some(assigned) = outcome.claim {
-            let claim = Claim { vip: assigned.vip, mac: arp.sha, link: self.link };
-            if !self.shared.claims.offer(claim) {
-                self.shared.drops.claim();
+        let Ok(Outcome { answer, claim }) = reply_to_arp(&table, &self.on, header.destination, &request) else { return drops.foreign() };
+        if let Some(assigned) = answer {
+            let mut frame = arp::EMPTY_FRAME;
+            let (header, answer) = arp::answer_to(&request, self.on.mac);
+            arp::emit(header, &answer, &mut frame);
+            if self.send(&self.arp, &frame, assigned) {
+                debug!(
+                    event = logs::ARP_REQUEST, interface = %self.on.name, ip = %assigned.vip, senderIP = %request.spa, senderMAC = %request.sha,
+                    responseMAC = %self.on.mac, "got ARP request for service IP, sending response"
+                );
             }
+        }
+        let claimed = claim.map(|assigned| assigned.vip);
+        if let Some(vip) = claimed.or_else(|| self.shared.heeded.load().answer(&self.on, header.destination, &request)) {
+            self.claim(vip, request.sha);
+        }
+    }
+
+    fn take_ndp(&self, received: &[u8]) {
+        let drops = &self.shared.drops;
+        let (header, asked) = match ndp::parse(received) {
+            Ok(parsed) => parsed,
+            Err(malformed) => return drops.malformed(malformed),
+        };
+        let table = self.shared.table.load();
+        let Ok(Outcome { answer, claim }) = reply_to_ndp(&table, &self.on, header, &asked) else { return drops.foreign() };
+        if let Some(assigned) = answer {
+            let mut frame = ndp::EMPTY_FRAME;
+            let (to, answer) = ndp::answer_to(header, &asked, self.on.mac);
+            if self.send(&self.ndp, ndp::emit(to, &answer, &mut frame), assigned) {
+                debug!(
+                    event = logs::NDP_REQUEST, interface = %self.on.name, ip = %assigned.vip, senderIP = %asked.source,
+                    senderMAC = %asked.sender(header), responseMAC = %self.on.mac, "got NDP request for service IP, sending response"
+                );
+            }
+        }
+        let claimed = claim.map(|assigned| assigned.vip);
+        if let Some(vip) = claimed.or_else(|| self.shared.heeded.load().advertisement(&self.on, header, &asked)) {
+            self.claim(vip, asked.sender(header));
+        }
+    }
+
+    /// Sends an answer; whether the kernel took it.
+    fn send(&self, socket: &FrameSocket, frame: &[u8], assigned: &Assigned) -> bool {
+        let sent = socket.send(frame).is_ok();
+        if sent {
+            assigned.counters.note_answer(mooring_kit::clock::wall());
+        } else {
+            self.shared.drops.unsent();
+        }
+        sent
+    }
+
+    fn claim(&self, vip: Vip, mac: MacAddress) {
+        if !self.shared.claims.offer(Claim { vip, mac, link: self.on.link }) {
+            self.shared.drops.claim();
         }
     }
 }
 
-fn answer(socket: &ArpSocket, frame: &mut Frame, on: &Receiver, assigned: &Assigned, request: &Arp, drops: &FrameDrops) {
-    let (header, answer) = arp::answer_to(request, on.mac);
-    arp::emit(header, &answer, frame);
-    if socket.send(frame).is_err() {
-        return drops.unsent();
+/// Takes what a socket has, and not more than a turn.
+fn take_turn(socket: &FrameSocket, buffer: &mut [u8], take: impl Fn(&[u8])) -> io::Result<()> {
+    for _ in 0..TURN {
+        match socket.receive(buffer) {
+            Ok(len) => take(buffer.get(..len).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
-    assigned.counters.note_answer(mooring_kit::clock::wall());
-    debug!(
-        event = logs::ARP_REQUEST, interface = %on.name, ip = %assigned.vip, senderIP = %request.spa, senderMAC = %request.sha, responseMAC = %on.mac,
-        "got ARP request for service IP, sending response"
-    );
+    Ok(())
 }

@@ -1,65 +1,111 @@
 //! Packet sockets (packet(7)), and the one privilege that they need. The home of unsafe code: nothing else here has any.
 //!
-//! A socket is bound to ARP on one interface and not promiscuous, so the kernel hands over neither IP traffic nor other stations' unicast. A filter drops what belongs to
-//! other stations or unknown VLANs (`PACKET_OTHERHOST`) before it is copied.
+//! A socket is bound to one protocol on one interface and not promiscuous, so the kernel hands over neither other traffic nor other stations' unicast. A filter drops what
+//! belongs to other stations or unknown VLANs (`PACKET_OTHERHOST`), and of IPv6 all but neighbor discovery, before it is copied.
 
 use std::io::{self, PipeReader, Read as _, Write as _};
+use std::net::Ipv6Addr;
 use std::os::fd::{AsRawFd as _, RawFd};
 
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use crate::core::interfaces::LinkIndex;
-use crate::wire::ethernet::ARP;
+use crate::wire::ethernet::{ARP, IPV6};
 
 /// Bytes asked of the kernel for waiting frames: some thousand frames, for the moments in which the thread does not run. The kernel gives less
 /// where `net.core.rmem_max` says so.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
-/// Bytes of a frame that the filter lets through: an ARP frame has 42, the rest is padding.
-const SNAP_LEN: u32 = 64;
+/// Bytes of an ARP frame that the filter lets through: it has 42, the rest is padding.
+const ARP_SNAP: u32 = 64;
 
-/// `ldh [offset]`, `jeq value` and `ret value` of classic BPF (linux/bpf_common.h).
+/// The same of an IPv6 frame: all of it, as its checksum is about all of it.
+const NDP_SNAP: u32 = 2_048;
+
+/// Room for every frame that a filter lets through.
+pub const RECEIVE_LEN: usize = 2_048;
+
+/// `ldh [offset]`, `ldb [offset]`, `jeq value`, `jge value` and `ret value` of classic BPF (linux/bpf_common.h).
 const LOAD_HALF: u16 = 0x28;
+const LOAD_BYTE: u16 = 0x30;
 const JUMP_EQUAL: u16 = 0x15;
+const JUMP_FROM: u16 = 0x35;
 const RETURN: u16 = 0x06;
 
 /// `SKF_AD_OFF + SKF_AD_PKTTYPE` (linux/filter.h): the packet's type as the kernel sees it, in place of a byte of the frame.
 const PACKET_TYPE: u32 = 0xffff_f004;
 
-/// `PACKET_HOST` and `PACKET_BROADCAST` (linux/if_packet.h).
+/// `PACKET_HOST`, `PACKET_BROADCAST` and `PACKET_OTHERHOST` (linux/if_packet.h); between the last two is `PACKET_MULTICAST`.
 const TO_US: u32 = 0;
 const TO_ALL: u32 = 1;
+const TO_OTHERS: u32 = 3;
 
-/// Receives the ARP frames of one interface and sends answers.
-#[derive(Debug)]
-pub struct ArpSocket(Socket);
+/// Where the next header and, without extension headers, the ICMPv6 type are in a frame (RFC 8200 §3, RFC 4443 §2.1).
+const NEXT_HEADER_AT: u32 = 20;
+const ICMP_TYPE_AT: u32 = 54;
 
-/// Why [`ArpSocket::wait`] returned.
+/// ICMPv6, and of it solicitations and advertisements (RFC 8200 §3, RFC 4861 §4.3, §4.4).
+const ICMPV6: u32 = 58;
+const SOLICITATION: u32 = 135;
+const ADVERTISEMENT: u32 = 136;
+
+/// What a [`FrameSocket`] receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
-    /// A frame, or an error of the interface, can be received.
-    Frame,
-    /// The other end of the pipe is closed.
-    Stop,
+pub enum Traffic {
+    /// ARP that is sent to us or to all.
+    Arp,
+    /// Neighbor solicitations and advertisements that are sent to us or to groups.
+    Ndp,
 }
 
-impl ArpSocket {
+impl Traffic {
+    fn ethertype(self) -> u16 {
+        match self {
+            Self::Arp => ARP,
+            Self::Ndp => IPV6,
+        }
+    }
+
+    fn filter(self) -> Vec<SockFilter> {
+        let op = SockFilter::new;
+        match self {
+            Self::Arp => vec![
+                op(LOAD_HALF, 0, 0, PACKET_TYPE),
+                op(JUMP_EQUAL, 1, 0, TO_US),
+                op(JUMP_EQUAL, 0, 1, TO_ALL),
+                op(RETURN, 0, 0, ARP_SNAP),
+                op(RETURN, 0, 0, 0),
+            ],
+            Self::Ndp => vec![
+                op(LOAD_HALF, 0, 0, PACKET_TYPE),
+                op(JUMP_FROM, 6, 0, TO_OTHERS),
+                op(LOAD_BYTE, 0, 0, NEXT_HEADER_AT),
+                op(JUMP_EQUAL, 0, 4, ICMPV6),
+                op(LOAD_BYTE, 0, 0, ICMP_TYPE_AT),
+                op(JUMP_EQUAL, 1, 0, SOLICITATION),
+                op(JUMP_EQUAL, 0, 1, ADVERTISEMENT),
+                op(RETURN, 0, 0, NDP_SNAP),
+                op(RETURN, 0, 0, 0),
+            ],
+        }
+    }
+}
+
+/// Receives frames of one kind on one interface and sends answers.
+#[derive(Debug)]
+pub struct FrameSocket(Socket);
+
+impl FrameSocket {
     /// Opens a socket on an interface.
     ///
     /// # Errors
     /// `EPERM` without CAP_NET_RAW, `ENODEV` if the interface is gone, `ENETDOWN` if it is down, or what else the kernel says.
-    pub fn open(link: LinkIndex) -> io::Result<Self> {
+    pub fn open(traffic: Traffic, link: LinkIndex) -> io::Result<Self> {
         // Protocol 0: nothing arrives before the filter is in place and the socket bound.
         let socket = open()?;
-        socket.attach_filter(&[
-            SockFilter::new(LOAD_HALF, 0, 0, PACKET_TYPE),
-            SockFilter::new(JUMP_EQUAL, 1, 0, TO_US),
-            SockFilter::new(JUMP_EQUAL, 0, 1, TO_ALL),
-            SockFilter::new(RETURN, 0, 0, SNAP_LEN),
-            SockFilter::new(RETURN, 0, 0, 0),
-        ])?;
+        socket.attach_filter(&traffic.filter())?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        bind(&socket, link, ARP)?;
+        bind(&socket, link, traffic.ethertype())?;
         // Binding to an interface that is down works and leaves an error behind.
         socket.take_error()?.map_or(Ok(Self(socket)), Err)
     }
@@ -79,25 +125,75 @@ impl ArpSocket {
     pub fn send(&self, frame: &[u8]) -> io::Result<usize> {
         (&self.0).write(frame)
     }
+}
 
-    /// Waits until there is a frame or the writing end of `stop` is closed.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn wait(&self, stop: &PipeReader) -> io::Result<Woken> {
-        loop {
-            match poll([self.0.as_raw_fd(), stop.as_raw_fd()]) {
-                Ok([_, true]) => return Ok(Woken::Stop),
-                Ok([true, false]) => return Ok(Woken::Frame),
-                Ok([false, false]) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+/// Why [`wait`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// Of each socket whether a frame, or an error of the interface, can be received.
+    Frames {
+        /// Of the first one.
+        arp: bool,
+        /// Of the second one.
+        ndp: bool,
+    },
+    /// The other end of the pipe is closed.
+    Stop,
+}
+
+/// Waits until one of two sockets has a frame or the writing end of `stop` is closed.
+///
+/// # Errors
+/// What the kernel says.
+pub fn wait(arp: &FrameSocket, ndp: &FrameSocket, stop: &PipeReader) -> io::Result<Woken> {
+    loop {
+        match poll([arp.0.as_raw_fd(), ndp.0.as_raw_fd(), stop.as_raw_fd()]) {
+            Ok([_, _, true]) => return Ok(Woken::Stop),
+            Ok([false, false, false]) => {}
+            Ok([arp, ndp, false]) => return Ok(Woken::Frames { arp, ndp }),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
 
-/// Sends frames on one interface and receives nothing; apart from the [`ArpSocket`], so that answers never wait behind a burst.
+/// Holds memberships in IPv6 groups; closing it ends them.
+#[derive(Debug)]
+pub struct GroupSocket(Socket);
+
+impl GroupSocket {
+    /// Opens a socket that receives nothing.
+    ///
+    /// # Errors
+    /// `EAFNOSUPPORT` if the kernel has no IPv6, or what else it says.
+    pub fn open() -> io::Result<Self> {
+        Socket::new(Domain::IPV6, Type::DGRAM, None).map(Self)
+    }
+
+    /// Joins a group on an interface.
+    ///
+    /// # Errors
+    /// `ENOMEM` or `ENOBUFS` if the socket holds as many as it may (`net.core.optmem_max`), `ENODEV` if the interface is gone, `EINVAL` if it has no IPv6.
+    pub fn join(&self, group: Ipv6Addr, LinkIndex(link): LinkIndex) -> io::Result<()> {
+        self.0.join_multicast_v6(&group, link)
+    }
+
+    /// Leaves a group on an interface.
+    ///
+    /// # Errors
+    /// `EADDRNOTAVAIL` if it was not joined, `ENODEV` if the interface is gone.
+    pub fn leave(&self, group: Ipv6Addr, LinkIndex(link): LinkIndex) -> io::Result<()> {
+        self.0.leave_multicast_v6(&group, link)
+    }
+}
+
+/// Whether an error says that a socket holds as much as it may.
+#[must_use]
+pub fn is_socket_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS))
+}
+
+/// Sends frames on one interface and receives nothing; apart from the [`FrameSocket`], so that answers never wait behind a burst.
 #[derive(Debug)]
 pub struct Transmitter(Socket);
 
@@ -105,7 +201,7 @@ impl Transmitter {
     /// Opens a socket on an interface.
     ///
     /// # Errors
-    /// As [`ArpSocket::open`].
+    /// As [`FrameSocket::open`].
     pub fn open(link: LinkIndex) -> io::Result<Self> {
         let socket = open()?;
         bind(&socket, link, 0)?;
@@ -159,12 +255,12 @@ fn bind(socket: &Socket, LinkIndex(index): LinkIndex, ethertype: u16) -> io::Res
     checked(done)
 }
 
-/// Waits for the first of two descriptors; says of each whether something happened there, an error included.
+/// Waits for the first of three descriptors; says of each whether something happened there, an error included.
 #[expect(unsafe_code, reason = "the standard library has no poll")]
-fn poll(descriptors: [RawFd; 2]) -> io::Result<[bool; 2]> {
+fn poll(descriptors: [RawFd; 3]) -> io::Result<[bool; 3]> {
     let mut waiting = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
-    // SAFETY: the pointer is to two `pollfd`, which outlive the call.
-    let done = unsafe { libc::poll(waiting.as_mut_ptr(), 2, -1) };
+    // SAFETY: the pointer is to three `pollfd`, which outlive the call.
+    let done = unsafe { libc::poll(waiting.as_mut_ptr(), 3, -1) };
     checked(done.min(0))?;
     Ok(waiting.map(|descriptor| descriptor.revents != 0))
 }

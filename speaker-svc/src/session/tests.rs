@@ -55,7 +55,13 @@ impl Bench {
 
 fn hello() -> SpeakerMessage {
     let speaker = SpeakerId { node: NodeName::new("node-a").unwrap(), instance: Instance::default() };
-    SpeakerMessage::Hello(Hello { speaker, boot_id: "boot-1".into(), interfaces: vec![], held: Default::default() })
+    SpeakerMessage::Hello(Hello {
+        speaker,
+        boot_id: "boot-1".into(),
+        interfaces: vec![],
+        held: Default::default(),
+        taken: Default::default(),
+    })
 }
 
 fn snapshot() -> AllocatorMessage {

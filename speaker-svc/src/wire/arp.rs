@@ -14,7 +14,7 @@ use pnet_packet::arp::{ArpHardwareTypes, ArpOperation, ArpOperations, ArpPacket,
 use pnet_packet::ethernet::EtherTypes;
 
 use super::Malformed;
-use super::ethernet::{self, HEADER_LEN, Header, MIN_FRAME_LEN, from_pnet, to_pnet};
+use super::ethernet::{self, HEADER_LEN, Header, MIN_FRAME_LEN, from_pnet, is_station, to_pnet};
 
 /// An ARP frame on its way out.
 pub type Frame = [u8; MIN_FRAME_LEN];
@@ -57,7 +57,7 @@ pub struct Arp {
 /// # Errors
 /// What is wrong with it: every frame that is not a request or reply of RFC 826 for Ethernet and IPv4, sent by a station.
 pub fn parse(frame: &[u8]) -> Result<(Header, Arp), Malformed> {
-    let (header, payload) = ethernet::parse(frame)?;
+    let (header, payload) = ethernet::parse(frame, ethernet::ARP)?;
     let packet = ArpPacket::new(payload).ok_or(Malformed::Truncated)?;
     let types = packet.get_hardware_type() == ArpHardwareTypes::Ethernet && packet.get_protocol_type() == EtherTypes::Ipv4;
     if !types || packet.get_hw_addr_len() != HARDWARE_LEN || packet.get_proto_addr_len() != PROTOCOL_LEN {
@@ -76,16 +76,10 @@ pub fn parse(frame: &[u8]) -> Result<(Header, Arp), Malformed> {
     Ok((header, Arp { operation, sha, spa: packet.get_sender_proto_addr(), tha, tpa: packet.get_target_proto_addr() }))
 }
 
-/// Whether one station can have the address: not a group's (lowest bit of the first octet) and not all zeros.
-fn is_station(address: MacAddress) -> bool {
-    let MacAddress([first, ..]) = address;
-    first & 1 == 0 && address != MacAddress([0; 6])
-}
-
 /// Writes a whole frame, whatever was in the buffer.
 pub fn emit(header: Header, arp: &Arp, frame: &mut Frame) {
     frame.fill(0);
-    ethernet::emit(header, frame);
+    ethernet::emit(header, ethernet::ARP, frame);
     let Some(mut packet) = frame.get_mut(HEADER_LEN..).and_then(MutableArpPacket::new) else { return };
     packet.set_hardware_type(ArpHardwareTypes::Ethernet);
     packet.set_protocol_type(EtherTypes::Ipv4);
@@ -118,7 +112,13 @@ pub fn gratuitous(operation: Operation, vip: Ipv4Addr, mac: MacAddress) -> (Head
 /// A question to all stations who has the VIP, which says nothing about who asks (RFC 5227 §2.1.1).
 #[must_use]
 pub fn probe(vip: Ipv4Addr, mac: MacAddress) -> (Header, Arp) {
-    let header = Header { destination: MacAddress::BROADCAST, source: mac };
+    probe_to(MacAddress::BROADCAST, vip, mac)
+}
+
+/// The same question to one station (RFC 1122 §2.3.2.1 calls it a unicast poll).
+#[must_use]
+pub fn probe_to(station: MacAddress, vip: Ipv4Addr, mac: MacAddress) -> (Header, Arp) {
+    let header = Header { destination: station, source: mac };
     let (spa, tha) = (Ipv4Addr::UNSPECIFIED, MacAddress([0; 6]));
     (header, Arp { operation: Operation::Request, sha: mac, spa, tha, tpa: vip })
 }

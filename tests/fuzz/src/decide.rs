@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mooring_allocator::core::{Command, Event, Leadership, Now, SessionId, Settings, State, apply, audit, decide, next_deadline};
 use mooring_proto::types::address::{Family, Vip};
-use mooring_proto::types::assignment::{Hello, Role, SpeakerMessage};
+use mooring_proto::types::assignment::{Hello, Role, Sight, SpeakerMessage};
 use mooring_proto::types::backends::{Backends, Reach};
 use mooring_proto::types::claim::{BackendKey, Claim, Families, FamilyPolicy, SharingKey};
 use mooring_proto::types::labels::Labels;
@@ -15,6 +15,8 @@ use mooring_proto::types::pool::{AdvertisementSpec, Configuration, PoolName, Poo
 use mooring_proto::types::reservation::ReservationKey;
 use mooring_proto::types::service::{Protocol, ServiceKey, ServicePort, ServiceUid};
 use mooring_proto::types::time::{Mono, UnixMillis};
+
+use crate::bytes::Bytes;
 
 const SETTINGS: Settings = Settings {
     heartbeat: Duration::from_millis(200),
@@ -72,27 +74,6 @@ impl Core {
             }
         }
         unreachable!("work is due without end: {:?}", next_deadline(&self.state));
-    }
-}
-
-/// What is left of the input.
-struct Bytes<'a>(&'a [u8]);
-
-impl Bytes<'_> {
-    fn next(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    /// One of so many.
-    fn of(&mut self, many: u8) -> Option<u8> {
-        self.next()?.checked_rem(many)
-    }
-
-    fn pick<T: Clone>(&mut self, list: &[T]) -> Option<T> {
-        let index = self.of(u8::try_from(list.len()).ok()?)?;
-        list.get(usize::from(index)).cloned()
     }
 }
 
@@ -211,12 +192,13 @@ fn interfaces(bytes: &mut Bytes<'_>) -> Option<Vec<Interface>> {
 }
 
 fn message(bytes: &mut Bytes<'_>) -> Option<SpeakerMessage> {
-    Some(match bytes.of(6)? {
+    Some(match bytes.of(10)? {
         0 | 1 => {
             let speaker = SpeakerId { node: node(bytes)?, instance: Instance::new(bytes.pick(&["default", "two"])?)? };
             let role = bytes.pick(&[Role::Active, Role::Standby])?;
-            let held = vips(bytes)?.into_iter().map(|vip| (vip, role)).collect();
-            SpeakerMessage::Hello(Hello { speaker, boot_id: String::new(), interfaces: interfaces(bytes)?, held })
+            let held: BTreeMap<_, _> = vips(bytes)?.into_iter().map(|vip| (vip, role)).collect();
+            let taken = held.keys().take(bytes.of(2)?.into()).copied().collect();
+            SpeakerMessage::Hello(Hello { speaker, boot_id: String::new(), interfaces: interfaces(bytes)?, held, taken })
         }
         2 => SpeakerMessage::Heartbeat { seq: 1, applied: Revision(u64::from(bytes.next()?)) },
         3 => {
@@ -224,6 +206,17 @@ fn message(bytes: &mut Bytes<'_>) -> Option<SpeakerMessage> {
             SpeakerMessage::Applied { revision: Revision(u64::from(bytes.next()?)), failures }
         }
         4 => SpeakerMessage::InterfacesChanged(interfaces(bytes)?),
+        5 => SpeakerMessage::Suspected { vip: *vips(bytes)?.first()?, node: node(bytes)? },
+        6 => {
+            let answers = interfaces(bytes)?.into_iter().map(|interface| (interface.mac, interface.name)).collect();
+            SpeakerMessage::Seen(vec![Sight { vip: *vips(bytes)?.first()?, answers }])
+        }
+        7 => SpeakerMessage::AddressInUse {
+            vip: *vips(bytes)?.first()?,
+            mac: MacAddress([2, 0, 0, 0, 9, 9]),
+            interface: InterfaceName::new("eth0")?,
+        },
+        8 => SpeakerMessage::Proven(vips(bytes)?.into_iter().collect()),
         _ => SpeakerMessage::Draining,
     })
 }

@@ -4,10 +4,14 @@
 #![forbid(unsafe_code)]
 
 pub mod annotations;
+pub mod assignments;
 pub mod configuration;
 pub mod decide;
+pub mod frames;
 pub mod ranges;
 pub mod records;
+
+mod bytes;
 
 /// Checks every input of a corpus.
 #[cfg(test)]

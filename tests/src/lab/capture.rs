@@ -15,6 +15,7 @@ use mooring_proto::types::node::MacAddress;
 use pnet_datalink::{Channel, Config};
 
 use super::Host;
+use super::ndp::Ndp;
 
 /// The EtherType of ARP (RFC 826).
 pub const ETHERTYPE_ARP: u16 = 0x0806;
@@ -143,6 +144,16 @@ impl Capture {
     /// All ARP packets so far, with when they were seen.
     pub fn timed_arps(&mut self) -> Vec<(Instant, Arp)> {
         self.frames().iter().filter_map(|frame| Some((frame.at, Arp::parse(&frame.bytes)?))).collect()
+    }
+
+    /// All neighbor solicitations and advertisements so far, with when they were seen.
+    pub fn timed_ndps(&mut self) -> Vec<(Instant, Ndp)> {
+        self.frames().iter().filter_map(|frame| Some((frame.at, Ndp::parse(&frame.bytes)?))).collect()
+    }
+
+    /// All neighbor solicitations and advertisements so far.
+    pub fn ndps(&mut self) -> Vec<Ndp> {
+        self.frames().iter().filter_map(|frame| Ndp::parse(&frame.bytes)).collect()
     }
 
     /// All ARP packets so far.

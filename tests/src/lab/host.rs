@@ -1,7 +1,7 @@
 //! A host on the LAN: it resolves, pings, fetches and asks as any machine does.
 
 use std::io::{ErrorKind, Read as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -39,6 +39,10 @@ impl Host {
     pub fn new(name: &str, address: Ipv4Addr) -> Result<Self> {
         let netns = Netns::new(name)?;
         let host = Self { name: name.to_owned(), address, netns };
+        // Until its link-local address is sure of itself a kernel asks for no neighbor in the name of a VIP that it only takes as its own.
+        for of in ["all", "default"] {
+            host.netns.run("sh", &["-c", &format!("echo 0 > /proc/sys/net/ipv6/conf/{of}/accept_dad")])?;
+        }
         let (port, mac) = (host.port(), host.mac().to_string());
         run("ip", &["link", "add", &port, "type", "veth", "peer", "name", "eth0", "address", &mac, "netns", name])?;
         run("ip", &["link", "set", &port, "master", "br0", "up"])?;
@@ -48,6 +52,7 @@ impl Host {
             host.netns.run("sh", &["-c", &write])?;
         }
         host.netns.run("ip", &["address", "add", &format!("{address}/16"), "dev", "eth0"])?;
+        host.netns.run("ip", &["address", "add", &format!("{}/64", host.address6()), "dev", "eth0", "nodad"])?;
         host.netns.run("ip", &["link", "set", "eth0", "up"])?;
         host.netns.run("ip", &["route", "add", "default", "via", &super::BRIDGE.to_string()])?;
         Ok(host)
@@ -63,6 +68,13 @@ impl Host {
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    /// Its IPv6 address on the LAN: the same last byte.
+    #[must_use]
+    pub fn address6(&self) -> Ipv6Addr {
+        let [.., last] = self.address.octets();
+        Ipv6Addr::new(0xfd00, 0x200, 0, 0, 0, 0, 0, u16::from(last))
     }
 
     /// The hardware address of its `eth0`.
@@ -100,8 +112,24 @@ impl Host {
         run("ip", &["link", "set", &self.port(), "up"])
     }
 
+    /// Lets the bridge pass nothing to or from it, without its noticing: its cable stays as it is (`BR_STATE_DISABLED`, linux/if_bridge.h).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn cut_off(&self) -> Result<()> {
+        run("bridge", &["link", "set", "dev", &self.port(), "state", "0"])
+    }
+
+    /// Lets the bridge pass its frames again (`BR_STATE_FORWARDING`).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn let_through(&self) -> Result<()> {
+        run("bridge", &["link", "set", "dev", &self.port(), "state", "3"])
+    }
+
     /// Takes what arrives for a VIP as its own: Mooring only attracts frames, and without a kube-proxy the lab does the rest. The
-    /// kernel never answers ARP for these addresses, as they are on no interface (`arp_ignore` is 1).
+    /// kernel never answers ARP for these addresses, as they are on no interface (`arp_ignore` is 1), and neighbor solicitations neither.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -127,7 +155,8 @@ impl Host {
     ///
     /// # Errors
     /// It knows none.
-    pub fn neighbor(&self, address: Ipv4Addr) -> Result<MacAddress> {
+    pub fn neighbor(&self, address: impl Into<IpAddr>) -> Result<MacAddress> {
+        let address = address.into();
         let entry = self.netns.output("ip", &["neighbor", "show", &address.to_string()])?;
         let mac = entry.split_whitespace().skip_while(|word| *word != "lladdr").nth(1);
         mac.and_then(|mac| mac.parse().ok()).with_context(|| format!("no neighbor {address}: {entry:?}"))
@@ -150,6 +179,31 @@ impl Host {
         let (mac, address) = (self.mac(), self.address);
         let answers = self.netns.within(move || arp(mac, address, target, Duration::from_secs(1), 1))?;
         answers.first().copied().with_context(|| format!("nobody answers ARP for {target}"))
+    }
+
+    /// Asks with `ndisc6` who has an address, and returns everybody who answers within the time.
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub fn ndisc6_all(&self, target: Ipv6Addr, wait: Duration) -> Result<Vec<MacAddress>> {
+        let (wait, target) = (wait.as_millis().to_string(), target.to_string());
+        // It ends with 2 if nobody answers.
+        let asked = self.netns.command("ndisc6").args(["-m", "-n", "-q", "-r", "1", "-w", &wait, &target, "eth0"]).output()?;
+        if !matches!(asked.status.code(), Some(0 | 2)) {
+            bail!("ndisc6: {}: {}", asked.status, String::from_utf8_lossy(&asked.stderr));
+        }
+        let told = String::from_utf8_lossy(&asked.stdout);
+        told.split_whitespace().map(|mac| mac.to_lowercase().parse().with_context(|| format!("ndisc6: {told}"))).collect()
+    }
+
+    /// Asks with `ndisc6` who has an address; the first answer within a second.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub fn ndisc6(&self, target: Ipv6Addr) -> Result<MacAddress> {
+        let asked = ["-1", "-n", "-q", "-r", "1", "-w", "1000", &target.to_string(), "eth0"];
+        let told = self.netns.output("ndisc6", &asked).with_context(|| format!("nobody answers solicitations for {target}"))?;
+        told.trim().to_lowercase().parse().with_context(|| format!("ndisc6: {told}"))
     }
 
     /// Begins to ask by ARP for an address at an interval; the report counts answers as it does those to pings.
@@ -207,9 +261,9 @@ impl Host {
     ///
     /// # Errors
     /// The socket cannot be opened.
-    pub fn ping_every(&self, interval: Duration, target: Ipv4Addr) -> Result<Pings> {
+    pub fn ping_every(&self, interval: Duration, target: impl Into<IpAddr>) -> Result<Pings> {
         let stop = Arc::new(AtomicBool::new(false));
-        let asked = Arc::clone(&stop);
+        let (asked, target) = (Arc::clone(&stop), target.into());
         let thread = self.netns.spawn(move || ping(target, interval, &asked))?;
         Ok(Pings { stop, thread })
     }
@@ -345,12 +399,20 @@ pub struct PingReport {
 /// How long an answer is waited for after the last ping.
 const LAST_ANSWER: Duration = Duration::from_millis(100);
 
-/// Sends numbered echo requests (RFC 792) at an even pace and notes when each is answered. A ping that the kernel cannot send, as it
+/// Sends numbered echo requests (RFC 792, RFC 4443 §4) at an even pace and notes when each is answered. A ping that the kernel cannot send, as it
 /// does not know the neighbor, is a lost one.
-fn ping(target: Ipv4Addr, interval: Duration, stop: &AtomicBool) -> Result<PingReport> {
-    let mut socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
-    let identifier = u16::try_from(std::process::id() & 0xffff).unwrap_or_default() ^ u16::from(target.octets()[3]);
-    let peer = SocketAddrV4::new(target, 0).into();
+fn ping(target: IpAddr, interval: Duration, stop: &AtomicBool) -> Result<PingReport> {
+    let (domain, protocol, last) = match target {
+        IpAddr::V4(address) => (Domain::IPV4, Protocol::ICMPV4, address.octets()[3]),
+        IpAddr::V6(address) => (Domain::IPV6, Protocol::ICMPV6, address.octets()[15]),
+    };
+    let mut socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+    let identifier = u16::try_from(std::process::id() & 0xffff).unwrap_or_default() ^ u16::from(last);
+    let peer = SocketAddr::new(target, 0).into();
+    // By IPv6 the kernel leaves the header away; what only the target is asked comes from it alone.
+    if target.is_ipv6() {
+        socket.connect(&peer)?;
+    }
     let began = clock();
     let (mut sent, mut answered) = (0u32, std::collections::BTreeSet::new());
     let (mut last_answer, mut gap) = (None::<Instant>, Duration::ZERO);
@@ -364,7 +426,7 @@ fn ping(target: Ipv4Addr, interval: Duration, stop: &AtomicBool) -> Result<PingR
             break;
         }
         if finishing.is_none() && began.elapsed() >= interval * sent {
-            let packet = echo_request(identifier, sent);
+            let packet = echo_request(target, identifier, sent);
             if let Err(error) = socket.send_to(&packet, &peer)
                 && !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
             {
@@ -397,8 +459,9 @@ fn clock() -> Instant {
     Instant::now()
 }
 
-fn echo_request(identifier: u16, number: u32) -> Vec<u8> {
-    let mut packet = vec![8, 0, 0, 0];
+/// Of IPv6 the kernel makes the checksum.
+fn echo_request(target: IpAddr, identifier: u16, number: u32) -> Vec<u8> {
+    let mut packet = vec![if target.is_ipv4() { 8 } else { 128 }, 0, 0, 0];
     packet.extend(identifier.to_be_bytes());
     packet.extend(u16::try_from(number & 0xffff).unwrap_or_default().to_be_bytes());
     packet.extend(number.to_be_bytes());
@@ -414,11 +477,15 @@ fn echo_request(identifier: u16, number: u32) -> Vec<u8> {
 }
 
 /// The number of the ping that a packet answers, if it does.
-fn echo_reply(packet: &[u8], identifier: u16, target: Ipv4Addr) -> Option<u32> {
-    let header = usize::from(packet.first()? & 0x0f) * 4;
-    let source: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
-    let icmp = packet.get(header..)?;
-    let ours = icmp.first() == Some(&0) && icmp.get(4..6)? == identifier.to_be_bytes() && Ipv4Addr::from(source) == target;
+fn echo_reply(packet: &[u8], identifier: u16, target: IpAddr) -> Option<u32> {
+    let (icmp, kind) = match target {
+        IpAddr::V4(address) => {
+            let source: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
+            (packet.get(usize::from(packet.first()? & 0x0f) * 4..).filter(|_| Ipv4Addr::from(source) == address)?, 0)
+        }
+        IpAddr::V6(_) => (packet, 129),
+    };
+    let ours = icmp.first() == Some(&kind) && icmp.get(4..6)? == identifier.to_be_bytes();
     let number: [u8; 4] = icmp.get(8..12)?.try_into().ok()?;
     ours.then(|| u32::from_be_bytes(number))
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use mooring_proto::types::node::MacAddress;
 use tempfile::TempDir;
 
 pub mod bench;
@@ -17,6 +18,7 @@ pub mod capture;
 pub mod certs;
 pub mod cluster;
 pub mod host;
+pub mod ndp;
 pub mod netns;
 pub mod process;
 pub mod until;
@@ -36,7 +38,7 @@ const OWN: &str = "/run";
 pub const BRIDGE: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
 
 /// The ranges from which the lab's VIPs come: every node answers to them as its own once a frame has reached it.
-pub const VIP_RANGES: [&str; 2] = ["172.17.200.0/24", "172.17.201.0/24"];
+pub const VIP_RANGES: [&str; 3] = ["172.17.200.0/24", "172.17.201.0/24", "fd00:200::100/120"];
 
 /// Moves this program into a namespace tree of its own, by starting it again there; returns only once inside.
 ///
@@ -186,6 +188,19 @@ impl Lab {
     /// All nodes.
     pub fn nodes(&self) -> impl Iterator<Item = &Host> {
         self.hosts.iter().filter(|host| host.name().starts_with("node-"))
+    }
+
+    /// Plugs one more cable into a host, as an interface of this name and hardware address that is up and has no address; on the LAN, or, if
+    /// `bridge` says so, on another one. It goes with the host.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn plug(&self, host: &Host, interface: &str, mac: MacAddress, bridge: &str) -> Result<()> {
+        let port = format!("{interface}-{}", host.name());
+        let mac = mac.to_string();
+        run("ip", &["link", "add", &port, "type", "veth", "peer", "name", interface, "address", &mac, "netns", host.name()])?;
+        run("ip", &["link", "set", &port, "master", bridge, "up"])?;
+        host.netns().run("ip", &["link", "set", interface, "up"])
     }
 
     /// A folder that lives as long as the LAN.

@@ -8,6 +8,7 @@ use mooring_proto::types::pool::AdvertisementSpec;
 
 use super::{Placement, Unannounced};
 use crate::core::holders::Holders;
+use crate::core::quarantine;
 use crate::core::state::State;
 
 /// What a VIP's Services ask of its node: advertisements, by their place in the configuration, and where they can be served.
@@ -22,6 +23,9 @@ pub(super) struct Demand {
 /// What the Services that hold a VIP ask of its node, or why no node will do.
 pub(super) fn demand(state: &State, vip: Vip, holders: Option<&Holders>, present: Option<&Placement>) -> Result<Demand, Unannounced> {
     let (book, network) = (&state.book, &state.network);
+    if let Some(found) = quarantine::of(book, vip) {
+        return Err(Unannounced::InUse(found.to_string()));
+    }
     let holders = || holders.into_iter().flatten();
     let leases: Vec<&Lease> = holders().filter_map(|holder| book.lease(holder)).collect();
     let reach = match (network.reach(holders()), present) {
@@ -37,7 +41,8 @@ pub(super) fn demand(state: &State, vip: Vip, holders: Option<&Holders>, present
         return Err(Unannounced::NotAdvertised(lease.pool.clone()));
     }
     let adopted = || leases.iter().filter_map(|lease| book.claim(&lease.service)).any(|claim| claim.adopt.contains(&vip));
-    if present.is_none() && network.is_recovering() && adopted() {
+    let is_awaited = network.placements().get(&vip) == Some(&Err(Unannounced::HolderAwaited));
+    if present.is_none() && network.is_recovering() && (is_awaited || adopted()) {
         return Err(Unannounced::HolderAwaited);
     }
     Ok(Demand { advertisements, reach })

@@ -291,7 +291,7 @@ fn carry_out(state: &mut State, command: Command) {
 fn join(state: &mut State, session: SessionId, speaker: &str, held: BTreeMap<Vip, Role>) {
     let mac = MacAddress([2, 0, 0, 0, 0, u8::try_from(session.0).unwrap()]);
     let interfaces = vec![Interface { name: InterfaceName::new("eth0").unwrap(), mac, addresses: vec![] }];
-    let hello = Hello { speaker: id(speaker), boot_id: String::new(), interfaces, held };
+    let hello = Hello { speaker: id(speaker), boot_id: String::new(), interfaces, held, taken: BTreeSet::new() };
     carry_out(state, Command::SpeakerSaid { session, message: SpeakerMessage::Hello(hello) });
 }
 

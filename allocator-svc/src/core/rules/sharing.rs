@@ -61,7 +61,8 @@ pub(crate) fn considers<'a>(book: &'a Book, claim: &Claim) -> Vec<Considered<'a>
 pub(crate) fn attracting(book: &Book, claim: &Claim, pool: &Pool, family: Family) -> Option<Vip> {
     claim.sharing_key.as_ref()?;
     let own: &[Vip] = book.lease(&claim.service).map_or(&[], |lease| &lease.addresses);
-    let usable = |vip: &Vip| vip.family() == family && pool.hands_out(*vip);
+    let is_kept = |vip: &Vip| book.is_kept_from(*vip, Some(&claim.service));
+    let usable = |vip: &Vip| vip.family() == family && pool.hands_out(*vip) && !is_kept(vip);
     let with_others = |vip: &Vip| book.others(*vip, Some(&claim.service)).next().is_some() && check(book, claim, *vip).is_ok();
     let theirs = open(book, Party::from(claim), pool, family, own);
     let lowest = own.iter().copied().filter(|vip| usable(vip) && with_others(vip)).chain(theirs).min();

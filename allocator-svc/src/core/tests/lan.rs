@@ -145,14 +145,32 @@ impl Lan {
         self.join_with(speaker, held, &["eth0"]);
     }
 
+    /// A speaker comes that has taken these VIPs over by itself.
+    pub(crate) fn join_taking(&mut self, speaker: &str, taken: &[&str]) {
+        let held = taken.iter().map(|text| (vip(text), Role::Active)).collect();
+        self.join_holding(speaker, held, &["eth0"], taken.iter().map(|text| vip(text)).collect());
+    }
+
     pub(crate) fn join_with(&mut self, speaker: &str, held: &[&str], interfaces: &[&str]) {
+        let held = held.iter().map(|text| (vip(text), Role::Active)).collect();
+        self.join_holding(speaker, held, interfaces, BTreeSet::new());
+    }
+
+    /// A speaker comes that has yielded a VIP to a peer.
+    pub(crate) fn join_yielded(&mut self, speaker: &str, yielded: &str) {
+        self.ears.entry(speaker.to_owned()).or_default().in_force.clear();
+        self.join_holding(speaker, Table::from([(vip(yielded), Role::Standby)]), &["eth0"], BTreeSet::new());
+    }
+
+    fn join_holding(&mut self, speaker: &str, held: Table, interfaces: &[&str], taken: BTreeSet<Vip>) {
         self.next += 1;
         let session = SessionId(self.next);
         let hello = Hello {
             speaker: id(speaker),
             boot_id: format!("boot-{}", self.next),
             interfaces: interfaces.iter().map(|name| interface(id(speaker).node.as_str(), name)).collect(),
-            held: held.iter().map(|text| (vip(text), Role::Active)).collect(),
+            held,
+            taken,
         };
         self.sessions.insert(speaker.to_owned(), session);
         let ear = self.ears.entry(speaker.to_owned()).or_default();
@@ -230,7 +248,11 @@ impl Lan {
         let ear = self.ears.get_mut(speaker).unwrap();
         ear.in_force = ear.told[&revision].clone();
         let (session, message) = (self.sessions[speaker], SpeakerMessage::Applied { revision, failures: BTreeMap::new() });
-        self.rig.command(Command::SpeakerSaid { session, message }).unwrap();
+        let active = self.ears[speaker].in_force.iter().filter(|(_, role)| **role == Role::Active).map(|(vip, _)| *vip);
+        let proven = SpeakerMessage::Proven(active.collect());
+        for message in [message, proven] {
+            self.rig.command(Command::SpeakerSaid { session, message }).unwrap();
+        }
     }
 
     /// A mute speaker gets as far as this message of those it was told.

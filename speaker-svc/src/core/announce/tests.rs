@@ -63,7 +63,7 @@ fn an_interface_that_appears_later_gets_its_own_rounds_once_the_allocator_has_sa
     let mut state = live(vec![assignment(vip(1), Role::Active)]);
     let _rounds = run(&mut state, secs(10));
     let events = trace(&mut state, Command::ReplaceLinks(vec![eth(1), eth(2), eth(3)]), secs(10));
-    assert_eq!(events, ["links 3", "session Resyncing", "opened eth3", "hello"]);
+    assert_eq!(events, ["links 3", "session Resyncing", "opened eth3", "reach", "hello"]);
     assert!(state.hello().interfaces.iter().any(|interface| interface.name.as_str() == "eth3"));
     assert_eq!(run(&mut state, secs(10)), []);
     let events = trace(&mut state, snapshot(2, vec![assignment(vip(1), Role::Active)]), secs(10));
@@ -157,12 +157,14 @@ fn a_withdrawal_ends_the_rounds() {
     assert_eq!(run(&mut state, secs(1_000)), []);
 }
 
-fn many(count: u32) -> State {
+fn many(count: u32, links: u32) -> State {
     let vips = (0..count).map(|number| Vip::from(std::net::Ipv4Addr::from_bits(0x0a00_0000 + number)));
     let mut state = State::new(settings());
-    for command in
-        [Command::ReplaceLinks(vec![eth(1)]), Command::OpenSession, snapshot(1, vips.map(|vip| assignment(vip, Role::Active)).collect())]
-    {
+    for command in [
+        Command::ReplaceLinks((1..=links).map(eth).collect()),
+        Command::OpenSession,
+        snapshot(1, vips.map(|vip| assignment(vip, Role::Active)).collect()),
+    ] {
         let _events = step(&mut state, command, Mono::ZERO);
     }
     state
@@ -170,7 +172,7 @@ fn many(count: u32) -> State {
 
 #[test]
 fn ten_thousand_vips_have_all_their_first_round_within_two_seconds_and_before_any_second_one() {
-    let mut state = many(10_000);
+    let mut state = many(10_000, 1);
     let rounds = run(&mut state, secs(60));
     let (first, rest) = rounds.split_at(10_000);
     assert!(first.iter().all(|(.., phase)| *phase == Phase::First));
@@ -180,8 +182,18 @@ fn ten_thousand_vips_have_all_their_first_round_within_two_seconds_and_before_an
 }
 
 #[test]
+fn each_interface_has_its_own_pace() {
+    let mut state = many(1_000, 4);
+    let rounds = run(&mut state, secs(1));
+    for link in 1..=4 {
+        let first: Vec<_> = rounds.iter().filter(|(.., on, phase)| (*on, *phase) == (link, Phase::First)).map(|(at, ..)| *at).collect();
+        assert_eq!((first.len(), first.last()), (1_000, Some(&(PACE * 24))), "eth{link}");
+    }
+}
+
+#[test]
 fn no_moment_has_more_than_a_batch() {
-    let mut state = many(1_000);
+    let mut state = many(1_000, 1);
     let rounds = run(&mut state, secs(3));
     for window in rounds.windows(BATCH + 1) {
         assert!(window[BATCH].0 - window[0].0 >= PACE, "{:?}", window[0]);

@@ -1,4 +1,4 @@
-use super::super::tests::{PEER, answering, assignment, delta, eth, live, name, pool, service, settings, snapshot, trace, vip};
+use super::super::tests::{PEER, answering, assignment, delta, eth, live, name, pool, service, settings, snapshot, trace, vip, vip6};
 use super::super::{AllocatorMessage, Command, step};
 use super::*;
 
@@ -154,18 +154,27 @@ fn other_peers_are_no_news_for_a_service() {
 
 #[test]
 fn what_cannot_be_announced_is_a_failure_and_not_held() {
-    let six: Vip = "fd00::1".parse().unwrap();
     let elsewhere = Assignment { interfaces: BTreeSet::from([name("eth9")]), ..assignment(vip(1), Role::Active) };
-    let state = live(vec![assignment(six, Role::Active), elsewhere, assignment(vip(2), Role::Active)]);
-    assert_eq!(answering(&state), [vip(2)]);
+    let mut state = State::new(settings());
+    let without_ipv6 = super::super::interfaces::Link { addresses: vec![], ..eth(1) };
+    for command in [Command::ReplaceLinks(vec![without_ipv6]), Command::OpenSession] {
+        let _events = step(&mut state, command, NOW);
+    }
+    let told = trace(&mut state, snapshot(1, vec![assignment(vip6(1), Role::Active), elsewhere, assignment(vip(2), Role::Active)]), NOW);
+    let failed: Vec<_> = told.iter().filter(|event| event.starts_with("failed")).collect();
+    assert_eq!(failed, ["failed 172.17.200.1 NoInterface", "failed fd00:201::c8:1 NoIpv6"]);
+    assert_eq!(answering(&state), [vip(2), vip6(1)]);
     assert_eq!(
         state.failures(),
         BTreeMap::from([
             (vip(1), "none of the interfaces it may be announced on exists on the node".to_owned()),
-            (six, "this speaker announces IPv4 addresses only".to_owned()),
+            (vip6(1), "none of the interfaces it may be announced on has an IPv6 address".to_owned()),
         ])
     );
     assert_eq!(state.hello().held, BTreeMap::from([(vip(2), Role::Active)]));
+    // Told once, and again only to the allocator.
+    let again = snapshot(2, vec![assignment(vip6(1), Role::Active), assignment(vip(2), Role::Active)]);
+    assert_eq!(trace(&mut state, again, NOW), ["removed 172.17.200.1", "default/web 172.17.200.1 Noted", "revision 1.2", "applied"]);
 }
 
 #[test]

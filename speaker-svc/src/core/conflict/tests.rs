@@ -1,6 +1,6 @@
 use mooring_proto::types::assignment::{Assignment, Role};
 
-use super::super::tests::{PEER, STRANGER, answering, assignment, eth, live, own_mac, snapshot, trace, vip};
+use super::super::tests::{PEER, STRANGER, answering, assignment, eth, live, own_mac, snapshot, trace, vip, vip6};
 use super::super::{Command, next_deadline, step};
 use super::*;
 
@@ -21,6 +21,20 @@ fn a_stranger_is_defended_against_and_reported_once_in_ten_seconds_and_never_obe
     assert_eq!(answering(&state), [vip(1)]);
     let strife = state.vips[&vip(1)].strife.unwrap();
     assert_eq!((strife.claims, strife.mac), (3, STRANGER));
+}
+
+#[test]
+fn the_same_holds_for_ipv6() {
+    let ours = || assignment(vip6(1), Role::Active);
+    let claim = |mac| Command::NoteClaim { vip: vip6(1), mac, link: LinkIndex(1) };
+    let mut state = live(vec![ours()]);
+    let seen = ["conflict fd00:201::c8:1 02:00:00:00:ee:00 eth1 defend=true", "announce fd00:201::c8:1 on 1 Defense"];
+    assert_eq!(trace(&mut state, claim(STRANGER), NOW), seen);
+    assert_eq!(trace(&mut state, claim(PEER), NOW), ["02:00:00:00:bb:00 contradicts fd00:201::c8:1 on 1"]);
+    let _events = step(&mut state, Command::CloseSession, NOW);
+    let yielded = ["fd00:201::c8:1 Silent(Yielded)", "yielded fd00:201::c8:1 to 02:00:00:00:bb:00"];
+    assert_eq!(trace(&mut state, claim(PEER), NOW)[..2], yielded);
+    assert_eq!(answering(&state), []);
 }
 
 #[test]

@@ -1,3 +1,5 @@
+use rtnetlink::packet_route::link::{InfoKind, LinkInfo};
+
 use super::*;
 
 fn filter(only: &[&str], except: &[&str]) -> NameFilter {
@@ -55,4 +57,28 @@ fn a_link_is_read_from_what_the_kernel_says() {
     let infiniband = vec![LinkAttribute::IfName("eth0".into()), LinkAttribute::Address(vec![0; 20])];
     assert_eq!(read(&message(infiniband, up)), Some(Link { mac: None, ..wanted }));
     assert_eq!(read(&message(vec![], up)), None);
+}
+
+/// What RFC 2863 calls up, able to reach all, with this kind of device behind it (rtnetlink(7): `IFLA_LINKINFO`).
+fn made_of(kind: InfoKind, more: LinkAttribute) -> LinkMessage {
+    let named = [LinkAttribute::IfName("dev0".into()), LinkAttribute::Address(vec![2, 0, 0, 0, 0, 7])];
+    let kind = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]);
+    message([&named[..], &[kind, more]].concat(), LinkFlags::Up | LinkFlags::Running | LinkFlags::Broadcast)
+}
+
+#[test]
+fn bonds_bridges_and_vlans_are_as_ordinary_as_others_and_their_ports_are_not() {
+    // Whatever is made of others names what it is upon (`IFLA_LINK`), and a port what it belongs to (`IFLA_MASTER`).
+    let rows: [(&str, InfoKind, LinkAttribute, bool); 6] = [
+        ("a bond", InfoKind::Bond, LinkAttribute::Mtu(1_500), false),
+        ("a bridge", InfoKind::Bridge, LinkAttribute::Mtu(1_500), false),
+        ("a VLAN of another link", InfoKind::Vlan, LinkAttribute::Link(3), false),
+        ("a macvlan of another link", InfoKind::MacVlan, LinkAttribute::Link(3), false),
+        ("a bond's or bridge's port", InfoKind::Veth, LinkAttribute::Controller(4), true),
+        ("a VLAN that is a bridge's port", InfoKind::Vlan, LinkAttribute::Controller(4), true),
+    ];
+    for (name, kind, more, enslaved) in rows {
+        let read = link(&made_of(kind, more), &mut BTreeMap::new(), &NameFilter::default()).unwrap();
+        assert_eq!((read.enslaved, read.running && read.resolves && read.mac.is_some()), (enslaved, true), "{name}");
+    }
 }

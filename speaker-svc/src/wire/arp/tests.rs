@@ -105,6 +105,20 @@ fn a_probe_has_these_bytes() {
 }
 
 #[test]
+fn a_probe_of_one_station_has_these_bytes_and_its_answer_goes_back_to_us_alone() {
+    let (header, arp) = probe_to(CLIENT, Ipv4Addr::new(172, 17, 200, 100), OURS);
+    let mut frame = [0xee; MIN_FRAME_LEN];
+    emit(header, &arp, &mut frame);
+    let MacAddress(client) = CLIENT;
+    let mut wanted = [&client[..], &[0x02, 0, 0, 0, 0, 0xa1, 0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]].concat();
+    wanted.extend([0x02, 0, 0, 0, 0, 0xa1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 172, 17, 200, 100]);
+    wanted.resize(60, 0);
+    assert_eq!(frame.to_vec(), wanted);
+    let (back, answer) = answer_to(&arp, CLIENT);
+    assert_eq!((back.destination, answer.sha, answer.spa), (OURS, CLIENT, arp.tpa));
+}
+
+#[test]
 fn what_is_written_reads_back() {
     for operation in [Operation::Request, Operation::Reply] {
         let header = Header { destination: CLIENT, source: OURS };
