@@ -375,6 +375,7 @@ fn is_about_claims(command: &Command) -> bool {
         Command::ReserveAddress { .. }
         | Command::DrainNode(_)
         | Command::RestoreNode(_)
+        | Command::Rebalance(_)
         | Command::ReleaseReservation(_)
         | Command::ReplaceNodes { .. }
         | Command::ReportBackends { .. }

@@ -292,13 +292,27 @@ fn thirty_addresses_are_spread_evenly_over_three_nodes() -> Result<()> {
     mooring.apply("config.yaml", &ONE_POOL.replace("172.17.200.125", "172.17.200.200"))?;
     let all: Vec<String> = (0..30).map(|number| NGINX_LB.replace("nginx-lb", &format!("web-{number}"))).collect();
     mooring.apply("services.yaml", &all.join("---\n"))?;
-    until(secs(10), "all are announced, ten by each node", || {
-        let list = mooring.assignments()?;
-        let mut counts = BTreeMap::new();
-        for found in list.iter().filter(|found| found.announced) {
-            *counts.entry(found.node.as_str()).or_insert(0) += 1;
-        }
-        ensure!(counts == NODES.iter().map(|node| (*node, 10)).collect(), "{counts:?}");
-        Ok(())
-    })
+    let spread = |wanted: [usize; 3]| {
+        until(secs(10), &format!("all are announced, {wanted:?} by the nodes"), || {
+            let list = mooring.assignments()?;
+            let mut counts: BTreeMap<&str, usize> = NODES.map(|node| (node, 0)).into();
+            for found in list.iter().filter(|found| found.announced) {
+                *counts.entry(found.node.as_str()).or_insert(0) += 1;
+            }
+            ensure!(counts == NODES.into_iter().zip(wanted).collect(), "{counts:?}");
+            Ok(())
+        })
+    };
+    spread([10, 10, 10])?;
+    // A node that takes part again takes nothing back by itself, but by hand.
+    operate(&json!({"node": "node-c"}))?;
+    spread([15, 15, 0])?;
+    operate(&json!({"node": "node-c", "cancel": true}))?;
+    let rebalance = |most: u32| call(ALLOCATOR, &json!({"max_moves": most}), "mooring.v1.OperatorService/Rebalance");
+    ensure!(rebalance(4)? == json!({"moving": 4, "remaining": 6}));
+    spread([13, 13, 4])?;
+    ensure!(rebalance(0)? == json!({"moving": 6}));
+    spread([10, 10, 10])?;
+    ensure!(rebalance(0)? == json!({}), "all is even");
+    Ok(())
 }

@@ -115,6 +115,8 @@ pub enum Command {
     DrainNode(NodeName),
     /// A person drains a node no longer.
     RestoreNode(NodeName),
+    /// A person spreads the VIPs over the nodes; at most so many move.
+    Rebalance(Option<usize>),
     /// A watcher gives the whole configuration.
     ReplacePools {
         /// The watcher's leadership.
@@ -166,6 +168,7 @@ impl Command {
             | Self::ReleaseReservation(_)
             | Self::DrainNode(_)
             | Self::RestoreNode(_)
+            | Self::Rebalance(_)
             | Self::SpeakerSaid { .. }
             | Self::SessionEnded { .. }
             | Self::Tick => false,
@@ -295,6 +298,7 @@ fn decide_over(state: &State, command: Command, now: Now) -> Result<Vec<Event>, 
         Command::ReleaseReservation(vip) => Ok(reservations::release(state, vip)),
         Command::DrainNode(node) => drain::drain(state, node, now),
         Command::RestoreNode(node) => Ok(drain::restore(state, node)),
+        Command::Rebalance(most) => Ok(placement::spread(state, most)),
         Command::ReplacePools { leadership, configuration } => pools::replace(state, leadership, configuration, now),
         Command::ReplaceNodes { leadership, nodes } => nodes::replace(state, leadership, nodes),
         Command::ReportBackends { leadership, backends } => nodes::report_backends(state, leadership, backends),

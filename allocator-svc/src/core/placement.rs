@@ -31,7 +31,8 @@ mod worth;
 use self::demand::{Demand, advertisements, demand, is_unclear};
 use self::load::Load;
 pub(crate) use outlook::{Outlook, outlook};
-pub(super) use rebalance::rebalance_next;
+pub(crate) use rebalance::uneven;
+pub(super) use rebalance::{rebalance_next, spread};
 pub(crate) use worth::Worth;
 pub(super) use worth::{is_advertised, worth};
 

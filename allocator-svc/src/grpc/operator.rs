@@ -9,7 +9,7 @@ use mooring_proto::types::node::NodeName;
 use tonic::{Request, Response, Status};
 
 use super::{ending, refused};
-use crate::core::placement::{Outlook, outlook};
+use crate::core::placement::{Outlook, outlook, uneven};
 use crate::core::{Command, State};
 use crate::engine::Engine;
 
@@ -56,6 +56,19 @@ impl OperatorService for Operator {
         outcome.await.map_err(ending)?.map(Response::new)
     }
 
+    async fn rebalance(&self, request: Request<pb::RebalanceRequest>) -> Result<Response<pb::RebalanceResponse>, Status> {
+        let most = usize::try_from(request.into_inner().max_moves).ok().filter(|most| *most != 0);
+        let outcome = self.engine.command(Command::Rebalance(most), |outcome| match outcome {
+            Ok(state) => {
+                let placements = state.network().placements().values().flatten();
+                let moving = placements.filter(|placement| placement.outgoing.is_some()).count();
+                Ok(pb::RebalanceResponse { moving: count(moving), remaining: count(uneven(state).len()) })
+            }
+            Err(refusal) => Err(refused(&refusal)),
+        });
+        outcome.await.map_err(ending)?.map(Response::new)
+    }
+
     async fn release_reservation(
         &self,
         request: Request<pb::ReleaseReservationRequest>,
@@ -73,11 +86,14 @@ impl OperatorService for Operator {
 fn drain_response(state: &State, node: &NodeName) -> pb::DrainNodeResponse {
     let drains = state.network().drains();
     let outlook = if drains.has(node) { outlook(state, node) } else { Outlook::default() };
-    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     pb::DrainNodeResponse {
         moving: count(outlook.moving),
         staying: count(outlook.staying),
         drained_unix_ms: drains.by_hand().get(node).map(|since| since.0).unwrap_or_default(),
         cordoned: drains.cordoned().contains(node),
     }
+}
+
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -23,6 +23,30 @@ pub(in crate::core) fn rebalance_next(state: &State, now: Now) -> Vec<Event> {
     std::iter::once(Event::Rebalanced(now.mono)).chain(moved).collect()
 }
 
+/// Moves VIPs by the same rule, but all at once, and at most so many; each goes on answering where it is until the other node does.
+pub(in crate::core) fn spread(state: &State, most: Option<usize>) -> Vec<Event> {
+    let mut moves = uneven(state);
+    moves.truncate(most.unwrap_or(usize::MAX));
+    moves
+}
+
+/// The VIPs that would move if all were spread now, and where to. None while speakers are still coming back after a start.
+pub(crate) fn uneven(state: &State) -> Vec<Event> {
+    if state.network.is_recovering() {
+        return Vec::new();
+    }
+    let mut round = Round::new(state);
+    let mut moves = Vec::new();
+    for (vip, placed) in state.network.placements() {
+        let Some(placement) = placed.as_ref().ok().filter(|placement| placement.outgoing.is_none()) else { continue };
+        let Some((_, moved)) = round.relieve(*vip, placement) else { continue };
+        let moved = Ok(moved);
+        round.loaded(Some(placed), &moved);
+        moves.push(Event::VipPlaced { vip: *vip, placement: moved });
+    }
+    moves
+}
+
 impl<'a> Round<'a> {
     /// A VIP's placement on the node that would have it if it were new, if the advertisements prefer that one, or it announces at least
     /// two fewer; and what is gained: by how much it is preferred, and how many fewer it announces.

@@ -472,3 +472,26 @@ fn rebalancing_moves_so_many_a_minute_make_before_break_until_the_spread_is_even
     let moves = lan.rig.events[from..].iter().filter(|event| matches!(event, Event::VipPlaced { .. })).count();
     assert_eq!(moves, 0);
 }
+
+#[test]
+fn who_asks_for_it_has_the_vips_spread_at_once_and_no_more_than_must_move() {
+    let mut lan = Lan::empty(&["a"]);
+    for number in 0..9 {
+        lan.service(&format!("s{number}"));
+    }
+    lan.join("b", &[]);
+    lan.join("c", &[]);
+    assert_eq!(uneven(&lan.rig.state), [], "speakers may still be coming back");
+    lan.wait(Duration::from_secs(3));
+    let loads = |lan: &Lan| ["a", "b", "c"].map(|name| lan.load(name));
+    let moves = |events: &[Event]| events.iter().filter(|event| matches!(event, Event::VipPlaced { .. })).count();
+    assert_eq!((loads(&lan), uneven(&lan.rig.state).len()), ([9, 0, 0], 6));
+    for (most, moved, after) in [(Some(2), 2, [7, 1, 1]), (None, 4, [3, 3, 3]), (None, 0, [3, 3, 3])] {
+        let from = lan.rig.events.len();
+        lan.rig.command(Command::Rebalance(most)).unwrap();
+        assert_eq!(moves(&lan.rig.events[from..]), moved, "{most:?}");
+        lan.deliver();
+        assert_eq!(loads(&lan), after);
+    }
+    assert!(lan.rig.state.network().placements().keys().all(|vip| lan.answering(&vip.to_string()).len() == 1), "the moves are over");
+}
