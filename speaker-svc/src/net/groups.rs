@@ -57,8 +57,12 @@ impl Groups {
                 let result = work.align(&table);
                 failed = result.is_err();
                 match result {
-                    // The links will say so too.
-                    Err(error) if is_interface_gone(&error) => return Ok(()),
+                    // The links will say so too; until they do nobody has to wait for us.
+                    Err(error) if is_interface_gone(&error) => {
+                        seen.store(u64::MAX, Ordering::Release);
+                        shared.grouped.notify_one();
+                        return Ok(());
+                    }
                     Err(error) => warn!(event = logs::JOIN_FAILED, interface = %name, %error, "a group could not be joined; trying again"),
                     Ok(()) => {}
                 }
