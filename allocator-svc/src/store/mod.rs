@@ -10,7 +10,7 @@ pub(crate) mod sled_tree;
 pub(crate) use codec::SCHEMA;
 pub use codec::{Record, RecordError};
 pub use history::{HistoryLimits, HistoryQuery, HistoryReader};
-pub use sled_tree::{LeaseStore, StoreError, replay};
+pub use sled_tree::{LeaseStore, StoreError, changes, replay};
 
 use mooring_proto::types::history::PastFact;
 use mooring_proto::types::time::UnixMillis;

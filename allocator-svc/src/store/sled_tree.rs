@@ -213,7 +213,8 @@ fn read(entry: sled::Result<(sled::IVec, sled::IVec)>) -> Result<Result<Record, 
 }
 
 /// What of some facts must outlive the process, by key: of several changes to a record only the last one counts. `None` = it goes.
-fn changes(events: &[Event]) -> BTreeMap<String, Option<Record>> {
+#[must_use]
+pub fn changes(events: &[Event]) -> BTreeMap<String, Option<Record>> {
     let mut last = BTreeMap::new();
     for event in events {
         match change(event) {
