@@ -777,7 +777,7 @@ pub(super) fn report_backends(state: &State, leadership: Leadership, backends: V
     Ok(events)
 }
 
-/// A speaker's word. On a stream that said no Hello, or has been replaced by a newer one, nothing but Hello counts.
+/// A speaker's word. On a stream that said no Hello nothing but Hello counts, and nothing at all on one that a newer one has replaced.
 pub(super) fn said(state: &State, session: SessionId, message: SpeakerMessage, now: Now) -> Vec<Event> {
     let network = &state.network;
     if let SpeakerMessage::Hello(hello) = message {
@@ -837,6 +837,11 @@ fn in_force(network: &Network, id: &SpeakerId, speaker: &Speaker, applied: Revis
 /// address moved has not said that it announces it.
 fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Event> {
     let network = &state.network;
+    let present = network.speakers.get(&hello.speaker).and_then(|speaker| speaker.session);
+    if present.is_some_and(|present| session < present) {
+        // The speaker left that stream before it opened the present one: what a broken network held up comes late.
+        return Vec::new();
+    }
     let held: Vec<Vip> = hello.held.iter().filter(|(_, role)| **role == Role::Active).map(|(vip, _)| *vip).collect();
     let ours = |vip: &Vip| state.book.holders().contains_key(vip) || !state.book.is_reconciled();
     let lost = network.speakers.get(&hello.speaker).is_some_and(|speaker| speaker.liveness == Liveness::Lost);
