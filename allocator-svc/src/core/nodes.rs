@@ -366,11 +366,13 @@ impl Network {
         Some(Untold::Delta(speaker.untold.iter().copied().chain(all).collect()))
     }
 
-    /// Whether there is anything to tell a speaker with an open stream.
+    /// Whether there is anything to tell a speaker with an open stream. One that is lost may hear what it is told without being heard itself:
+    /// it would withdraw what nobody has taken over. It waits, and yields to whoever has.
     #[must_use]
     pub fn has_untold(&self, id: &SpeakerId) -> bool {
         let untold = |speaker: &Speaker| speaker.needs_snapshot || !speaker.untold.is_empty() || speaker.peers_untold && self.parts.has(id);
-        self.speakers.get(id).is_some_and(|speaker| speaker.session.is_some() && untold(speaker))
+        let hears = |speaker: &Speaker| speaker.session.is_some() && speaker.liveness != Liveness::Lost;
+        self.speakers.get(id).is_some_and(|speaker| hears(speaker) && untold(speaker))
     }
 
     /// From where the Services that hold a VIP can be served; `None` = nobody has said yet.

@@ -310,6 +310,23 @@ fn a_greeting_that_comes_late_on_a_stream_that_was_left_takes_nobodys_place() {
 }
 
 #[test]
+fn who_is_not_heard_is_told_nothing_until_it_is_heard_again() {
+    let mut lan = Lan::of(&NODES);
+    let active = lan.active(VIP);
+    let told = NODES.map(|speaker| lan.newest(speaker));
+    lan.mute.extend(NODES.map(str::to_owned));
+    lan.wait(ms(900));
+    assert_eq!(lan.active(VIP), "no node is eligible: a: its speaker is lost; b: its speaker is lost; c: its speaker is lost");
+    assert_eq!(
+        NODES.map(|speaker| lan.newest(speaker)),
+        told,
+        "each may hear without being heard, and answers as long as nobody else does"
+    );
+    lan.say(&active, SpeakerMessage::Heartbeat { seq: 9, applied: Revision::default() });
+    assert_eq!((lan.active(VIP), lan.newest(&active) > told[0]), (active, true));
+}
+
+#[test]
 fn a_stranger_is_remembered_with_its_address_and_moves_nothing() {
     let mut lan = Lan::of(&NODES);
     let active = lan.active(VIP);
