@@ -15,14 +15,11 @@ use mooring_kit::mailbox::{Address, Closed, Mailbox, mailbox};
 use mooring_proto::types::assignment::{AllocatorMessage, REPLACED, SpeakerMessage};
 use mooring_proto::types::history::PastFact;
 use mooring_proto::types::lease::{Epoch, Revision};
-use mooring_proto::types::node::SpeakerId;
 use mooring_proto::types::time::Mono;
 use tokio::sync::{Notify, oneshot, watch};
 use tracing::debug;
 
-use crate::core::nodes::{SpeakerEvent, Untold};
 use crate::core::{Command, Event, Now, Refusal, SessionId, State, apply, assignment, decide, has_claims_due, history, next_deadline};
-
 use crate::metrics::Metrics;
 use crate::store::{Durable, Store};
 
@@ -348,22 +345,15 @@ impl Owner {
 
     /// What there is for a stream. Its revisions count its messages, so that a lost one is noticed.
     fn tell(&mut self, session: SessionId) -> Option<AllocatorMessage> {
-        let Some(speaker) = self.state.network().speaker_of(session).cloned() else {
+        if self.state.network().speaker_of(session).is_none() {
             let replaced = self.streams.get(&session).is_some_and(|stream| stream.greeted);
             return replaced.then(|| AllocatorMessage::Goodbye { reason: REPLACED.to_owned(), retry_after: STAY_AWAY });
-        };
-        let untold = self.state.network().untold(&speaker)?;
+        }
         let stream = self.streams.get_mut(&session)?;
-        stream.revision = stream.revision.next();
-        let revision = stream.revision;
-        let message = message(&self.state, &speaker, untold, revision);
-        let vips = match &message {
-            AllocatorMessage::Snapshot { assignments: list, .. } | AllocatorMessage::Delta { upserts: list, .. } => {
-                list.iter().map(|assignment| assignment.vip).collect()
-            }
-            AllocatorMessage::HeartbeatAck { .. } | AllocatorMessage::Goodbye { .. } => Default::default(),
-        };
-        apply(&mut self.state, &Event::Speaker(SpeakerEvent::Told { session, revision, vips }));
+        let revision = stream.revision.next();
+        let (message, told) = assignment::next_message(&self.state, session, revision)?;
+        stream.revision = revision;
+        apply(&mut self.state, &told);
         Some(message)
     }
 }
@@ -382,18 +372,5 @@ fn is_about_claims(command: &Command) -> bool {
         | Command::SpeakerSaid { .. }
         | Command::SessionEnded { .. }
         | Command::Tick => false,
-    }
-}
-
-fn message(state: &State, speaker: &SpeakerId, untold: Untold, revision: Revision) -> AllocatorMessage {
-    match untold {
-        Untold::Snapshot => {
-            let heartbeat = state.settings.heartbeat;
-            AllocatorMessage::Snapshot { heartbeat, epoch: state.epoch(), revision, assignments: assignment::assignments(state, speaker) }
-        }
-        Untold::Delta(vips) => {
-            let (upserts, removals) = assignment::told(state, speaker, vips);
-            AllocatorMessage::Delta { revision, upserts, removals }
-        }
     }
 }

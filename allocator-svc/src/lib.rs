@@ -38,7 +38,7 @@ use mooring_proto::pb::assignment_service_server::AssignmentServiceServer;
 use mooring_proto::pb::inspect_service_server::InspectServiceServer;
 use mooring_proto::pb::operator_service_server::OperatorServiceServer;
 use mooring_proto::types::lease::Epoch;
-use mooring_proto::types::time::Mono;
+use mooring_proto::types::time::{Mono, UnixMillis};
 use mooring_proto::{FILE_DESCRIPTOR_SET, LARGEST_CALL};
 use tracing::info;
 
@@ -88,11 +88,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (shadow, shadow_owner) = Owner::new(State::shadow(args.settings()), Store::Nowhere, clock, Metrics::unseen());
     supervisor.thread("engine", move |stop| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        runtime.block_on(owner.run(next_epoch(last), || loaded.done(), stop.clone()))
+        runtime.block_on(owner.run(next_epoch(last, wall()), || loaded.done(), stop.clone()))
     });
     supervisor.thread("shadow", move |stop| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        runtime.block_on(shadow_owner.run(next_epoch(last), || (), stop.clone()))
+        runtime.block_on(shadow_owner.run(next_epoch(last, wall()), || (), stop.clone()))
     });
     let allocator = |engine: &Engine| AllocatorServiceServer::new(Allocator::new(engine.clone())).max_decoding_message_size(LARGEST_CALL);
     let inspect = |engine: &Engine, history: Option<HistoryReader>| {
@@ -134,6 +134,7 @@ fn load(args: &Args, state: &mut State) -> anyhow::Result<(LeaseStore, Found)> {
 }
 
 /// The next leadership: more than the last on disk, and more than any before it even if the disk was lost, as seconds since the Unix epoch.
-fn next_epoch(last: Epoch) -> Epoch {
-    Epoch(last.0.saturating_add(1).max(wall().0 / 1000))
+#[must_use]
+pub fn next_epoch(last: Epoch, now: UnixMillis) -> Epoch {
+    Epoch(last.0.saturating_add(1).max(now.0 / 1000))
 }

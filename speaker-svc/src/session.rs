@@ -30,19 +30,22 @@ use crate::logs;
 
 /// Heartbeats without a word of the allocator after which nobody is there: together the allocator's default for `--speaker-ttl`, so both sides
 /// give a session up at about the same time.
-const MISSED: u64 = 4;
+pub const MISSED: u64 = 4;
 
-/// The pauses between attempts: short enough that a restarted allocator has heard all its speakers within its recovery window of 2 s.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The first pause between two attempts; it doubles up to the longest, short enough that a restarted allocator has heard all its
+/// speakers within its recovery window of 2 s.
+pub const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// See [`FIRST_PAUSE`].
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long the allocator's first word may take, its connection included. It grows with each attempt in vain, so that an allocator with
 /// thousands of speakers to greet is not asked again before it can have answered.
-const FIRST_PATIENCE: Duration = Duration::from_secs(4);
-const LONGEST_PATIENCE: Duration = Duration::from_secs(32);
+pub const FIRST_PATIENCE: Duration = Duration::from_secs(4);
+/// See [`FIRST_PATIENCE`].
+pub const LONGEST_PATIENCE: Duration = Duration::from_secs(32);
 
 /// The longest pause an allocator may ask for by its farewell: silence for longer is no better than a lost allocator.
-const LONGEST_RETRY: Duration = Duration::from_secs(10);
+pub const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
 /// How long the last messages may take to arrive when the process ends.
 const FAREWELL: Duration = Duration::from_millis(200);

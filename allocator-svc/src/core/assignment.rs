@@ -3,10 +3,36 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mooring_proto::types::address::Vip;
-use mooring_proto::types::assignment::{Assignment, Role};
+use mooring_proto::types::assignment::{AllocatorMessage, Assignment, Role};
+use mooring_proto::types::lease::Revision;
 use mooring_proto::types::node::{MacAddress, NodeName, SpeakerId};
 
+use super::nodes::{SpeakerEvent, Untold};
 use super::state::State;
+use super::{Event, SessionId};
+
+/// What the speaker on a stream is told next, as the message of this revision, and the fact that it was; `None` = nothing is new for it.
+#[must_use]
+pub fn next_message(state: &State, session: SessionId, revision: Revision) -> Option<(AllocatorMessage, Event)> {
+    let speaker = state.network.speaker_of(session)?;
+    let (message, vips) = match state.network.untold(speaker)? {
+        Untold::Snapshot => {
+            let assignments = assignments(state, speaker);
+            let vips = vips(&assignments);
+            (AllocatorMessage::Snapshot { heartbeat: state.settings.heartbeat, epoch: state.epoch(), revision, assignments }, vips)
+        }
+        Untold::Delta(changed) => {
+            let (upserts, removals) = told(state, speaker, changed);
+            let vips = vips(&upserts);
+            (AllocatorMessage::Delta { revision, upserts, removals }, vips)
+        }
+    };
+    Some((message, Event::Speaker(SpeakerEvent::Told { session, revision, vips })))
+}
+
+fn vips(assignments: &[Assignment]) -> BTreeSet<Vip> {
+    assignments.iter().map(|assignment| assignment.vip).collect()
+}
 
 /// What a speaker is told of these VIPs: the parts that it plays, and those VIPs in which it has none.
 #[must_use]

@@ -72,7 +72,7 @@ pub enum Leadership {
     Next,
 }
 
-/// One open stream of a speaker; never used again after it has ended.
+/// One open stream of a speaker; never used again after it has ended. A stream that opens later has a larger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 

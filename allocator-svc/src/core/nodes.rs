@@ -455,11 +455,13 @@ impl Network {
         Some(Untold::Delta(speaker.untold.iter().copied().chain(all).collect()))
     }
 
-    /// Whether there is anything to tell a speaker with an open stream.
+    /// Whether there is anything to tell a speaker with an open stream. One that is lost may hear what it is told without being heard itself:
+    /// it would withdraw what nobody has taken over. It waits, and yields to whoever has.
     #[must_use]
     pub fn has_untold(&self, id: &SpeakerId) -> bool {
         let untold = |speaker: &Speaker| speaker.needs_snapshot || !speaker.untold.is_empty() || speaker.peers_untold && self.parts.has(id);
-        self.speakers.get(id).is_some_and(|speaker| speaker.session.is_some() && untold(speaker))
+        let hears = |speaker: &Speaker| speaker.session.is_some() && speaker.liveness != Liveness::Lost;
+        self.speakers.get(id).is_some_and(|speaker| hears(speaker) && untold(speaker))
     }
 
     /// From where the Services that hold a VIP can be served; `None` = nobody has said yet.
@@ -931,7 +933,7 @@ pub(super) fn report_backends(state: &State, leadership: Leadership, backends: V
     Ok(events)
 }
 
-/// A speaker's word. On a stream that said no Hello, or has been replaced by a newer one, nothing but Hello counts.
+/// A speaker's word. On a stream that said no Hello nothing but Hello counts, and nothing at all on one that a newer one has replaced.
 pub(super) fn said(state: &State, session: SessionId, message: SpeakerMessage, now: Now) -> Vec<Event> {
     let network = &state.network;
     if let SpeakerMessage::Hello(hello) = message {
@@ -1003,6 +1005,11 @@ fn in_force(network: &Network, id: &SpeakerId, speaker: &Speaker, applied: Revis
 /// whoever had it before did not answer, and yields.
 fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Event> {
     let network = &state.network;
+    let present = network.speakers.get(&hello.speaker).and_then(|speaker| speaker.session);
+    if present.is_some_and(|present| session < present) {
+        // The speaker left that stream before it opened the present one: what a broken network held up comes late.
+        return Vec::new();
+    }
     let held: Vec<Vip> = hello.held.iter().filter(|(_, role)| **role == Role::Active).map(|(vip, _)| *vip).collect();
     let ours = |vip: &Vip| state.book.holders().contains_key(vip) || !state.book.is_reconciled();
     let lost = network.speakers.get(&hello.speaker).is_some_and(|speaker| speaker.liveness == Liveness::Lost);

@@ -10,7 +10,7 @@ pub(crate) mod sled_tree;
 pub(crate) use codec::SCHEMA;
 pub use codec::{Record, RecordError};
 pub use history::{HistoryLimits, HistoryQuery, HistoryReader};
-pub use sled_tree::{Found, LeaseStore, StoreError};
+pub use sled_tree::{Found, LeaseStore, StoreError, changes, fact};
 
 use mooring_proto::types::history::PastFact;
 use mooring_proto::types::time::UnixMillis;

@@ -291,7 +291,8 @@ fn read(entry: sled::Result<(sled::IVec, sled::IVec)>) -> Result<Result<Record, 
 }
 
 /// What of some facts must outlive the process, by key: of several changes to a record only the last one counts. `None` = it goes.
-fn changes(events: &[Event]) -> BTreeMap<String, Option<Record>> {
+#[must_use]
+pub fn changes(events: &[Event]) -> BTreeMap<String, Option<Record>> {
     let mut last = BTreeMap::new();
     for event in events {
         match change(event) {
@@ -343,8 +344,9 @@ fn change(event: &Event) -> Change {
     }
 }
 
-/// The fact that a record stands for.
-fn fact(record: Record, stranded_until: Mono, now: Now) -> Option<Event> {
+/// The fact that a record stands for; leases are to be applied first, so that the configuration finds those it has no pool for.
+#[must_use]
+pub fn fact(record: Record, stranded_until: Mono, now: Now) -> Option<Event> {
     match record {
         Record::Lease(lease) => Some(Event::LeaseGranted(lease)),
         Record::Config(configuration) => Some(Event::ConfigurationReplaced { configuration, stranded_until }),

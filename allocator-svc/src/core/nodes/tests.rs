@@ -297,6 +297,36 @@ fn words_on_a_stream_that_has_been_replaced_are_ignored() {
 }
 
 #[test]
+fn a_greeting_that_comes_late_on_a_stream_that_was_left_takes_nobodys_place() {
+    let mut lan = Lan::of(&NODES);
+    let active = lan.active(VIP);
+    let old = lan.session(&active);
+    lan.join(&active, &[VIP]);
+    let new = lan.session(&active);
+    let hello = Hello { speaker: id(&active), boot_id: "boot".to_owned(), interfaces: vec![], held: BTreeMap::new() };
+    let late = Command::SpeakerSaid { session: old, message: SpeakerMessage::Hello(hello) };
+    assert_eq!(decide(&lan.rig.state, late, lan.rig.now).unwrap(), []);
+    assert_eq!(lan.rig.state.network().speaker_of(new), Some(&id(&active)));
+}
+
+#[test]
+fn who_is_not_heard_is_told_nothing_until_it_is_heard_again() {
+    let mut lan = Lan::of(&NODES);
+    let active = lan.active(VIP);
+    let told = NODES.map(|speaker| lan.newest(speaker));
+    lan.mute.extend(NODES.map(str::to_owned));
+    lan.wait(ms(900));
+    assert_eq!(lan.active(VIP), "no node is eligible: a: its speaker is lost; b: its speaker is lost; c: its speaker is lost");
+    assert_eq!(
+        NODES.map(|speaker| lan.newest(speaker)),
+        told,
+        "each may hear without being heard, and answers as long as nobody else does"
+    );
+    lan.say(&active, SpeakerMessage::Heartbeat { seq: 9, applied: Revision::default() });
+    assert_eq!((lan.active(VIP), lan.newest(&active) > told[0]), (active, true));
+}
+
+#[test]
 fn a_stranger_is_remembered_with_its_address_and_moves_nothing() {
     let mut lan = Lan::of(&NODES);
     let active = lan.active(VIP);

@@ -1,0 +1,127 @@
+//! A station of the LAN that wants to reach the VIPs, with a neighbor table as Linux keeps it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use mooring_proto::types::address::Vip;
+use mooring_proto::types::node::MacAddress;
+use mooring_proto::types::time::Mono;
+use mooring_speaker::wire::arp::{self, Arp, EMPTY_FRAME, Frame, Operation};
+use mooring_speaker::wire::ethernet::Header;
+
+use super::lan::Nic;
+
+/// A fresh entry is not changed by anything but a gratuitous packet for so long (Linux `neigh/*/locktime`).
+pub const LOCK_TIME: Duration = Duration::from_secs(1);
+
+/// An entry of the neighbor table.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbor {
+    /// Where packets for the VIP go.
+    pub mac: MacAddress,
+    /// Since when.
+    changed: Mono,
+}
+
+/// What was heard of a VIP since somebody began to look.
+#[derive(Clone, Debug, Default)]
+pub struct Sight {
+    /// When the last request was answered.
+    pub answered: Option<Mono>,
+    /// The longest time between two answers.
+    pub longest: Duration,
+    /// Who answered.
+    pub by: BTreeSet<MacAddress>,
+}
+
+/// Who looks; each begins when it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Looker {
+    /// A scenario.
+    Scenario,
+    /// Whoever waits for the cluster to be at rest.
+    Rest,
+}
+
+/// The station.
+#[derive(Debug)]
+pub struct Client {
+    nic: Nic,
+    address: Ipv4Addr,
+    neighbors: BTreeMap<Vip, Neighbor>,
+    sights: BTreeMap<(Looker, Vip), Sight>,
+}
+
+impl Client {
+    /// A station that has heard nothing.
+    #[must_use]
+    pub fn new(nic: Nic, address: Ipv4Addr) -> Self {
+        Self { nic, address, neighbors: BTreeMap::new(), sights: BTreeMap::new() }
+    }
+
+    /// Its entry for a VIP.
+    #[must_use]
+    pub fn neighbor(&self, vip: Vip) -> Option<Neighbor> {
+        self.neighbors.get(&vip).copied()
+    }
+
+    /// What was heard of a VIP.
+    #[must_use]
+    pub fn sight(&self, looker: Looker, vip: Vip) -> Sight {
+        self.sights.get(&(looker, vip)).cloned().unwrap_or_default()
+    }
+
+    /// Looks anew, as if each VIP had just been answered.
+    pub fn look_anew(&mut self, looker: Looker, now: Mono) {
+        for (_, sight) in self.sights.iter_mut().filter(|((of, _), _)| *of == looker) {
+            *sight = Sight { answered: sight.answered.map(|_| now), longest: Duration::ZERO, by: BTreeSet::new() };
+        }
+    }
+
+    /// How long a VIP has at most been without an answer, until now.
+    #[must_use]
+    pub fn longest_gap(&self, looker: Looker, vip: Vip, now: Mono) -> Duration {
+        let sight = self.sight(looker, vip);
+        sight.answered.map_or(Duration::MAX, |answered| sight.longest.max(now.saturating_since(answered)))
+    }
+
+    /// Asks all stations who has a VIP.
+    #[must_use]
+    pub fn request(&self, vip: Vip) -> Option<Frame> {
+        let header = Header { destination: MacAddress::BROADCAST, source: self.nic.mac() };
+        let (sha, tha) = (self.nic.mac(), MacAddress([0; 6]));
+        let request = Arp { operation: Operation::Request, sha, spa: self.address, tha, tpa: vip.v4()? };
+        let mut frame = EMPTY_FRAME;
+        arp::emit(header, &request, &mut frame);
+        Some(frame)
+    }
+
+    /// Hears a frame, as Linux `arp_process` does: an answer makes an entry; what an entry says is changed by a gratuitous packet at once,
+    /// and by anything else when it is not fresh any more.
+    pub fn hear(&mut self, frame: &[u8], now: Mono) {
+        let Ok((header, arp)) = arp::parse(frame) else { return };
+        let vip = Vip::from(arp.spa);
+        let answer = arp.operation == Operation::Reply && header.destination == self.nic.mac();
+        // Linux `arp_is_garp`: a gratuitous reply also has to name the sender's hardware address as the target's.
+        let gratuitous = arp.spa == arp.tpa && (arp.operation == Operation::Request || arp.tha == arp.sha);
+        if answer {
+            for looker in [Looker::Scenario, Looker::Rest] {
+                let sight = self.sights.entry((looker, vip)).or_default();
+                let gap = sight.answered.map(|answered| now.saturating_since(answered)).unwrap_or_default();
+                sight.longest = sight.longest.max(gap);
+                sight.answered = Some(now);
+                sight.by.insert(arp.sha);
+            }
+        }
+        match self.neighbors.get_mut(&vip) {
+            Some(neighbor) if neighbor.mac == arp.sha => {}
+            Some(neighbor) if gratuitous || now > neighbor.changed + LOCK_TIME => *neighbor = Neighbor { mac: arp.sha, changed: now },
+            Some(_) => {}
+            None if answer => {
+                self.neighbors.insert(vip, Neighbor { mac: arp.sha, changed: now });
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! A speaker's process: the real core and reply table, driven as its engine and its responder threads drive them.
+//!
+//! What the engine does besides is modeled here in few words: it publishes the table once for all events of a command, then tells the
+//! allocator what is due, then looks at deadlines. Its session is [`super::session`]'s.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use mooring_proto::types::address::Vip;
+use mooring_proto::types::assignment::{AllocatorMessage, SpeakerMessage};
+use mooring_proto::types::lease::Epoch;
+use mooring_proto::types::node::{MacAddress, SpeakerId};
+use mooring_proto::types::time::Mono;
+use mooring_speaker::core::announce::Phase;
+use mooring_speaker::core::interfaces::{Link, LinkIndex, Port};
+use mooring_speaker::core::reply::{Receiver, ReplyTable, reply};
+use mooring_speaker::core::{Command, Event, Settings, State, apply, audit, decide, next_deadline};
+use mooring_speaker::wire::arp::{self, EMPTY_FRAME, Frame, Operation};
+
+use super::session::Session;
+
+/// Pause between two refreshes: the default of `--refresh`.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// What a command led to, for the world to carry out.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Frames to send, each on an interface.
+    pub frames: Vec<(LinkIndex, Frame)>,
+    /// What the allocator is told, in this order.
+    pub words: Vec<SpeakerMessage>,
+    /// The session is given up.
+    pub gives_up: bool,
+    /// The process ends by itself.
+    pub ends: bool,
+    /// VIPs for which whether we answer changed.
+    pub changed: BTreeSet<Vip>,
+}
+
+/// A station's frame that names a VIP as its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// The VIP.
+    pub vip: Vip,
+    /// The station.
+    pub mac: MacAddress,
+    /// Where.
+    pub link: LinkIndex,
+}
+
+/// What the allocator is told after a command.
+#[derive(Debug, Default)]
+struct Due {
+    hello: bool,
+    interfaces: bool,
+    applied: bool,
+    draining: bool,
+    conflicts: Vec<SpeakerMessage>,
+}
+
+/// What a command is, for the rule that nothing is withdrawn because information is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The allocator said so.
+    Told,
+    /// A peer has it, or the interfaces are gone.
+    Seen,
+    /// Nothing that takes a VIP away.
+    None,
+}
+
+impl Cause {
+    fn of(command: &Command, peers: &BTreeSet<MacAddress>) -> Self {
+        match command {
+            Command::Hear(AllocatorMessage::Snapshot { .. } | AllocatorMessage::Delta { .. }) => Self::Told,
+            Command::NoteClaim { mac, .. } if peers.contains(mac) => Self::Seen,
+            Command::ReplaceLinks(_) => Self::Seen,
+            Command::NoteClaim { .. }
+            | Command::Hear(AllocatorMessage::HeartbeatAck { .. } | AllocatorMessage::Goodbye { .. })
+            | Command::OpenSession
+            | Command::CloseSession
+            | Command::Drain
+            | Command::Tick => Self::None,
+        }
+    }
+}
+
+/// A running process.
+#[derive(Debug)]
+pub struct Speaker {
+    /// The core's state.
+    pub state: State,
+    /// Its stream to the allocator.
+    pub session: Session,
+    /// Which of all processes of the run it is.
+    pub life: u64,
+    /// The deadline for which it is to be woken.
+    pub wake: Option<Mono>,
+    born: Mono,
+    table: ReplyTable,
+}
+
+impl Speaker {
+    /// A process that begins now and knows nothing.
+    #[must_use]
+    pub fn new(id: SpeakerId, life: u64, seed: u64, born: Mono) -> Self {
+        let settings = Settings { speaker: id, boot_id: format!("boot-{life}"), refresh: Some(REFRESH), seed };
+        Self { state: State::new(settings), session: Session::new(), life, wake: None, born, table: ReplyTable::default() }
+    }
+
+    /// The VIPs it answers for.
+    #[must_use]
+    pub fn answering(&self) -> BTreeSet<Vip> {
+        self.state.answering().map(|assigned| assigned.vip).collect()
+    }
+
+    /// When it next has to be woken, by the world's clock.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Mono> {
+        let deadline = next_deadline(&self.state)?;
+        Some(self.born + Duration::from_nanos(deadline.as_nanos()))
+    }
+
+    /// The process's own clock.
+    fn local(&self, now: Mono) -> Mono {
+        Mono::ZERO + now.saturating_since(self.born)
+    }
+
+    /// One command, then what is due, as the engine does it. Peers are the hardware addresses of all nodes.
+    ///
+    /// # Errors
+    /// An invariant does not hold, a VIP is withdrawn for no reason, an epoch goes back, or work is due without end.
+    pub fn take(&mut self, command: Command, peers: &BTreeSet<MacAddress>, now: Mono) -> anyhow::Result<Output> {
+        let (mut output, local) = (Output::default(), self.local(now));
+        self.work(command, peers, local, &mut output)?;
+        if next_deadline(&self.state).is_some_and(|deadline| deadline <= local) && !output.ends {
+            self.work(Command::Tick, peers, local, &mut output)?;
+        }
+        let endless = next_deadline(&self.state).is_some_and(|deadline| deadline <= local) && !output.ends;
+        ensure!(!endless, "{} is never done", self.state.settings().speaker);
+        Ok(output)
+    }
+
+    fn work(&mut self, command: Command, peers: &BTreeSet<MacAddress>, local: Mono, output: &mut Output) -> anyhow::Result<()> {
+        let (cause, text) = (Cause::of(&command, peers), format!("{command:?}"));
+        let (answered, epoch) = (self.answering(), self.state.epoch());
+        let mut due = Due::default();
+        for event in decide(&self.state, command, local) {
+            apply(&mut self.state, &event, local);
+            self.perform(event, &mut due, output);
+        }
+        audit(&self.state).with_context(|| format!("{} after {text}", self.state.settings().speaker))?;
+        let answering = self.answering();
+        let speaker = &self.state.settings().speaker;
+        if cause == Cause::None
+            && let Some(vip) = answered.difference(&answering).next()
+        {
+            anyhow::bail!("{speaker} withdrew {vip} after {text}, which is no reason to");
+        }
+        ensure!(self.state.epoch() >= epoch, "{speaker} went back from epoch {epoch} to {}", self.state.epoch());
+        output.changed.extend(answered.symmetric_difference(&answering));
+        self.table = ReplyTable::new(self.state.answering());
+        output.words.extend(self.words(due));
+        Ok(())
+    }
+
+    fn perform(&self, event: Event, due: &mut Due, output: &mut Output) {
+        match event {
+            Event::HelloDue => due.hello = true,
+            Event::EpochRefused { .. } => output.gives_up = true,
+            Event::AppliedDue => due.applied = true,
+            Event::InterfacesDue => due.interfaces = true,
+            Event::AnnouncementDue { vip, link, phase: Phase::Probe } => output.frames.extend(self.probe(vip, link)),
+            Event::AnnouncementDue { vip, link, phase: Phase::First | Phase::Repeat | Phase::Refresh | Phase::Defense } => {
+                output.frames.extend(self.round(vip, link));
+            }
+            Event::ConflictSeen { vip, mac, interface, defend: true } => {
+                due.conflicts.push(SpeakerMessage::Conflict { vip, mac, interface });
+            }
+            Event::DrainStarted { .. } => due.draining = true,
+            Event::Drained { .. } => output.ends = true,
+            Event::SessionChanged(_)
+            | Event::RevisionReached { .. }
+            | Event::AssignmentStored(_)
+            | Event::AssignmentRemoved(_)
+            | Event::StandingChanged { .. }
+            | Event::ServiceUpdated { .. }
+            | Event::AssignmentFailed { .. }
+            | Event::LinksReplaced(_)
+            | Event::PortOpened(_)
+            | Event::PortClosed(_)
+            | Event::PeerContradicted { .. }
+            | Event::ConflictSeen { defend: false, .. }
+            | Event::Yielded { .. } => {}
+        }
+    }
+
+    /// A gratuitous round: a request, then a reply.
+    fn round(&self, vip: Vip, link: LinkIndex) -> Vec<(LinkIndex, Frame)> {
+        let (Some(port), Some(address)) = (self.state.interfaces().port(link), vip.v4()) else { return Vec::new() };
+        let half = |operation| {
+            let (header, packet) = arp::gratuitous(operation, address, port.mac);
+            (link, emitted(header, &packet))
+        };
+        [Operation::Request, Operation::Reply].into_iter().map(half).collect()
+    }
+
+    fn probe(&self, vip: Vip, link: LinkIndex) -> Option<(LinkIndex, Frame)> {
+        let (port, address) = (self.state.interfaces().port(link)?, vip.v4()?);
+        let (header, packet) = arp::probe(address, port.mac);
+        Some((link, emitted(header, &packet)))
+    }
+
+    /// What the allocator is told, in the engine's order.
+    fn words(&self, due: Due) -> Vec<SpeakerMessage> {
+        let mut words = Vec::new();
+        if due.hello {
+            words.extend(self.state.greeting());
+        } else if due.draining {
+            words.push(SpeakerMessage::Draining);
+        }
+        if due.interfaces {
+            words.push(SpeakerMessage::InterfacesChanged(self.state.interface_list()));
+        }
+        words.extend(due.conflicts);
+        if due.applied {
+            words.push(SpeakerMessage::Applied { revision: self.state.revision(), failures: self.state.failures() });
+        }
+        words
+    }
+
+    /// A frame on an interface, as its responder thread takes it: the answer, and what the sender claims.
+    #[must_use]
+    pub fn receive(&self, link: LinkIndex, frame: &Frame) -> (Option<Frame>, Option<Claim>) {
+        let (Some(port), Ok((header, packet))) = (self.state.interfaces().port(link), arp::parse(frame)) else { return (None, None) };
+        let Port { name, mac, .. } = port.clone();
+        let Ok(outcome) = reply(&self.table, &Receiver { name, mac }, header.destination, &packet) else { return (None, None) };
+        let answer = outcome.answer.map(|_| {
+            let (header, answer) = arp::answer_to(&packet, mac);
+            emitted(header, &answer)
+        });
+        (answer, outcome.claim.map(|assigned| Claim { vip: assigned.vip, mac: packet.sha, link }))
+    }
+
+    /// The newest leadership it has heard.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.state.epoch()
+    }
+}
+
+fn emitted(header: mooring_speaker::wire::ethernet::Header, packet: &arp::Arp) -> Frame {
+    let mut frame = EMPTY_FRAME;
+    arp::emit(header, packet, &mut frame);
+    frame
+}
+
+/// A node's link as its kernel tells it.
+#[must_use]
+pub fn link(nic: super::lan::Nic, running: bool) -> Option<Link> {
+    Some(Link {
+        index: LinkIndex(u32::from(nic.port)),
+        name: super::interface(nic.port)?,
+        mac: Some(nic.mac()),
+        addresses: Vec::new(),
+        admitted: true,
+        running,
+        resolves: true,
+        enslaved: false,
+    })
+}
