@@ -65,8 +65,10 @@ impl Holders {
 }
 
 /// Goes over those who hold an address.
+#[derive(Clone, Debug)]
 pub struct Iter<'a>(Rest<'a>);
 
+#[derive(Clone, Debug)]
 enum Rest<'a> {
     One(Once<&'a ServiceKey>),
     More(btree_set::Iter<'a, ServiceKey>),
