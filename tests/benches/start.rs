@@ -64,8 +64,9 @@ fn main() -> Result<()> {
         most = most.max(memory(allocator.pid(), "VmHWM:")?);
         allocator.terminate()?;
     }
-    let (_many, _few) = (start(&lab, &data)?, start(&lab, &few)?);
+    let (many, _few) = (start(&lab, &data)?, start(&lab, &few)?);
     let claims = claims([&data, &few])?;
+    let settled = memory(many.pid(), "VmRSS:")?;
     title(&format!("Start with {LEASES} leases, nothing of them in the page cache"));
     head("start", "plain read");
     for (name, percent) in [("best", 1), ("median", 50), ("worst", 100)] {
@@ -75,6 +76,7 @@ fn main() -> Result<()> {
     alone("files", f64::from(u32::try_from(bytes >> 20)?), "MiB");
     alone("memory once it answers", resident, "MiB");
     alone("most memory until then", most, "MiB");
+    alone("memory once each address was looked at", settled, "MiB");
     alone(&format!("written before, {BATCH} a batch"), rate(LEASES, filling), "/s");
     println!();
     head(&format!("{LEASES} leases"), &format!("{FEW} leases"));

@@ -81,8 +81,9 @@ fn measure(family: &'static str) -> Result<()> {
     let (ready, opened) = channel();
     let watching = client.netns().spawn(move || watch(asker, &ready))?;
     opened.recv().context("the client does not look on")?;
-    holder.kill_9()?;
+    // Before the kill, which waits until the process is gone: by then the other speaker may have begun.
     let killed = now();
+    holder.kill_9()?;
     let Seen { announced, answers } = watching.join().map_err(|_panic| anyhow!("the client panicked"))??;
     ensure!(announced.len() == usize::try_from(VIPS)?, "{} of {VIPS} were announced", announced.len());
     // The rounds that follow are over, and the refreshes have drifted apart.

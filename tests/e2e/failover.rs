@@ -121,7 +121,11 @@ fn a_speaker_told_to_end_loses_no_ping() -> Result<()> {
     let mut mooring = Mooring::on_directory(&lab)?;
     let Loss { pings, arps, .. } = lose(&lab, &mut mooring, |mooring, node| {
         let status = mooring.speaker(node)?.terminate()?;
-        ensure!(status.code() == Some(0), "ended with {status}");
+        ensure!(
+            status.code() == Some(0),
+            "ended with {status}: {:?}",
+            mooring.speaker(node)?.log().iter().rev().take(5).collect::<Vec<_>>()
+        );
         Ok(())
     })?;
     // Two nodes may answer one question while the address is handed over, so the answers say more by their times than by their number.

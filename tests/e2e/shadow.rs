@@ -1,6 +1,6 @@
 //! Coming from elsewhere: what others gave is adopted, and a shadow shows beforehand what would change, and changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -251,6 +251,12 @@ fn what_others_gave_is_adopted_from_a_cluster() -> Result<()> {
             let has = cluster.external_ips("default", service.trim_start_matches("default/"))?;
             ensure!(has == *addresses, "{service} has {has:?}, not {addresses:?}");
         }
+        // The counters of the pools come last.
+        let pools = cluster.get(&["ipaddresspools.metallb.io", "--all-namespaces"])?;
+        let count = |pool: &Value| ["/status/assignedIPv4", "/status/assignedIPv6"].map(|at| pool.pointer(at).and_then(Value::as_u64));
+        let counted: u64 = pools["items"].as_array().into_iter().flatten().flat_map(count).flatten().sum();
+        let held: BTreeSet<&String> = leases.values().flatten().collect();
+        ensure!(usize::try_from(counted)? == held.len(), "{counted} are counted of {}", held.len());
         ensure!(but_for_leadership(written(&cluster)?) == but_for_leadership(before.clone()), "something is still written");
         Ok(but_for_leadership(before))
     })?;

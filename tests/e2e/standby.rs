@@ -157,7 +157,9 @@ fn an_ipv6_address_is_taken_over_by_itself_too() -> Result<()> {
     lab.host(&before).let_through()?;
     mooring.speaker(&before)?.wait_for(&json!({"event": "yielded", "ip": VIP6.to_string()}))?;
     answers(&after)?;
-    ensure!(mooring.speaker(&after)?.events("yielded").is_empty());
+    // The IPv4 address may have been on this node, and the one that was cut off have taken that over.
+    let yielded = mooring.speaker(&after)?.events("yielded");
+    ensure!(yielded.iter().all(|line| line["ip"] != VIP6.to_string()), "{yielded:?}");
     Ok(())
 }
 

@@ -69,7 +69,8 @@ fn assignment(state: &State, vip: Vip, speaker: &SpeakerId, peers: &BTreeMap<Nod
     let holders = state.book.holders().get(&vip).into_iter().flatten();
     let services = holders.filter_map(|holder| Some((holder.clone(), state.book.lease(holder)?.pool.clone()))).collect();
     let active = Some(&placement.active.node).filter(|node| role == Role::Standby && **node != speaker.node).cloned();
-    let probe_first = rank == 0 && !state.network.is_proven(vip);
+    let asks_first = state.network.speakers().get(speaker).is_some_and(|speaker| speaker.asks_first);
+    let probe_first = rank == 0 && asks_first && !state.network.is_proven(vip);
     let interfaces = placement.interfaces_of(speaker).clone();
     Some(Assignment { vip, role, rank, interfaces, services, peers: peers.clone(), active, probe_first })
 }

@@ -149,6 +149,8 @@ pub struct Speaker {
     pub liveness: Liveness,
     /// Its process.
     pub boot_id: String,
+    /// It asks who has a VIP before it announces it, where that is wanted.
+    pub asks_first: bool,
     /// Its interfaces that are up and can answer.
     pub interfaces: Vec<Interface>,
     /// When it last said anything.
@@ -178,6 +180,7 @@ impl Speaker {
         Self {
             liveness: Liveness::Awaited,
             boot_id: String::new(),
+            asks_first: false,
             interfaces: Vec::new(),
             heard: Mono::ZERO,
             applied: Revision::default(),
@@ -604,6 +607,7 @@ impl Network {
                 let old = speaker.session.replace(*session).filter(|old| old != session);
                 speaker.liveness = Liveness::Live;
                 speaker.boot_id.clone_from(&hello.boot_id);
+                speaker.asks_first = hello.asks_first;
                 speaker.interfaces.clone_from(&hello.interfaces);
                 speaker.heard = *at;
                 speaker.suspected = false;
@@ -993,8 +997,8 @@ pub(super) fn said(state: &State, session: SessionId, message: SpeakerMessage, n
 fn in_force(network: &Network, id: &SpeakerId, speaker: &Speaker, applied: Revision, heard: Event) -> Vec<Event> {
     let vips = speaker.unapplied.range(..=applied).flat_map(|(_, vips)| vips);
     let own = |vip: &&Vip| network.placements.get(vip).into_iter().flatten().any(|placement| placement.active == *id);
-    // Of what is to be asked for first the speaker says itself when it is announced.
-    let begun = |vip: &&Vip| network.is_proven(**vip) && !network.announced.contains(vip);
+    // Of what it asks for first the speaker says itself when it is announced.
+    let begun = |vip: &&Vip| (network.is_proven(**vip) || !speaker.asks_first) && !network.announced.contains(vip);
     let announced: BTreeSet<Vip> = vips.filter(own).filter(begun).copied().collect();
     std::iter::once(heard).chain(announced.into_iter().map(|vip| Event::VipAnnounced { vip, by: id.clone() })).collect()
 }

@@ -77,6 +77,7 @@ impl TryFrom<pb::Hello> for Hello {
             interfaces,
             taken: held.iter().filter(|(_, _, taken_over)| *taken_over).map(|(vip, ..)| *vip).collect(),
             held: held.into_iter().map(|(vip, role, _)| (vip, role)).collect(),
+            asks_first: hello.asks_first,
         });
         bad.finish(value)
     }
@@ -95,6 +96,7 @@ impl From<&Hello> for pb::Hello {
             boot_id: hello.boot_id.clone(),
             interfaces: interfaces_to_pb(&hello.interfaces),
             held: held.collect(),
+            asks_first: hello.asks_first,
         }
     }
 }

@@ -134,6 +134,7 @@ fn all_that_a_speaker_says_crosses_the_wire() {
             interfaces: vec![interface()],
             held: BTreeMap::from([(vip, Role::Active), ("192.0.2.2".parse().unwrap(), Role::Active)]),
             taken: BTreeSet::from([vip]),
+            asks_first: true,
         }),
         SpeakerMessage::Heartbeat { seq: 1, applied: Revision(2) },
         SpeakerMessage::Applied { revision: Revision(3), failures: BTreeMap::from([(vip, "no interface".to_owned())]) },

@@ -69,6 +69,8 @@ pub struct Hello {
     pub held: BTreeMap<Vip, Role>,
     /// Those of them for which it stood by, until it took them over by itself.
     pub taken: BTreeSet<Vip>,
+    /// It asks who has a VIP before it announces it, where that is wanted, and says when nobody has.
+    pub asks_first: bool,
 }
 
 /// Who answers for a VIP that another node announces.

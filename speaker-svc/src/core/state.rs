@@ -352,6 +352,7 @@ impl State {
             interfaces: self.interface_list(),
             held: self.vips.iter().filter_map(|(vip, held)| Some((*vip, part(vip, held)?))).collect(),
             taken: self.vigil.taken().clone(),
+            asks_first: true,
         }
     }
 

@@ -61,6 +61,7 @@ fn hello() -> SpeakerMessage {
         interfaces: vec![],
         held: Default::default(),
         taken: Default::default(),
+        asks_first: true,
     })
 }
 

@@ -198,7 +198,14 @@ fn message(bytes: &mut Bytes<'_>) -> Option<SpeakerMessage> {
             let role = bytes.pick(&[Role::Active, Role::Standby])?;
             let held: BTreeMap<_, _> = vips(bytes)?.into_iter().map(|vip| (vip, role)).collect();
             let taken = held.keys().take(bytes.of(2)?.into()).copied().collect();
-            SpeakerMessage::Hello(Hello { speaker, boot_id: String::new(), interfaces: interfaces(bytes)?, held, taken })
+            SpeakerMessage::Hello(Hello {
+                speaker,
+                boot_id: String::new(),
+                interfaces: interfaces(bytes)?,
+                held,
+                taken,
+                asks_first: role == Role::Active,
+            })
         }
         2 => SpeakerMessage::Heartbeat { seq: 1, applied: Revision(u64::from(bytes.next()?)) },
         3 => {

@@ -291,7 +291,7 @@ fn carry_out(state: &mut State, command: Command) {
 fn join(state: &mut State, session: SessionId, speaker: &str, held: BTreeMap<Vip, Role>) {
     let mac = MacAddress([2, 0, 0, 0, 0, u8::try_from(session.0).unwrap()]);
     let interfaces = vec![Interface { name: InterfaceName::new("eth0").unwrap(), mac, addresses: vec![] }];
-    let hello = Hello { speaker: id(speaker), boot_id: String::new(), interfaces, held, taken: BTreeSet::new() };
+    let hello = Hello { speaker: id(speaker), boot_id: String::new(), interfaces, held, taken: BTreeSet::new(), asks_first: true };
     carry_out(state, Command::SpeakerSaid { session, message: SpeakerMessage::Hello(hello) });
 }
 
@@ -494,4 +494,24 @@ fn who_asks_for_it_has_the_vips_spread_at_once_and_no_more_than_must_move() {
         assert_eq!(loads(&lan), after);
     }
     assert!(lan.rig.state.network().placements().keys().all(|vip| lan.answering(&vip.to_string()).len() == 1), "the moves are over");
+}
+
+#[test]
+fn what_a_speaker_that_asks_nobody_has_applied_counts_as_announced() {
+    for plain in [true, false] {
+        let mut lan = Lan::empty(&[]);
+        lan.slow.insert("a".to_owned());
+        if plain {
+            lan.plain.insert("a".to_owned());
+        }
+        lan.join("a", &[]);
+        lan.service("web");
+        let told_first = told(&lan.rig.state, &id("a"), [vip(VIP)]).0.remove(0).probe_first;
+        let announced = |lan: &Lan| lan.rig.state.network().is_announced(vip(VIP));
+        assert_eq!((told_first, announced(&lan)), (!plain, false));
+        lan.say("a", SpeakerMessage::Applied { revision: Revision(u64::MAX), failures: BTreeMap::new() });
+        assert_eq!(announced(&lan), plain);
+        lan.say("a", SpeakerMessage::Proven(BTreeSet::from([vip(VIP)])));
+        assert!(announced(&lan));
+    }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Lan {
     pub(crate) mute: BTreeSet<String>,
     /// Speakers that live and put nothing in force.
     pub(crate) slow: BTreeSet<String>,
+    /// Speakers that ask nobody before they announce.
+    pub(crate) plain: BTreeSet<String>,
     ears: BTreeMap<String, Ear>,
     next: u64,
     revision: u64,
@@ -70,7 +72,7 @@ impl Lan {
     pub(crate) fn empty(speakers: &[&str]) -> Self {
         let rig = Rig::with_pools(vec![pool("a", &["10.0.0.0/24"])]);
         let (mute, slow, ears) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
-        let mut lan = Self { rig, sessions: BTreeMap::new(), mute, slow, ears, next: 0, revision: 0 };
+        let mut lan = Self { rig, sessions: BTreeMap::new(), mute, slow, plain: BTreeSet::new(), ears, next: 0, revision: 0 };
         for speaker in speakers {
             lan.join(speaker, &[]);
         }
@@ -171,6 +173,7 @@ impl Lan {
             interfaces: interfaces.iter().map(|name| interface(id(speaker).node.as_str(), name)).collect(),
             held,
             taken,
+            asks_first: !self.plain.contains(speaker),
         };
         self.sessions.insert(speaker.to_owned(), session);
         let ear = self.ears.entry(speaker.to_owned()).or_default();
