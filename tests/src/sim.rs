@@ -7,6 +7,9 @@
 //!      (core, disk)          (core, reply table)   (neighbor table as Linux has it)
 //! ```
 //!
+//! Speakers also ask each other: a standby its active node, whoever announces a new address all others, and everybody now and then what
+//! others announce. These questions and their answers are frames on the same wires, lost, cut and late like all.
+//!
 //! [`World`] is a cluster; [`plan`] says what goes wrong in it. After every event the cores are audited and nothing may be withdrawn for
 //! want of information (`speaker`, `judge`); once the cluster is healed it has to come to rest within a bound ([`World::rest`]). A seed
 //! gives a run, always the same one.
@@ -339,11 +342,14 @@ impl World {
     }
 
     fn carry_out(&mut self, slot: Slot, life: u64, output: Output) -> anyhow::Result<()> {
-        let Output { frames, words, gives_up, ends, changed } = output;
+        let Output { frames, words, gives_up, ends, changed, taken } = output;
         if !changed.is_empty() {
             self.moved = self.now;
             let answering = self.process(slot, life).map(|speaker| speaker.answering()).unwrap_or_default();
             self.note(|| format!("{slot:?} answers for {answering:?}"));
+        }
+        if !taken.is_empty() {
+            self.note(|| format!("{slot:?} took over {taken:?} by itself"));
         }
         for (link, frame) in frames {
             if let Ok(port) = u8::try_from(link.0) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use mooring_allocator::core::{
-    Command, Event, Now, Placement, SessionId, Settings, State, apply, assignment, audit, decide, next_deadline,
+    Command, Event, Now, Placement, SessionId, Settings, State, Unannounced, apply, assignment, audit, decide, next_deadline,
 };
 use mooring_allocator::next_epoch;
 use mooring_allocator::store::{Record, changes, fact};
@@ -81,6 +81,8 @@ pub struct Unplaced {
     pub before: Placement,
     /// What the allocator says about it.
     pub reason: String,
+    /// The speaker itself has said that it has it no more: after a start a peer that has taken it over is awaited.
+    pub given_up: bool,
 }
 
 /// A running process.
@@ -233,8 +235,11 @@ impl Allocator {
             match self.state.network().placements().get(&vip) {
                 Some(Ok(after)) if after.active == before.active => {}
                 Some(Ok(_)) => self.moved = self.moved.saturating_add(1),
-                Some(Err(reason)) => self.unplaced.push(Unplaced { vip, before, reason: reason.to_string() }),
-                None => self.unplaced.push(Unplaced { vip, before, reason: "dropped".to_owned() }),
+                Some(Err(reason)) => {
+                    let given_up = *reason == Unannounced::HolderAwaited;
+                    self.unplaced.push(Unplaced { vip, before, reason: reason.to_string(), given_up });
+                }
+                None => self.unplaced.push(Unplaced { vip, before, reason: "dropped".to_owned(), given_up: false }),
             }
         }
         self.batch.push(event);

@@ -133,9 +133,18 @@ impl World {
         Ok(eligible)
     }
 
-    /// A VIP that lost its place had a reason to: nobody holds it, the cluster lets nobody announce it, or no speaker is there to.
+    /// A VIP that lost its place had a reason to: nobody holds it, the cluster lets nobody announce it, no speaker is there to, or after a
+    /// start the one that had it says that it has yielded to whoever took it over. For such a one it has to be true.
     pub(super) fn justify(&self, lost: &Unplaced) -> anyhow::Result<()> {
         let Some(allocator) = &self.allocator else { return Ok(()) };
+        if lost.given_up {
+            for slot in self.shape.slots() {
+                let answers =
+                    self.speakers.get(&slot).and_then(Option::as_ref).is_some_and(|speaker| speaker.answering().contains(&lost.vip));
+                ensure!(!answers || slot.id()? != lost.before.active, "{slot:?} still answers for it");
+            }
+            return Ok(());
+        }
         let told = self.now.saturating_since(self.watcher.changed) > 2 * CALL;
         if !told || !allocator.state.book().holders().contains_key(&lost.vip) {
             return Ok(());

@@ -247,7 +247,8 @@ impl World {
     }
 
     /// The places for speakers on a node.
-    pub(super) fn slots_of(&self, number: u8) -> Vec<Slot> {
+    #[must_use]
+    pub fn slots_of(&self, number: u8) -> Vec<Slot> {
         self.shape.slots().into_iter().filter(|slot| slot.node == number).collect()
     }
 

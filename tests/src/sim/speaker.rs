@@ -1,20 +1,23 @@
 //! A speaker's process: the real core and reply table, driven as its engine and its responder threads drive them.
 //!
-//! What the engine does besides is modeled here in few words: it publishes the table once for all events of a command, then tells the
-//! allocator what is due, then looks at deadlines. Its session is [`super::session`]'s.
+//! What the engine does besides is modeled here in few words: it publishes the table, and the list of VIPs whose answers are heeded, once for
+//! all events of a command, then tells the allocator what is due, then looks at deadlines. Its session is [`super::session`]'s. All VIPs are
+//! IPv4 ones, so nothing waits for IPv6 groups.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use mooring_proto::types::address::Vip;
-use mooring_proto::types::assignment::{AllocatorMessage, SpeakerMessage};
+use mooring_proto::types::assignment::{AllocatorMessage, Sight, SpeakerMessage};
 use mooring_proto::types::lease::Epoch;
-use mooring_proto::types::node::{MacAddress, SpeakerId};
+use mooring_proto::types::node::{MacAddress, NodeName, SpeakerId};
 use mooring_proto::types::time::Mono;
 use mooring_speaker::core::announce::Phase;
+use mooring_speaker::core::heed::Heeded;
 use mooring_speaker::core::interfaces::{Link, LinkIndex, Port};
-use mooring_speaker::core::reply::{Receiver, ReplyTable, reply};
+use mooring_speaker::core::reply::{Entry, Receiver, ReplyTable, reply_to_arp};
+use mooring_speaker::core::standby::Addressee;
 use mooring_speaker::core::{Command, Event, Settings, State, apply, audit, decide, next_deadline};
 use mooring_speaker::wire::arp::{self, EMPTY_FRAME, Frame, Operation};
 
@@ -22,6 +25,9 @@ use super::session::Session;
 
 /// Pause between two refreshes: the default of `--refresh`.
 const REFRESH: Duration = Duration::from_secs(60);
+
+/// Looks at deadlines that one moment may need; beyond it there is no end.
+const MOST_TICKS: usize = 8;
 
 /// What a command led to, for the world to carry out.
 #[derive(Debug, Default)]
@@ -36,9 +42,11 @@ pub struct Output {
     pub ends: bool,
     /// VIPs for which whether we answer changed.
     pub changed: BTreeSet<Vip>,
+    /// VIPs that were taken over without an allocator.
+    pub taken: Vec<Vip>,
 }
 
-/// A station's frame that names a VIP as its own.
+/// A station's frame that names a VIP as its own: one that we answer for, or one that we have asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim {
     /// The VIP.
@@ -56,7 +64,9 @@ struct Due {
     interfaces: bool,
     applied: bool,
     draining: bool,
-    conflicts: Vec<SpeakerMessage>,
+    reports: Vec<SpeakerMessage>,
+    sights: Vec<Sight>,
+    proven: BTreeSet<Vip>,
 }
 
 /// What a command is, for the rule that nothing is withdrawn because information is missing.
@@ -99,6 +109,7 @@ pub struct Speaker {
     pub wake: Option<Mono>,
     born: Mono,
     table: ReplyTable,
+    heeded: Heeded,
 }
 
 impl Speaker {
@@ -106,13 +117,14 @@ impl Speaker {
     #[must_use]
     pub fn new(id: SpeakerId, life: u64, seed: u64, born: Mono) -> Self {
         let settings = Settings { speaker: id, boot_id: format!("boot-{life}"), refresh: Some(REFRESH), seed };
-        Self { state: State::new(settings), session: Session::new(), life, wake: None, born, table: ReplyTable::default() }
+        let (table, heeded) = (ReplyTable::default(), Heeded::default());
+        Self { state: State::new(settings), session: Session::new(), life, wake: None, born, table, heeded }
     }
 
     /// The VIPs it answers for.
     #[must_use]
     pub fn answering(&self) -> BTreeSet<Vip> {
-        self.state.answering().map(|assigned| assigned.vip).collect()
+        self.state.answering().map(|held| held.assigned.vip).collect()
     }
 
     /// When it next has to be woken, by the world's clock.
@@ -134,12 +146,14 @@ impl Speaker {
     pub fn take(&mut self, command: Command, peers: &BTreeSet<MacAddress>, now: Mono) -> anyhow::Result<Output> {
         let (mut output, local) = (Output::default(), self.local(now));
         self.work(command, peers, local, &mut output)?;
-        if next_deadline(&self.state).is_some_and(|deadline| deadline <= local) && !output.ends {
+        // A takeover by ourselves makes its first rounds due at once, so one look may lead to another.
+        for _ in 0..MOST_TICKS {
+            if output.ends || next_deadline(&self.state).is_none_or(|deadline| deadline > local) {
+                return Ok(output);
+            }
             self.work(Command::Tick, peers, local, &mut output)?;
         }
-        let endless = next_deadline(&self.state).is_some_and(|deadline| deadline <= local) && !output.ends;
-        ensure!(!endless, "{} is never done", self.state.settings().speaker);
-        Ok(output)
+        bail!("{} is never done", self.state.settings().speaker)
     }
 
     fn work(&mut self, command: Command, peers: &BTreeSet<MacAddress>, local: Mono, output: &mut Output) -> anyhow::Result<()> {
@@ -156,11 +170,12 @@ impl Speaker {
         if cause == Cause::None
             && let Some(vip) = answered.difference(&answering).next()
         {
-            anyhow::bail!("{speaker} withdrew {vip} after {text}, which is no reason to");
+            bail!("{speaker} withdrew {vip} after {text}, which is no reason to");
         }
         ensure!(self.state.epoch() >= epoch, "{speaker} went back from epoch {epoch} to {}", self.state.epoch());
         output.changed.extend(answered.symmetric_difference(&answering));
-        self.table = ReplyTable::new(self.state.answering());
+        self.table = ReplyTable::new(self.table.version().saturating_add(1), self.state.answering().map(Entry::from));
+        self.heeded = Heeded::new(self.state.silent());
         output.words.extend(self.words(due));
         Ok(())
     }
@@ -176,8 +191,17 @@ impl Speaker {
                 output.frames.extend(self.round(vip, link));
             }
             Event::ConflictSeen { vip, mac, interface, defend: true } => {
-                due.conflicts.push(SpeakerMessage::Conflict { vip, mac, interface });
+                due.reports.push(SpeakerMessage::Conflict { vip, mac, interface });
             }
+            Event::PeerAsked { node, questions } => output.frames.extend(self.questions(&node, &questions)),
+            Event::LookDue(vip) | Event::ProbeDue(vip) => output.frames.extend(self.ask_all(vip)),
+            Event::AddressProven(vip) => {
+                due.proven.insert(vip);
+            }
+            Event::AddressFound { vip, mac, interface } => due.reports.push(SpeakerMessage::AddressInUse { vip, mac, interface }),
+            Event::LookOver { vip, answers } => due.sights.push(Sight { vip, answers }),
+            Event::PeerSuspected { vip, node } => due.reports.push(SpeakerMessage::Suspected { vip, node }),
+            Event::TookOver { vip, .. } => output.taken.push(vip),
             Event::DrainStarted { .. } => due.draining = true,
             Event::Drained { .. } => output.ends = true,
             Event::SessionChanged(_)
@@ -190,6 +214,11 @@ impl Speaker {
             | Event::LinksReplaced(_)
             | Event::PortOpened(_)
             | Event::PortClosed(_)
+            | Event::ReachChanged
+            | Event::ProbePutOff(_)
+            | Event::PeerHeard { .. }
+            | Event::AnswerSeen { .. }
+            | Event::LookPutOff(_)
             | Event::PeerContradicted { .. }
             | Event::ConflictSeen { defend: false, .. }
             | Event::Yielded { .. } => {}
@@ -212,6 +241,28 @@ impl Speaker {
         Some((link, emitted(header, &packet)))
     }
 
+    /// Asks a node, or everybody, for VIPs that we stand by for, on each interface where it might answer.
+    fn questions(&self, node: &NodeName, questions: &[(Vip, Addressee)]) -> Vec<(LinkIndex, Frame)> {
+        let mut frames = Vec::new();
+        for (vip, addressee) in questions {
+            let Some(held) = self.state.vips().get(vip) else { continue };
+            let active = held.assigned.active.iter().filter(|active| active.node == *node).flat_map(|active| &active.macs);
+            let stations: Vec<MacAddress> = match addressee {
+                Addressee::Active => active.copied().collect(),
+                Addressee::All => vec![MacAddress::BROADCAST],
+            };
+            let ports = self.state.ports_for(&held.assigned);
+            frames.extend(ports.flat_map(|port| stations.iter().filter_map(|station| question(*vip, port, *station))));
+        }
+        frames
+    }
+
+    /// Asks everybody for a VIP that we do not announce, wherever it may be announced.
+    fn ask_all(&self, vip: Vip) -> Vec<(LinkIndex, Frame)> {
+        let Some(held) = self.state.vips().get(&vip) else { return Vec::new() };
+        self.state.ports_for(&held.assigned).filter_map(|port| question(vip, port, MacAddress::BROADCAST)).collect()
+    }
+
     /// What the allocator is told, in the engine's order.
     fn words(&self, due: Due) -> Vec<SpeakerMessage> {
         let mut words = Vec::new();
@@ -223,7 +274,13 @@ impl Speaker {
         if due.interfaces {
             words.push(SpeakerMessage::InterfacesChanged(self.state.interface_list()));
         }
-        words.extend(due.conflicts);
+        words.extend(due.reports);
+        if !due.proven.is_empty() {
+            words.push(SpeakerMessage::Proven(due.proven));
+        }
+        if !due.sights.is_empty() {
+            words.push(SpeakerMessage::Seen(due.sights));
+        }
         if due.applied {
             words.push(SpeakerMessage::Applied { revision: self.state.revision(), failures: self.state.failures() });
         }
@@ -235,12 +292,14 @@ impl Speaker {
     pub fn receive(&self, link: LinkIndex, frame: &Frame) -> (Option<Frame>, Option<Claim>) {
         let (Some(port), Ok((header, packet))) = (self.state.interfaces().port(link), arp::parse(frame)) else { return (None, None) };
         let Port { name, mac, .. } = port.clone();
-        let Ok(outcome) = reply(&self.table, &Receiver { name, mac }, header.destination, &packet) else { return (None, None) };
+        let on = Receiver { link, name, mac };
+        let Ok(outcome) = reply_to_arp(&self.table, &on, header.destination, &packet) else { return (None, None) };
         let answer = outcome.answer.map(|_| {
             let (header, answer) = arp::answer_to(&packet, mac);
             emitted(header, &answer)
         });
-        (answer, outcome.claim.map(|assigned| Claim { vip: assigned.vip, mac: packet.sha, link }))
+        let claimed = outcome.claim.map(|assigned| assigned.vip).or_else(|| self.heeded.answer(&on, header.destination, &packet));
+        (answer, claimed.map(|vip| Claim { vip, mac: packet.sha, link }))
     }
 
     /// The newest leadership it has heard.
@@ -250,6 +309,13 @@ impl Speaker {
     }
 }
 
+/// A question on an interface, to a station or to all.
+fn question(vip: Vip, port: &Port, station: MacAddress) -> Option<(LinkIndex, Frame)> {
+    let (header, packet) = arp::probe_to(station, vip.v4()?, port.mac);
+    Some((port.index, emitted(header, &packet)))
+}
+
+/// A packet as a frame.
 fn emitted(header: mooring_speaker::wire::ethernet::Header, packet: &arp::Arp) -> Frame {
     let mut frame = EMPTY_FRAME;
     arp::emit(header, packet, &mut frame);

@@ -156,7 +156,7 @@ pub fn node(number: u8) -> anyhow::Result<NodeName> {
 /// None for a number.
 pub fn node_spec(number: u8, excluded: bool) -> anyhow::Result<NodeSpec> {
     let labels = if excluded { Labels::from([(EXCLUDE_LABEL.to_owned(), String::new())]) } else { Labels::new() };
-    Ok(NodeSpec { name: node(number)?, labels, network_unavailable: false })
+    Ok(NodeSpec { name: node(number)?, labels, network_unavailable: false, cordoned: false })
 }
 
 /// How many configurations there are.

@@ -303,7 +303,8 @@ fn a_greeting_that_comes_late_on_a_stream_that_was_left_takes_nobodys_place() {
     let old = lan.session(&active);
     lan.join(&active, &[VIP]);
     let new = lan.session(&active);
-    let hello = Hello { speaker: id(&active), boot_id: "boot".to_owned(), interfaces: vec![], held: BTreeMap::new() };
+    let (held, taken) = (BTreeMap::new(), BTreeSet::new());
+    let hello = Hello { speaker: id(&active), boot_id: "boot".to_owned(), interfaces: vec![], held, taken, asks_first: true };
     let late = Command::SpeakerSaid { session: old, message: SpeakerMessage::Hello(hello) };
     assert_eq!(decide(&lan.rig.state, late, lan.rig.now).unwrap(), []);
     assert_eq!(lan.rig.state.network().speaker_of(new), Some(&id(&active)));
