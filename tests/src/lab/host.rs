@@ -253,7 +253,7 @@ impl Host {
     pub fn dig(&self, server: IpAddr, name: &str, tcp: bool) -> Result<String> {
         let transport = if tcp { "+tcp" } else { "+notcp" };
         let answer =
-            super::output_of(self.netns.command("dig").args([&format!("@{server}"), name, transport, "+short", "+time=1", "+tries=2"]))?;
+            super::output_of(self.netns.command("dig").args([&format!("@{server}"), name, transport, "+short", "+time=1", "+tries=1"]))?;
         if answer.trim().is_empty() { bail!("{server} does not know {name}") } else { Ok(answer.trim().to_owned()) }
     }
 
