@@ -17,6 +17,7 @@ use mooring_tests::sim::plan::{Plan, Shape};
 use mooring_tests::sim::random::Random;
 use mooring_tests::sim::{HEALED, World};
 
+mod addresses;
 mod anything;
 mod failover;
 mod restart;
@@ -148,7 +149,7 @@ fn explore((name, usual, scenario): Scenario, seeds: Seeds) -> Result<(), String
 fn main() -> anyhow::Result<()> {
     let mut arguments: Vec<String> = std::env::args().collect();
     let seeds = Seeds::take(&mut arguments)?;
-    let scenarios = [anything::SCENARIOS, failover::SCENARIOS, restart::SCENARIOS].concat();
+    let scenarios = [addresses::SCENARIOS, anything::SCENARIOS, failover::SCENARIOS, restart::SCENARIOS].concat();
     let trials = scenarios.into_iter().map(|scenario| Trial::test(scenario.0, move || explore(scenario, seeds).map_err(Into::into)));
     libtest_mimic::run(&Arguments::from_iter(arguments), trials.collect()).exit()
 }

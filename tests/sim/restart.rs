@@ -9,7 +9,7 @@ use mooring_speaker::session::LONGEST_PAUSE;
 use mooring_tests::sim::HEALED;
 use mooring_tests::sim::allocator::SETTINGS;
 use mooring_tests::sim::lan::Machine;
-use mooring_tests::sim::plan::Fault;
+use mooring_tests::sim::plan::{Fault, sides};
 use mooring_tests::sim::session::CONNECT_TIMEOUT;
 
 use super::{Run, Scenario, ensure_gaps, ensure_no_gap, ensure_unmoved};
@@ -18,6 +18,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     ("an_allocator_that_is_away_is_not_missed", 25, an_allocator_that_is_away_is_not_missed),
     ("allocator_and_node_lost_at_once_are_followed_within_a_second", 25, allocator_and_node_lost_at_once_are_followed_within_a_second),
     ("speakers_that_the_allocator_cannot_reach_are_not_missed", 25, speakers_that_the_allocator_cannot_reach_are_not_missed),
+    ("a_lan_in_two_parts_without_an_allocator_comes_together", 25, a_lan_in_two_parts_without_an_allocator_comes_together),
     ("a_rolling_update_loses_no_answer", 15, a_rolling_update_loses_no_answer),
     ("whoever_ends_while_the_allocator_is_away_is_not_missed", 25, whoever_ends_while_the_allocator_is_away_is_not_missed),
 ];
@@ -35,6 +36,9 @@ const NOTICED: Duration = BEAT.saturating_mul(4).saturating_add(SLACK);
 /// One whose allocator is silent first gives its session up: after as many heartbeats in vain as make up the time to live, and the rest of the
 /// interval in which the last word came. By then it is certain of the node.
 const FORSAKEN: Duration = SETTINGS.speaker_ttl.saturating_add(SETTINGS.heartbeat).saturating_add(SLACK);
+
+/// A beat until the old node is heard, the least pause between two rounds against it, and what waits for a process to run.
+const TOGETHER: Duration = BEAT.saturating_mul(2).saturating_add(Duration::from_millis(250));
 
 /// How an allocator goes.
 fn away(random: &mut mooring_tests::sim::random::Random) -> anyhow::Result<Fault> {
@@ -127,6 +131,31 @@ fn speakers_that_the_allocator_cannot_reach_are_not_missed(run: &mut Run) -> any
             );
         }
         Ok(())
+    })
+}
+
+fn a_lan_in_two_parts_without_an_allocator_comes_together(run: &mut Run) -> anyhow::Result<()> {
+    run.at_rest((2, 5), |run, world, mut random| {
+        let (one, other) = sides(&mut random, &world.shape.numbers(), &[Machine::Client, Machine::Listener]);
+        world.befall(if random.chance(50) { Fault::KillAllocator } else { Fault::LoseAllocator })?;
+        world.befall(Fault::SplitLan(one, other))?;
+        world.pass(random.between(Duration::ZERO, Duration::from_secs(4)))?;
+        world.befall(Fault::HealCuts)?;
+        // Who took a VIP over hears its old node, and announces it again; the old one hears that, and yields.
+        let (begin, mut both) = (world.now(), Duration::ZERO);
+        while world.now().saturating_since(begin) < TOGETHER {
+            world.pass(Duration::from_millis(5))?;
+            if world.judge_answers().is_err() {
+                both = world.now().saturating_since(begin);
+            }
+        }
+        run.measured(both);
+        world.judge_answers()?;
+        world.pass(random.between(Duration::ZERO, Duration::from_secs(2)))?;
+        world.judge_answers()?;
+        world.befall(Fault::StartAllocator)?;
+        world.rest(HEALED)?;
+        world.judge_listener()
     })
 }
 

@@ -34,8 +34,11 @@ const LOOK: Duration = Duration::from_millis(25);
 const SLACK: Duration = Duration::from_millis(2);
 
 impl World {
-    /// The node that answers for a VIP, by what its speakers have in force; `None` = none, an error if there are several.
-    fn answered_by(&self, vip: Vip) -> anyhow::Result<Option<u8>> {
+    /// The node that answers for a VIP, by what its speakers have in force; `None` = none.
+    ///
+    /// # Errors
+    /// Several do.
+    pub fn answered_by(&self, vip: Vip) -> anyhow::Result<Option<u8>> {
         let answers = |slot: &Slot| {
             let speaker = self.speakers.get(slot).and_then(Option::as_ref);
             speaker.is_some_and(|speaker| speaker.answering().contains(&vip))

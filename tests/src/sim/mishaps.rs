@@ -82,6 +82,9 @@ impl World {
                 let vips = self.watcher.status.get(&service(number)?).cloned().unwrap_or_default();
                 self.claimed.extend(vips);
             }
+            Fault::ClaimAddress(vip) => {
+                self.claimed.insert(vip);
+            }
             Fault::Silence => self.claimed.clear(),
         }
         Ok(())

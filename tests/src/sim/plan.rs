@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use mooring_proto::types::address::Vip;
+
 use super::Slot;
 use super::lan::{Machine, Nic, Quality};
 use super::random::Random;
@@ -61,6 +63,8 @@ pub enum Fault {
     Leave(u8),
     /// A stranger claims the VIP of a Service.
     Claim(u8),
+    /// A stranger claims an address.
+    ClaimAddress(Vip),
     /// The stranger is silent.
     Silence,
 }
