@@ -49,8 +49,13 @@ pub(super) fn settle(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
 
 /// A lease whose addresses are in another pool than it says, as pools were renamed or merged: the same addresses by that pool.
 fn elsewhere(book: &Book, claim: &Claim, lease: &Lease) -> Option<Grant> {
-    let pool = explicit::allowed(book, claim, &lease.addresses).ok().map(|pool| &pool.spec().name).filter(|name| **name != lease.pool)?;
-    Some(Grant { addresses: lease.addresses.clone(), pool: pool.clone() })
+    as_they_are(book, claim, &lease.addresses).ok().filter(|grant| grant.pool != lease.pool)
+}
+
+/// Just these addresses by the pool that has them, if the Service may have them.
+fn as_they_are(book: &Book, claim: &Claim, addresses: &[Vip]) -> Result<Grant, Refusal> {
+    let pool = explicit::allowed(book, claim, addresses)?;
+    Ok(Grant { addresses: addresses.to_vec(), pool: pool.spec().name.clone() })
 }
 
 /// Whether a Service keeps what it has as its pool may come back.
@@ -68,13 +73,8 @@ fn adopt(state: &State, claim: &Claim, now: Now) -> Vec<Event> {
             granted(state, claim, grant, now).into_iter().chain(is_extensible.then(deferred)).collect()
         }
         Err(Unkept::OtherFamilies | Unkept::OtherAddresses | Unkept::OtherPool(_)) => {
-            match explicit::allowed(&state.book, claim, &claim.adopt) {
-                Ok(pool) => {
-                    let grant = Grant { addresses: claim.adopt.clone(), pool: pool.spec().name.clone() };
-                    granted(state, claim, grant, now).into_iter().chain([deferred()]).collect()
-                }
-                Err(_refusal) => vec![deferred()],
-            }
+            let kept = as_they_are(&state.book, claim, &claim.adopt).ok();
+            kept.into_iter().flat_map(|grant| granted(state, claim, grant, now)).chain([deferred()]).collect()
         }
         Err(Unkept::Nothing | Unkept::Untenable(_)) => vec![deferred()],
     }
@@ -135,14 +135,14 @@ pub(super) fn keep(state: &State, claim: &Claim) -> Result<Grant, Unkept> {
     if !Need::of(claim).is_met_by(addresses) {
         return Err(Unkept::OtherFamilies);
     }
-    let pool = explicit::allowed(book, claim, addresses).map_err(Unkept::Untenable)?;
+    let grant = as_they_are(book, claim, addresses).map_err(Unkept::Untenable)?;
     if asks_for_others_than(claim, addresses) {
         return Err(Unkept::OtherAddresses);
     }
-    if claim.requested_pool.as_ref().is_some_and(|wanted| *wanted != pool.spec().name) {
-        return Err(Unkept::OtherPool(pool.spec().name.clone()));
+    if claim.requested_pool.as_ref().is_some_and(|wanted| *wanted != grant.pool) {
+        return Err(Unkept::OtherPool(grant.pool));
     }
-    Ok(Grant { addresses: addresses.clone(), pool: pool.spec().name.clone() })
+    Ok(grant)
 }
 
 /// With PreferDualStack a second address is added from the same pool as soon as there is one and the namespace's quota affords it, unless
