@@ -62,7 +62,7 @@ impl OperatorService for Operator {
             Ok(state) => {
                 let placements = state.network().placements().values().flatten();
                 let moving = placements.filter(|placement| placement.outgoing.is_some()).count();
-                Ok(pb::RebalanceResponse { moving: count(moving), remaining: count(uneven(state).len()) })
+                Ok(pb::RebalanceResponse { moving: count(moving), remaining: count(uneven(state)) })
             }
             Err(refusal) => Err(refused(&refusal)),
         });

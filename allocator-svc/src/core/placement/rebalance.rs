@@ -2,7 +2,7 @@
 
 use mooring_proto::types::address::Vip;
 
-use super::{Placement, Round, demand};
+use super::{Placement, Round, Unannounced, demand};
 use crate::core::state::State;
 use crate::core::{Event, Now};
 
@@ -13,10 +13,8 @@ pub(in crate::core) fn rebalance_next(state: &State, now: Now) -> Vec<Event> {
         return Vec::new();
     }
     let mut round = Round::new(state);
-    let relief = state.network.placements().iter().filter_map(|(vip, placed)| {
-        let placement = placed.as_ref().ok().filter(|placement| placement.outgoing.is_none())?;
-        round.relieve(*vip, placement).map(|(gain, relieved)| (gain, *vip, relieved))
-    });
+    let relief =
+        movable(state).filter_map(|(vip, _, placement)| round.relieve(vip, placement).map(|(gain, relieved)| (gain, vip, relieved)));
     // The first of those that gain the most.
     let best = relief.reduce(|best, next| if next.0 > best.0 { next } else { best });
     let moved = best.map(|(_, vip, placement)| Event::VipPlaced { vip, placement: Ok(placement) });
@@ -25,26 +23,29 @@ pub(in crate::core) fn rebalance_next(state: &State, now: Now) -> Vec<Event> {
 
 /// Moves VIPs by the same rule, but all at once, and at most so many; each goes on answering where it is until the other node does.
 pub(in crate::core) fn spread(state: &State, most: Option<usize>) -> Vec<Event> {
-    let mut moves = uneven(state);
-    moves.truncate(most.unwrap_or(usize::MAX));
-    moves
+    moves(state).take(most.unwrap_or(usize::MAX)).collect()
 }
 
-/// The VIPs that would move if all were spread now, and where to. None while speakers are still coming back after a start.
-pub(crate) fn uneven(state: &State) -> Vec<Event> {
-    if state.network.is_recovering() {
-        return Vec::new();
-    }
+/// How many VIPs would move if all were spread now.
+pub(crate) fn uneven(state: &State) -> usize {
+    moves(state).count()
+}
+
+/// The moves by which all would be spread now, each over what those before it leave. None while speakers are still coming back after a
+/// start.
+fn moves(state: &State) -> impl Iterator<Item = Event> {
     let mut round = Round::new(state);
-    let mut moves = Vec::new();
-    for (vip, placed) in state.network.placements() {
-        let Some(placement) = placed.as_ref().ok().filter(|placement| placement.outgoing.is_none()) else { continue };
-        let Some((_, moved)) = round.relieve(*vip, placement) else { continue };
-        let moved = Ok(moved);
+    movable(state).filter(|_| !state.network.is_recovering()).filter_map(move |(vip, placed, placement)| {
+        let moved = Ok(round.relieve(vip, placement)?.1);
         round.loaded(Some(placed), &moved);
-        moves.push(Event::VipPlaced { vip: *vip, placement: moved });
-    }
-    moves
+        Some(Event::VipPlaced { vip, placement: moved })
+    })
+}
+
+/// The VIPs that some node announces and that are not on the move already.
+fn movable(state: &State) -> impl Iterator<Item = (Vip, &Result<Placement, Unannounced>, &Placement)> {
+    let placements = state.network.placements().iter();
+    placements.filter_map(|(vip, placed)| Some((*vip, placed, placed.as_ref().ok().filter(|placement| placement.outgoing.is_none())?)))
 }
 
 impl<'a> Round<'a> {
