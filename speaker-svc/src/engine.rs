@@ -6,7 +6,7 @@
 //! waiting: answering is the responder threads', which share nothing with this task but the published table. What became of each Service
 //! is logged when all of that is done, a few at a time, as a takeover of thousands must not wait for the words about it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use mooring_kit::clock::Clock;
 use mooring_kit::mailbox::{Address, Mailbox};
 use mooring_kit::supervise::Spawner;
 use mooring_proto::types::address::{Family, Vip};
-use mooring_proto::types::assignment::{AllocatorMessage, Sight, SpeakerMessage};
+use mooring_proto::types::assignment::{AllocatorMessage, SpeakerMessage};
 use mooring_proto::types::lease::Epoch;
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
@@ -29,6 +29,7 @@ use crate::core::heed::Heeded;
 use crate::core::interfaces::{Link, LinkIndex, Port};
 use crate::core::reply::{Entry, ReplyTable};
 use crate::core::state::{Settings, State};
+use crate::core::word::Due;
 use crate::core::{Change, Command, Event, decide, next_deadline};
 use crate::grpc::announcement::{Page, Query};
 use crate::logs;
@@ -105,18 +106,6 @@ struct Update {
     change: Change,
 }
 
-/// What the allocator is to be told once the table is published.
-#[derive(Debug, Default)]
-struct Due {
-    hello: bool,
-    interfaces: bool,
-    applied: bool,
-    draining: bool,
-    reports: Vec<SpeakerMessage>,
-    sights: Vec<Sight>,
-    proven: BTreeSet<Vip>,
-}
-
 /// What readiness waits for.
 #[derive(Debug)]
 pub struct Ready {
@@ -143,6 +132,7 @@ pub struct Engine {
     refused: Option<Epoch>,
     stations: BTreeMap<LinkIndex, Station>,
     outbox: Option<Address<SpeakerMessage>>,
+    /// What the allocator is to be told once the table is published.
     due: Due,
     /// What is still to be logged.
     updates: VecDeque<Update>,
@@ -288,6 +278,7 @@ impl Engine {
     }
 
     fn perform(&mut self, event: Event) {
+        self.due.note(&event);
         match event {
             Event::SessionChanged(session) => {
                 // Attempts in vain are no news: an allocator may be away for long.
@@ -300,7 +291,6 @@ impl Engine {
                     self.ready.session.set(true);
                 }
             }
-            Event::HelloDue => self.due.hello = true,
             Event::EpochRefused { epoch, newest } => {
                 if self.refused.replace(epoch) == Some(epoch) {
                     debug!(event = logs::EPOCH_REFUSED, %epoch, %newest, "allocator of an older leadership refused");
@@ -310,7 +300,6 @@ impl Engine {
                 self.outbox = None;
             }
             Event::RevisionReached { epoch, revision } => debug!(%epoch, %revision, "assignments in force"),
-            Event::AppliedDue => self.due.applied = true,
             Event::AssignmentStored(assigned) => self.table_changes(assigned.vip),
             Event::AssignmentRemoved(vip) | Event::StandingChanged { vip, standing: _ } => self.table_changes(vip),
             Event::ReachChanged => (self.table_changed, self.groups_changed) = (true, true),
@@ -320,7 +309,6 @@ impl Engine {
             }
             Event::LinksReplaced(_) | Event::PortOpened(_) => self.links_changed = true,
             Event::PortClosed(port) => self.close(port.index),
-            Event::InterfacesDue => self.due.interfaces = true,
             Event::AnnouncementDue { vip, link, phase } => self.announce(vip, link, phase),
             Event::PeerContradicted { vip, mac, link: _ } => {
                 debug!(ip = %vip, peer = %mac, "a peer announces what is ours; announcing it again");
@@ -329,29 +317,22 @@ impl Engine {
                 self.metrics.conflict();
                 if defend {
                     warn!(event = logs::ADDRESS_CONFLICT, ip = %vip, %mac, %interface, "another machine claims the address");
-                    self.due.reports.push(SpeakerMessage::Conflict { vip, mac, interface });
                 }
             }
             Event::Yielded { vip, mac } => info!(event = logs::YIELDED, ip = %vip, peer = %mac, "a peer announces the address"),
             Event::PeerAsked { node, questions } => self.ask(&node, &questions),
             Event::LookDue(vip) | Event::ProbeDue(vip) => self.ask_all(vip),
-            Event::ProbePutOff(_) => {}
-            Event::AddressProven(vip) => {
-                self.due.proven.insert(vip);
-            }
+            Event::HelloDue | Event::AppliedDue | Event::InterfacesDue | Event::AddressProven(_) | Event::ProbePutOff(_) => {}
             Event::AddressFound { vip, mac, interface } => {
                 self.metrics.in_use();
                 warn!(event = logs::ADDRESS_IN_USE, ip = %vip, %mac, %interface, "another machine has the address, which is not announced");
-                self.due.reports.push(SpeakerMessage::AddressInUse { vip, mac, interface });
             }
             Event::PeerHeard { .. } | Event::AnswerSeen { .. } | Event::LookPutOff(_) => {}
             Event::LookOver { vip, answers } => {
                 debug!(ip = %vip, ?answers, "seen on the LAN");
-                self.due.sights.push(Sight { vip, answers });
             }
             Event::PeerSuspected { vip, node } => {
                 debug!(ip = %vip, peer = %node, "a node does not answer for what we stand by for");
-                self.due.reports.push(SpeakerMessage::Suspected { vip, node });
             }
             Event::TookOver { vip, node } => {
                 self.metrics.took_over();
@@ -360,7 +341,6 @@ impl Engine {
             }
             Event::DrainStarted { .. } => {
                 info!(event = logs::DRAIN_STARTED, announced = self.state.announced(), "giving all addresses away");
-                self.due.draining = true;
             }
             Event::Drained { left } => self.drained = Some(left),
         }
@@ -414,28 +394,9 @@ impl Engine {
         let mut due = std::mem::take(&mut self.due);
         let Some(outbox) = &self.outbox else { return };
         if !self.stations.values().filter_map(Station::groups).all(|groups| groups.seen() >= self.groups_version) {
-            self.due.applied = std::mem::take(&mut due.applied);
+            self.due = due.put_off_applied();
         }
-        let mut messages = Vec::new();
-        if due.hello {
-            messages.extend(self.state.greeting());
-        } else if due.draining {
-            messages.push(SpeakerMessage::Draining);
-        }
-        if due.interfaces {
-            messages.push(SpeakerMessage::InterfacesChanged(self.state.interface_list()));
-        }
-        messages.extend(due.reports);
-        if !due.proven.is_empty() {
-            messages.push(SpeakerMessage::Proven(due.proven));
-        }
-        if !due.sights.is_empty() {
-            messages.push(SpeakerMessage::Seen(due.sights));
-        }
-        if due.applied {
-            messages.push(SpeakerMessage::Applied { revision: self.state.revision(), failures: self.state.failures() });
-        }
-        if !messages.into_iter().all(|message| outbox.offer(message)) {
+        if !due.messages(&self.state).into_iter().all(|message| outbox.offer(message)) {
             self.outbox = None;
         }
     }

@@ -30,6 +30,7 @@ pub mod probe;
 pub mod reply;
 pub mod standby;
 pub mod state;
+pub mod word;
 
 use announce::Phase;
 use interfaces::{Link, LinkIndex, Port};

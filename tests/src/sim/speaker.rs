@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use mooring_proto::types::address::Vip;
-use mooring_proto::types::assignment::{AllocatorMessage, Sight, SpeakerMessage};
+use mooring_proto::types::assignment::{AllocatorMessage, SpeakerMessage};
 use mooring_proto::types::lease::Epoch;
 use mooring_proto::types::node::{MacAddress, NodeName, SpeakerId};
 use mooring_proto::types::time::Mono;
@@ -18,6 +18,7 @@ use mooring_speaker::core::heed::Heeded;
 use mooring_speaker::core::interfaces::{Link, LinkIndex, Port};
 use mooring_speaker::core::reply::{Entry, Receiver, ReplyTable, reply_to_arp};
 use mooring_speaker::core::standby::Addressee;
+use mooring_speaker::core::word::Due;
 use mooring_speaker::core::{Command, Event, Settings, State, apply, audit, decide, next_deadline};
 use mooring_speaker::wire::arp::{self, EMPTY_FRAME, Frame, Operation};
 
@@ -55,18 +56,6 @@ pub struct Claim {
     pub mac: MacAddress,
     /// Where.
     pub link: LinkIndex,
-}
-
-/// What the allocator is told after a command.
-#[derive(Debug, Default)]
-struct Due {
-    hello: bool,
-    interfaces: bool,
-    applied: bool,
-    draining: bool,
-    reports: Vec<SpeakerMessage>,
-    sights: Vec<Sight>,
-    proven: BTreeSet<Vip>,
 }
 
 /// What a command is, for the rule that nothing is withdrawn because information is missing.
@@ -162,7 +151,8 @@ impl Speaker {
         let mut due = Due::default();
         for event in decide(&self.state, command, local) {
             apply(&mut self.state, &event, local);
-            self.perform(event, &mut due, output);
+            due.note(&event);
+            self.perform(event, output);
         }
         audit(&self.state).with_context(|| format!("{} after {text}", self.state.settings().speaker))?;
         let answering = self.answering();
@@ -176,33 +166,20 @@ impl Speaker {
         output.changed.extend(answered.symmetric_difference(&answering));
         self.table = ReplyTable::new(self.table.version().saturating_add(1), self.state.answering().map(Entry::from));
         self.heeded = Heeded::new(self.state.silent());
-        output.words.extend(self.words(due));
+        output.words.extend(due.messages(&self.state));
         Ok(())
     }
 
-    fn perform(&self, event: Event, due: &mut Due, output: &mut Output) {
+    fn perform(&self, event: Event, output: &mut Output) {
         match event {
-            Event::HelloDue => due.hello = true,
             Event::EpochRefused { .. } => output.gives_up = true,
-            Event::AppliedDue => due.applied = true,
-            Event::InterfacesDue => due.interfaces = true,
             Event::AnnouncementDue { vip, link, phase: Phase::Probe } => output.frames.extend(self.probe(vip, link)),
             Event::AnnouncementDue { vip, link, phase: Phase::First | Phase::Repeat | Phase::Refresh | Phase::Defense } => {
                 output.frames.extend(self.round(vip, link));
             }
-            Event::ConflictSeen { vip, mac, interface, defend: true } => {
-                due.reports.push(SpeakerMessage::Conflict { vip, mac, interface });
-            }
             Event::PeerAsked { node, questions } => output.frames.extend(self.questions(&node, &questions)),
             Event::LookDue(vip) | Event::ProbeDue(vip) => output.frames.extend(self.ask_all(vip)),
-            Event::AddressProven(vip) => {
-                due.proven.insert(vip);
-            }
-            Event::AddressFound { vip, mac, interface } => due.reports.push(SpeakerMessage::AddressInUse { vip, mac, interface }),
-            Event::LookOver { vip, answers } => due.sights.push(Sight { vip, answers }),
-            Event::PeerSuspected { vip, node } => due.reports.push(SpeakerMessage::Suspected { vip, node }),
             Event::TookOver { vip, .. } => output.taken.push(vip),
-            Event::DrainStarted { .. } => due.draining = true,
             Event::Drained { .. } => output.ends = true,
             Event::SessionChanged(_)
             | Event::RevisionReached { .. }
@@ -220,7 +197,15 @@ impl Speaker {
             | Event::AnswerSeen { .. }
             | Event::LookPutOff(_)
             | Event::PeerContradicted { .. }
-            | Event::ConflictSeen { defend: false, .. }
+            | Event::ConflictSeen { .. }
+            | Event::HelloDue
+            | Event::AppliedDue
+            | Event::InterfacesDue
+            | Event::AddressProven(_)
+            | Event::AddressFound { .. }
+            | Event::LookOver { .. }
+            | Event::PeerSuspected { .. }
+            | Event::DrainStarted { .. }
             | Event::Yielded { .. } => {}
         }
     }
@@ -261,30 +246,6 @@ impl Speaker {
     fn ask_all(&self, vip: Vip) -> Vec<(LinkIndex, Frame)> {
         let Some(held) = self.state.vips().get(&vip) else { return Vec::new() };
         self.state.ports_for(&held.assigned).filter_map(|port| question(vip, port, MacAddress::BROADCAST)).collect()
-    }
-
-    /// What the allocator is told, in the engine's order.
-    fn words(&self, due: Due) -> Vec<SpeakerMessage> {
-        let mut words = Vec::new();
-        if due.hello {
-            words.extend(self.state.greeting());
-        } else if due.draining {
-            words.push(SpeakerMessage::Draining);
-        }
-        if due.interfaces {
-            words.push(SpeakerMessage::InterfacesChanged(self.state.interface_list()));
-        }
-        words.extend(due.reports);
-        if !due.proven.is_empty() {
-            words.push(SpeakerMessage::Proven(due.proven));
-        }
-        if !due.sights.is_empty() {
-            words.push(SpeakerMessage::Seen(due.sights));
-        }
-        if due.applied {
-            words.push(SpeakerMessage::Applied { revision: self.state.revision(), failures: self.state.failures() });
-        }
-        words
     }
 
     /// A frame on an interface, as its responder thread takes it: the answer, and what the sender claims.
