@@ -30,7 +30,7 @@ use anyhow::Context as _;
 use mooring_kit::admin::{self, Readiness};
 use mooring_kit::clock::{Clock, wall};
 use mooring_kit::metrics::GrpcMetrics;
-use mooring_kit::server::{self, Api, Listener};
+use mooring_kit::server::{self, Api, Listener, Needs};
 use mooring_kit::supervise::Supervisor;
 use mooring_kit::tls;
 use mooring_proto::pb::allocator_service_server::AllocatorServiceServer;
@@ -100,10 +100,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let assignments = AssignmentServiceServer::new(Assignments::new(engine.clone(), supervisor.spawner()));
     let api = Api::new(&[FILE_DESCRIPTOR_SET])
-        .with(Shadowed::new(allocator(&engine), Some(allocator(&shadow))))
-        .with(Shadowed::new(assignments, None))
-        .with(Shadowed::new(OperatorServiceServer::new(Operator::new(engine.clone())), None))
-        .with(Shadowed::new(inspect(&engine, Some(history)), Some(inspect(&shadow, None))));
+        .with(Shadowed::new(allocator(&engine), Some(allocator(&shadow))), Needs::Everything)
+        .with(Shadowed::new(assignments, None), Needs::Everything)
+        .with(Shadowed::new(OperatorServiceServer::new(Operator::new(engine.clone())), None), Needs::Everything)
+        .with(Shadowed::new(inspect(&engine, Some(history)), Some(inspect(&shadow, None))), Needs::Everything);
     let stop = supervisor.stop();
     supervisor.task("grpc", server::serve(listener, api, tls::server(&args.common, &args.listen)?, grpc_metrics, readiness.clone(), stop));
     supervisor.task("admin", admin::serve(args.admin, registry, readiness, supervisor.stop()));

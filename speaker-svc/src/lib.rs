@@ -41,7 +41,7 @@ use mooring_kit::backoff::Backoff;
 use mooring_kit::clock::Clock;
 use mooring_kit::mailbox::{Address, mailbox};
 use mooring_kit::metrics::GrpcMetrics;
-use mooring_kit::server::{Api, Listener};
+use mooring_kit::server::{Api, Listener, Needs};
 use mooring_kit::supervise::Supervisor;
 use mooring_kit::{admin, server, tls};
 use mooring_proto::pb::announcement_service_server::AnnouncementServiceServer;
@@ -101,7 +101,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let listener = Listener::bind(&listen).await?;
     let announcements = AnnouncementServiceServer::new(Announcements::new(engine_address.clone()));
     // It tells what is announced, allocator or not.
-    let api = Api::new(&[mooring_proto::FILE_DESCRIPTOR_SET]).with_needs(announcements, &[SOCKETS, DRAIN]);
+    let api = Api::new(&[mooring_proto::FILE_DESCRIPTOR_SET]).with(announcements, Needs::Only(&[SOCKETS, DRAIN]));
     let (links, netlink) = Links::open(filter)?;
 
     service.task("engine", run_engine(engine, Mailboxes { inputs, claims }, stop.clone(), ending.clone()));

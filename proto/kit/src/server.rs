@@ -60,7 +60,7 @@ const ALWAYS: &[&str] = &["grpc.health.v1.Health", "grpc.reflection.v1.ServerRef
 
 /// What a service waits for before it is healthy.
 #[derive(Clone, Copy, Debug)]
-enum Needs {
+pub enum Needs {
     /// All that the process waits for.
     Everything,
     /// Only these, by the names of their readiness handles.
@@ -93,39 +93,9 @@ impl Api {
         Self { descriptors: descriptors.to_vec(), ..Self::default() }
     }
 
-    /// One more service, which is healthy when the process is ready.
+    /// One more service, which is healthy when what it needs is done.
     #[must_use]
-    pub fn with<S>(self, service: S) -> Self
-    where
-        S: tower::Service<http::Request<tonic::body::Body>, Error = std::convert::Infallible>
-            + tonic::server::NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Response: axum::response::IntoResponse,
-        S::Future: Send + 'static,
-    {
-        self.add(service, Needs::Everything)
-    }
-
-    /// One more service, which is healthy when these things are done that the process waits for.
-    #[must_use]
-    pub fn with_needs<S>(self, service: S, needs: &'static [&'static str]) -> Self
-    where
-        S: tower::Service<http::Request<tonic::body::Body>, Error = std::convert::Infallible>
-            + tonic::server::NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Response: axum::response::IntoResponse,
-        S::Future: Send + 'static,
-    {
-        self.add(service, Needs::Only(needs))
-    }
-
-    fn add<S>(mut self, service: S, needs: Needs) -> Self
+    pub fn with<S>(mut self, service: S, needs: Needs) -> Self
     where
         S: tower::Service<http::Request<tonic::body::Body>, Error = std::convert::Infallible>
             + tonic::server::NamedService
@@ -273,7 +243,8 @@ mod tests {
         let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
         let Listener::Tcp(tcp) = &listener else { panic!("{listener:?}") };
         let at = Endpoint::from_shared(format!("http://{}", tcp.local_addr().unwrap())).unwrap();
-        let api = Api::new(&[mooring_proto::FILE_DESCRIPTOR_SET]).with_needs(AnnouncementServiceServer::new(Speaker), &["sockets open"]);
+        let api =
+            Api::new(&[mooring_proto::FILE_DESCRIPTOR_SET]).with(AnnouncementServiceServer::new(Speaker), Needs::Only(&["sockets open"]));
         let metrics = GrpcMetrics::new(&mut Registry::default(), Clock::start());
         let look = async {
             let mut client = HealthClient::new(at.connect().await.unwrap());
