@@ -121,3 +121,6 @@ impl Args {
         HistoryLimits { age: self.history_age, size: self.history_size }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,14 +171,7 @@ impl Book {
 
 const NOW: Now = Now { mono: Mono::ZERO, wall: UnixMillis(0) };
 
-const SETTINGS: Settings = Settings {
-    heartbeat: Duration::from_millis(200),
-    speaker_ttl: Duration::from_millis(800),
-    recovery_window: Duration::from_secs(2),
-    pool_grace: Duration::from_secs(10),
-    rebalance: 0,
-    retain: Duration::ZERO,
-};
+const SETTINGS: Settings = Settings::DEFAULT;
 
 fn pool(name: &str, auto_assign: bool, range: &str) -> Result<PoolSpec> {
     let name = PoolName::new(name).context("a pool without a name")?;

@@ -31,7 +31,7 @@ mod copy;
 pub use self::copy::{Part, Place};
 
 /// What the flags say about decisions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How often a speaker is to say that it lives.
     pub heartbeat: Duration,
@@ -45,6 +45,18 @@ pub struct Settings {
     pub rebalance: u32,
     /// For how long the addresses of a Service that is gone stay reserved for it, where it does not say.
     pub retain: Duration,
+}
+
+impl Settings {
+    /// What the flags say where nobody sets them (DESIGN 2.1).
+    pub const DEFAULT: Self = Self {
+        heartbeat: Duration::from_millis(200),
+        speaker_ttl: Duration::from_millis(800),
+        recovery_window: Duration::from_secs(2),
+        pool_grace: Duration::from_secs(10),
+        rebalance: 0,
+        retain: Duration::ZERO,
+    };
 }
 
 /// What a state is for.

@@ -25,14 +25,7 @@ pub(crate) struct Rig {
     pub(crate) is_audited: bool,
 }
 
-pub(crate) const SETTINGS: Settings = Settings {
-    heartbeat: Duration::from_millis(200),
-    speaker_ttl: Duration::from_millis(800),
-    recovery_window: Duration::from_secs(2),
-    pool_grace: Duration::from_secs(10),
-    rebalance: 0,
-    retain: Duration::ZERO,
-};
+pub(crate) const SETTINGS: Settings = Settings::DEFAULT;
 
 impl Rig {
     pub(crate) fn new() -> Self {

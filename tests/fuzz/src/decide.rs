@@ -18,14 +18,7 @@ use mooring_proto::types::time::{Mono, UnixMillis};
 
 use crate::bytes::Bytes;
 
-const SETTINGS: Settings = Settings {
-    heartbeat: Duration::from_millis(200),
-    speaker_ttl: Duration::from_millis(800),
-    recovery_window: Duration::from_secs(2),
-    pool_grace: Duration::from_secs(10),
-    rebalance: 60,
-    retain: Duration::ZERO,
-};
+const SETTINGS: Settings = Settings { rebalance: 60, ..Settings::DEFAULT };
 
 /// How much work one command may make due; more would be work without end.
 const MOST_TICKS: usize = 10_000;

@@ -18,14 +18,7 @@ use mooring_proto::types::lease::{Epoch, Revision};
 use mooring_proto::types::time::{Mono, UnixMillis};
 
 /// The allocator's defaults.
-pub const SETTINGS: Settings = Settings {
-    heartbeat: Duration::from_millis(200),
-    speaker_ttl: Duration::from_millis(800),
-    recovery_window: Duration::from_secs(2),
-    pool_grace: Duration::from_secs(10),
-    rebalance: 0,
-    retain: Duration::ZERO,
-};
+pub const SETTINGS: Settings = Settings::DEFAULT;
 
 /// When the run begins by the wall clock.
 const BEGIN: u64 = 1_800_000_000_000;
