@@ -894,9 +894,9 @@ impl State {
     }
 
     fn all_backends(&mut self) -> Vec<Backends> {
-        let claims = |key: &ServiceKey| self.progress.get(key).is_some_and(|progress| progress.claimed.is_some());
-        let all: Vec<Backends> =
-            self.services.values().filter(|view| claims(&view.key)).filter_map(|view| self.backends_of(view)).collect();
+        let has_claimed = |view: &ServiceView| self.progress.get(&view.key).is_some_and(|progress| progress.claimed.is_some());
+        let claims = |view: &&ServiceView| has_claimed(view) && self.claim(view, &self.wish(view)).is_some();
+        let all: Vec<Backends> = self.services.values().filter(claims).filter_map(|view| self.backends_of(view)).collect();
         for Backends { service, reach } in &all {
             self.progress.entry(service.clone()).or_default().reach = Some(reach.clone());
         }
@@ -908,7 +908,6 @@ impl State {
         if self.settings.is_shadow {
             return None;
         }
-        self.claim(view, &self.wish(view))?;
         let slices = self.slices_of.get(&view.key).into_iter().flatten().filter_map(|object| self.slices.get(object));
         Some(Backends { service: view.key.clone(), reach: backends::reach(view, slices, &self.settings) })
     }
@@ -946,7 +945,8 @@ impl State {
         let Some(view) = self.services.get(key).cloned() else { return self.step_gone(key) };
         let wish = self.wish(&view);
         let fed = self.fed.get(key).cloned();
-        let (claim, backends, any_pool) = (self.claim(&view, &wish), self.backends_of(&view), self.any_pool());
+        let (claim, any_pool) = (self.claim(&view, &wish), self.any_pool());
+        let backends = claim.as_ref().and_then(|_| self.backends_of(&view));
         let is_shadow = self.settings.is_shadow;
         let progress = self.progress.entry(key.clone()).or_default();
         match claim {
