@@ -173,11 +173,11 @@ impl Engine {
         }
     }
 
-    /// Runs until `stop` and the drain after it.
+    /// Runs until `stop` and the drain after it. The mailboxes stay open: whoever is still at work hears of the end, not of a closed door.
     ///
     /// # Errors
     /// What ends the process.
-    pub async fn run(mut self, mut mailboxes: Mailboxes, stop: Stop) -> Result<(), EngineFault> {
+    pub async fn run(mut self, mailboxes: &mut Mailboxes, stop: Stop) -> Result<(), EngineFault> {
         let (ended, grouped) = (Arc::clone(&self.shared.ended), Arc::clone(&self.shared.grouped));
         let clock = self.clock;
         while self.drained.is_none() {

@@ -120,8 +120,9 @@ const SOCKETS: &str = "sockets open";
 const DRAIN: &str = "drain";
 
 /// The engine is asked to end by `stop`; when it has, the tasks that serve it end by `ending`.
-async fn run_engine(engine: Engine, mailboxes: Mailboxes, stop: Stop, ending: Stop) -> anyhow::Result<()> {
-    let ended = engine.run(mailboxes, stop).await;
+async fn run_engine(engine: Engine, mut mailboxes: Mailboxes, stop: Stop, ending: Stop) -> anyhow::Result<()> {
+    let ended = engine.run(&mut mailboxes, stop).await;
+    // Before the mailboxes close: whoever finds them closed lets go of the netlink connection, whose end would count as a fault.
     ending.cancel();
     Ok(ended?)
 }

@@ -128,8 +128,10 @@ async fn a_service_is_logged_once_the_table_says_so() {
         applied(&mut said, Revision(2)).await;
         stop.cancel();
     };
-    let (ended, ()) = tokio::join!(running.run(Mailboxes { inputs, claims }, stop.clone()), allocator);
+    let mut mailboxes = Mailboxes { inputs, claims };
+    let (ended, ()) = tokio::join!(running.run(&mut mailboxes, stop.clone()), allocator);
     ended.unwrap();
+    engine.send(Input::SessionClosed).await.unwrap();
     let counts = [&watch.announced, &watch.withdrawn, &watch.early].map(|count| count.load(Ordering::Relaxed));
     assert_eq!(counts, [usize::from(VIPS), usize::from(VIPS), 0]);
 }
