@@ -5,7 +5,7 @@
 //! Whoever does makes us yield (`conflict`); if nobody does for about a second, and no snapshot comes, the VIP is still ours.
 //!
 //! Each VIP has a plan on each interface that answers for it. A takeover of thousands of VIPs is paced, on each interface for itself: every
-//! VIP's first round goes before anybody's second, and never more than [`BATCH`] rounds in [`PACE`]. What a round is (two ARP frames, or a
+//! VIP's first round goes before anybody's second, and never more rounds than [`super::pace`] lets. What a round is (two ARP frames, or a
 //! neighbor advertisement) is the shell's.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,9 @@ use std::time::Duration;
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::time::Mono;
 
+use super::chance::Chance;
 use super::interfaces::LinkIndex;
+use super::pace::Batch;
 use super::{Event, State};
 
 /// Pause between two gratuitous rounds of one VIP on one interface.
@@ -39,15 +41,6 @@ const PROBE_WAIT: Duration = Duration::from_millis(50);
 
 /// The least pause between two rounds by which we answer a peer that announces our VIP: five in a second, however many it sends.
 const REASSERT_PAUSE: Duration = Duration::from_millis(200);
-
-/// How often a batch of rounds may go out.
-///
-/// Short enough that a single VIP behind a burst loses no time worth measuring.
-pub const PACE: Duration = Duration::from_millis(5);
-
-/// Rounds on an interface in one [`PACE`]: 8,000 a second, so a takeover of 10,000 VIPs has sent each first round after 1.25 s, while its 16,000 frames
-/// a second are 11 Mbit/s with preamble and gap, about 1 % of a gigabit link, and below what a switch's broadcast storm control lets by.
-pub const BATCH: usize = 40;
 
 /// Why a round goes out; the order is that of urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,32 +83,22 @@ impl Plan {
 #[derive(Debug, Default)]
 struct Lane {
     queue: BTreeMap<Phase, BTreeSet<(Mono, Vip)>>,
-    /// When the running batch began, and how much of it is used.
-    batch: (Mono, usize),
+    batch: Batch,
 }
 
 impl Lane {
     /// What may go out now, the most urgent first.
     fn due(&self, now: Mono) -> impl Iterator<Item = (Phase, Vip)> {
-        let (began, used) = self.batch;
-        let room = if now >= began + PACE { BATCH } else { BATCH.saturating_sub(used) };
         let each = self
             .queue
             .iter()
             .flat_map(move |(phase, due)| due.iter().take_while(move |(at, _)| *at <= now).map(move |(_, vip)| (*phase, *vip)));
-        each.take(room)
-    }
-
-    /// Something has gone out.
-    fn note(&mut self, now: Mono) {
-        let (began, used) = self.batch;
-        self.batch = if now >= began + PACE { (now, 1) } else { (began, used.saturating_add(1)) };
+        each.take(self.batch.room(now))
     }
 
     fn next_deadline(&self) -> Option<Mono> {
-        let (began, used) = self.batch;
         let earliest = self.queue.values().filter_map(|due| due.first().map(|(at, _)| *at)).min()?;
-        Some(if used < BATCH { earliest } else { earliest.max(began + PACE) })
+        Some(self.batch.opens(earliest))
     }
 }
 
@@ -125,19 +108,19 @@ pub struct Schedule {
     plans: BTreeMap<(Vip, LinkIndex), Plan>,
     lanes: BTreeMap<LinkIndex, Lane>,
     refresh: Option<Duration>,
-    random: u64,
+    chance: Chance,
 }
 
 impl Schedule {
     /// Nothing to send; refreshes come that often, jittered from the seed.
     #[must_use]
     pub fn new(refresh: Option<Duration>, seed: u64) -> Self {
-        Self { plans: BTreeMap::new(), lanes: BTreeMap::new(), refresh, random: seed }
+        Self { plans: BTreeMap::new(), lanes: BTreeMap::new(), refresh, chance: Chance::new(seed) }
     }
 
     /// Begins with the first round, whatever was planned; with probes if it is not certain that the VIP is ours.
     pub(super) fn start(&mut self, vip: Vip, link: LinkIndex, certain: bool, now: Mono) {
-        let next = if certain { (Phase::First, now) } else { (Phase::Probe, now + PROBE_WAIT / 1024 * self.draw_up_to_1024()) };
+        let next = if certain { (Phase::First, now) } else { (Phase::Probe, now + self.chance.within(PROBE_WAIT)) };
         self.put(vip, link, Plan { rounds: 0, probes: 0, next: Some(next), sent: None });
     }
 
@@ -230,7 +213,7 @@ impl Schedule {
     /// A round or a probe has gone out: plans what comes after it.
     fn sent(&mut self, vip: Vip, link: LinkIndex, phase: Phase, now: Mono) {
         if let Some(lane) = self.lanes.get_mut(&link) {
-            lane.note(now);
+            lane.batch.note(now);
         }
         let Some(Plan { rounds, probes, sent, .. }) = self.plans.get(&(vip, link)).copied() else { return };
         if phase == Phase::Probe {
@@ -244,24 +227,7 @@ impl Schedule {
     }
 
     fn next_refresh(&mut self, now: Mono) -> Option<(Phase, Mono)> {
-        let mean = self.refresh?;
-        // Between 3/4 and 5/4 of the mean, so that VIPs taken over together drift apart.
-        let spread = mean / 2;
-        let step = spread / 1024 * self.draw_up_to_1024();
-        Some((Phase::Refresh, now + (mean - mean / 4) + step))
-    }
-
-    /// A random number below 1024.
-    fn draw_up_to_1024(&mut self) -> u32 {
-        u32::try_from(self.draw() % 1024).unwrap_or_default()
-    }
-
-    /// The next number of splitmix64 (Steele, Lea, Flood 2014).
-    fn draw(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        Some((Phase::Refresh, now + self.chance.around(self.refresh?)))
     }
 
     fn put(&mut self, vip: Vip, link: LinkIndex, plan: Plan) {

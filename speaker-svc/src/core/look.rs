@@ -11,6 +11,7 @@ use mooring_proto::types::address::Vip;
 use mooring_proto::types::node::{InterfaceName, MacAddress};
 use mooring_proto::types::time::Mono;
 
+use super::chance::Chance;
 use super::interfaces::LinkIndex;
 use super::state::{Session, Silence, Standing};
 use super::{Event, State};
@@ -54,7 +55,7 @@ struct Plan {
 pub struct Looks {
     plans: BTreeMap<Vip, Plan>,
     due: BTreeSet<(Mono, Vip)>,
-    random: u64,
+    chance: Chance,
     /// When the next ones may begin or end.
     free: Mono,
 }
@@ -63,7 +64,7 @@ impl Looks {
     /// None; pauses are jittered from the seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { plans: BTreeMap::new(), due: BTreeSet::new(), random: seed, free: Mono::ZERO }
+        Self { plans: BTreeMap::new(), due: BTreeSet::new(), chance: Chance::new(seed), free: Mono::ZERO }
     }
 
     /// Looks at a VIP soon, whatever was planned.
@@ -81,7 +82,7 @@ impl Looks {
     /// The allocator is back: it is told anew what is seen.
     pub(super) fn hurry(&mut self, now: Mono) {
         for vip in self.plans.keys().copied().collect::<Vec<_>>() {
-            let due = now + self.draw_within(SPREAD);
+            let due = now + self.chance.within(SPREAD);
             self.put(vip, Plan { due, open: None, vain: 0 });
         }
     }
@@ -96,15 +97,6 @@ impl Looks {
         self.end(vip);
         self.due.insert((plan.due, vip));
         self.plans.insert(vip, plan);
-    }
-
-    /// Between nothing and this.
-    fn draw_within(&mut self, longest: Duration) -> Duration {
-        // The next number of splitmix64 (Steele, Lea, Flood 2014), as in `announce`.
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        longest / 1024 * u32::try_from((mixed ^ (mixed >> 31)) % 1024).unwrap_or_default()
     }
 }
 
@@ -163,8 +155,7 @@ pub(super) fn began(state: &mut State, vip: Vip, now: Mono) {
 /// A look is over, or could not be.
 pub(super) fn ended(state: &mut State, vip: Vip, now: Mono) {
     let looks = &mut state.looks;
-    // Between 3/4 and 5/4 of the pause, so that VIPs that came together drift apart.
-    let due = now + (PAUSE - PAUSE / 4) + looks.draw_within(PAUSE / 2);
+    let due = now + looks.chance.around(PAUSE);
     looks.put(vip, Plan { due, open: None, vain: 0 });
     looks.free = now + PACE;
 }

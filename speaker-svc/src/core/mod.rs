@@ -20,12 +20,14 @@ use mooring_proto::types::time::Mono;
 
 pub mod announce;
 pub mod assignment;
+pub mod chance;
 pub mod conflict;
 pub mod counters;
 pub mod drain;
 pub mod heed;
 pub mod interfaces;
 pub mod look;
+pub mod pace;
 pub mod probe;
 pub mod reply;
 pub mod standby;

@@ -11,9 +11,9 @@ use mooring_proto::types::address::Vip;
 use mooring_proto::types::node::MacAddress;
 use mooring_proto::types::time::Mono;
 
-use super::announce::{BATCH, PACE};
 use super::assignment::service_updates;
 use super::interfaces::LinkIndex;
+use super::pace::Batch;
 use super::state::{Silence, Standing};
 use super::{Change, Event, State};
 
@@ -33,8 +33,8 @@ pub struct Inquiry {
     /// How often each was asked for, and when it is next.
     asked: BTreeMap<Vip, (u8, Mono)>,
     due: BTreeSet<(Mono, Vip)>,
-    /// When the running batch began, and how much of it is used.
-    batch: (Mono, usize),
+    /// Questions go out as rounds do, which are twice as large.
+    batch: Batch,
 }
 
 impl Inquiry {
@@ -61,26 +61,18 @@ impl Inquiry {
         self.asked.insert(vip, (count, at));
         self.due.insert((at, vip));
     }
-
-    /// How many questions may go out now: as many as rounds may, which are twice as large.
-    fn room(&self, now: Mono) -> usize {
-        let (began, used) = self.batch;
-        if now >= began + PACE { BATCH } else { BATCH.saturating_sub(used) }
-    }
 }
 
 /// What follows from the questions that are due.
 pub(super) fn due(state: &State, now: Mono) -> Vec<Event> {
     let inquiry = &state.inquiry;
-    let due = inquiry.due.iter().take_while(|(at, _)| *at <= now).take(inquiry.room(now));
+    let due = inquiry.due.iter().take_while(|(at, _)| *at <= now).take(inquiry.batch.room(now));
     due.flat_map(|(_, vip)| step(state, *vip, inquiry.asked.get(vip).map_or(0, |(count, _)| *count))).collect()
 }
 
 /// When the next one is.
 pub(super) fn next_deadline(state: &State) -> Option<Mono> {
-    let (began, used) = state.inquiry.batch;
-    let (earliest, _) = state.inquiry.due.first()?;
-    Some(if used < BATCH { *earliest } else { (*earliest).max(began + PACE) })
+    state.inquiry.due.first().map(|(at, _)| state.inquiry.batch.opens(*at))
 }
 
 fn step(state: &State, vip: Vip, count: u8) -> Vec<Event> {
@@ -107,8 +99,7 @@ pub(super) fn hear(state: &State, vip: Vip, mac: MacAddress, link: LinkIndex) ->
 /// Everybody was asked.
 pub(super) fn asked(state: &mut State, vip: Vip, now: Mono) {
     let inquiry = &mut state.inquiry;
-    let (began, used) = inquiry.batch;
-    inquiry.batch = if now >= began + PACE { (now, 1) } else { (began, used.saturating_add(1)) };
+    inquiry.batch.note(now);
     if let Some((count, _)) = inquiry.asked.get(&vip).copied() {
         inquiry.put(vip, count.saturating_add(1), now + PAUSE);
     }

@@ -2,25 +2,22 @@
 
 use std::time::Duration;
 
-/// splitmix64 (Steele, Lea, Flood 2014).
+use mooring_speaker::core::chance::Chance;
+
+/// The speaker's own source, with more ways to draw.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random(Chance);
 
 impl Random {
     /// Begins at a seed; seeds that follow each other have nothing in common.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let mut random = Self(seed);
-        let mixed = random.draw();
-        Self(mixed)
+        Self(Chance::new(Chance::new(seed).draw()))
     }
 
     /// Any number.
     pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.draw()
     }
 
     /// A number below another one; 0 below 0.

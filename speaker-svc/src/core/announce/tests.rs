@@ -1,5 +1,6 @@
 use mooring_proto::types::assignment::Role;
 
+use super::super::pace::{BATCH, PACE};
 use super::super::tests::{assignment, eth, live, settings, snapshot, trace, vip};
 use super::super::{Command, apply, next_deadline, step};
 use super::*;

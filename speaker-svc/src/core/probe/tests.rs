@@ -1,5 +1,6 @@
 use mooring_proto::types::assignment::{Assignment, Role};
 
+use super::super::pace::{BATCH, PACE};
 use super::super::tests::{PEER, STRANGER, answering, assignment, delta, eth, live, own_mac, snapshot, trace, vip};
 use super::super::{Command, audit, next_deadline, step as step_all};
 use super::*;
