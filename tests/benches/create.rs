@@ -6,7 +6,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
-use mooring_tests::lab::bench::{Samples, alone, in_millis, now, title};
+use mooring_tests::lab::bench::{Samples, now, spread, title};
 use mooring_tests::lab::until::{secs, until};
 use mooring_tests::lab::workloads::Mooring;
 use mooring_tests::lab::{self, Lab};
@@ -40,11 +40,9 @@ fn main() -> Result<()> {
             Ok(())
         })?;
     }
-    title("A Service's manifest appears in the directory, 100 times");
+    title("A Service's manifest appears in the directory, 100 times; p50, p99, max");
     for (what, samples) in [("address in its status", status), ("first ARP answer", answer)] {
-        for (name, percent) in [("p50", 50), ("p99", 99), ("max", 100)] {
-            alone(&format!("{what}, {name}"), in_millis(samples.percentile(percent)), "ms");
-        }
+        spread(what, &samples);
     }
     println!();
     Ok(())
