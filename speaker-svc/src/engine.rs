@@ -401,10 +401,13 @@ impl Engine {
         }
     }
 
-    /// Logs of so many Services.
+    /// Logs of so many Services. Room for thousands of them is not kept.
     fn log_updates(&mut self, count: usize) {
         for update in self.updates.drain(..count.min(self.updates.len())) {
             update.log();
+        }
+        if self.updates.is_empty() {
+            self.updates.shrink_to(TOLD_AT_ONCE);
         }
     }
 }
