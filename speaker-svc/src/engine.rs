@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mooring_kit::Stop;
 use mooring_kit::admin::ReadinessHandle;
@@ -27,6 +28,7 @@ use tracing::{debug, info, warn};
 use crate::core::announce::Phase;
 use crate::core::heed::Heeded;
 use crate::core::interfaces::{Link, LinkIndex, Port};
+use crate::core::pace::PACE;
 use crate::core::reply::{Entry, ReplyTable};
 use crate::core::state::{Settings, State};
 use crate::core::word::Due;
@@ -39,14 +41,15 @@ use crate::net::responder::{Claim, Shared};
 use crate::net::socket::is_interface_gone;
 use crate::net::station::Station;
 
-/// Inputs that may wait; policy: wait. More than a batch, so that the session reads on while one is worked off.
-pub const INBOX: usize = 512;
+/// Inputs that may wait; policy: wait. An allocator tells much in parts, each of which is one.
+pub const INBOX: usize = 64;
 
 /// Claims that may wait; policy: shed. A claim that matters is made again.
 pub const CLAIMS: usize = 256;
 
-/// Inputs worked off before the table is published; bounds how long a new VIP waits for the first answer.
-const BATCH: usize = 256;
+/// How long inputs are worked off before the table is published and what is due is sent: a new VIP waits no longer for its first answer, and
+/// announcements keep their pace while thousands more are told.
+const WORK: Duration = PACE;
 
 /// Services of which is logged before more urgent things are looked for: about half a millisecond.
 const TOLD_AT_ONCE: usize = 32;
@@ -186,13 +189,11 @@ impl Engine {
             select! {
                 biased;
                 () = stop.cancelled(), if !self.state.is_draining() => self.take(Command::Drain),
-                inputs = mailboxes.inputs.take(BATCH) => {
+                inputs = mailboxes.inputs.take(1) => {
                     if inputs.is_empty() {
                         return Err(EngineFault::Orphaned);
                     }
-                    for input in inputs {
-                        self.hear(input);
-                    }
+                    self.work_off(inputs, &mut mailboxes.inputs);
                 }
                 () = ended.notified() => self.bury(),
                 // What waits for it is told below.
@@ -217,6 +218,17 @@ impl Engine {
         self.log_updates(usize::MAX);
         info!(event = logs::DRAINED, left = self.drained, "ending");
         Ok(())
+    }
+
+    /// Takes these inputs, and others that wait, for as long as [`WORK`].
+    fn work_off(&mut self, inputs: Vec<Input>, others: &mut Mailbox<Input>) {
+        let end = self.clock.now() + WORK;
+        inputs.into_iter().for_each(|input| self.hear(input));
+        while self.clock.now() < end
+            && let Some(input) = others.try_take()
+        {
+            self.hear(input);
+        }
     }
 
     fn hear(&mut self, input: Input) {

@@ -16,19 +16,23 @@ use super::{Event, SessionId};
 #[must_use]
 pub fn next_message(state: &State, session: SessionId, revision: Revision) -> Option<(AllocatorMessage, Event)> {
     let speaker = state.network.speaker_of(session)?;
-    let (message, vips) = match state.network.untold(speaker)? {
+    let (message, vips, gone) = match state.network.untold(speaker)? {
         Untold::Snapshot => {
             let assignments = assignments(state, speaker);
             let vips = vips(&assignments);
-            (AllocatorMessage::Snapshot { heartbeat: state.settings.heartbeat, epoch: state.epoch(), revision, assignments }, vips)
+            (
+                AllocatorMessage::Snapshot { heartbeat: state.settings.heartbeat, epoch: state.epoch(), revision, assignments },
+                vips,
+                Vec::new(),
+            )
         }
         Untold::Delta(changed) => {
             let (upserts, removals) = told(state, speaker, changed);
-            let vips = vips(&upserts);
-            (AllocatorMessage::Delta { revision, upserts, removals }, vips)
+            let (vips, gone) = (vips(&upserts), removals.clone());
+            (AllocatorMessage::Delta { revision, upserts, removals }, vips, gone)
         }
     };
-    Some((message, Event::Speaker(SpeakerEvent::Told { session, revision, vips })))
+    Some((message, Event::Speaker(SpeakerEvent::Told { session, revision, vips, removals: gone })))
 }
 
 fn vips(assignments: &[Assignment]) -> BTreeSet<Vip> {
