@@ -157,17 +157,12 @@ struct Asker {
 
 type Cable = (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>);
 
-/// The client's cable, with room for a burst.
-fn cable() -> Result<Cable> {
+/// The client's cable, with room for a burst; it waits for a frame for so long.
+fn cable(patience: Duration) -> Result<Cable> {
     let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "eth0").context("no eth0")?;
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
     setsockopt(&socket, sockopt::RcvBufForce, &ROOM)?;
-    let config = Config {
-        socket_fd: Some(socket.into_raw_fd()),
-        read_timeout: Some(Duration::from_millis(20)),
-        promiscuous: false,
-        ..Config::default()
-    };
+    let config = Config { socket_fd: Some(socket.into_raw_fd()), read_timeout: Some(patience), promiscuous: false, ..Config::default() };
     let Channel::Ethernet(sender, receiver) = pnet_datalink::channel(&interface, config)? else { bail!("no Ethernet") };
     Ok((sender, receiver))
 }
@@ -208,7 +203,7 @@ struct Seen {
 
 /// Looks on until all addresses are announced, and asks for the first of them from the moment it is.
 fn watch(asker: Asker, ready: &Sender<()>) -> Result<Seen> {
-    let (mut sender, mut receiver) = cable()?;
+    let (mut sender, mut receiver) = cable(Duration::from_millis(20))?;
     let (question, first) = (asker.question(), address(asker.family, FIRST));
     let (began, mut seen, mut asked) = (now(), Seen::default(), None::<Instant>);
     ready.send(())?;
@@ -236,7 +231,7 @@ fn watch(asker: Asker, ready: &Sender<()>) -> Result<Seen> {
 
 /// The same questions when nothing else happens.
 fn ask(asker: Asker) -> Result<Samples> {
-    let (mut sender, mut receiver) = cable()?;
+    let (mut sender, mut receiver) = cable(secs(5))?;
     let (question, mut samples) = (asker.question(), Samples::default());
     for _ in 0..QUESTIONS {
         let began = now();
