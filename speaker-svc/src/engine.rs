@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mooring_kit::Stop;
 use mooring_kit::admin::ReadinessHandle;
@@ -20,6 +21,7 @@ use mooring_proto::types::assignment::{AllocatorMessage, SpeakerMessage};
 use mooring_proto::types::lease::Epoch;
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
+use mooring_proto::types::time::Mono;
 use tokio::select;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
@@ -27,6 +29,7 @@ use tracing::{debug, info, warn};
 use crate::core::announce::Phase;
 use crate::core::heed::Heeded;
 use crate::core::interfaces::{Link, LinkIndex, Port};
+use crate::core::pace::PACE;
 use crate::core::reply::{Entry, ReplyTable};
 use crate::core::state::{Settings, State};
 use crate::core::word::Due;
@@ -39,17 +42,20 @@ use crate::net::responder::{Claim, Shared};
 use crate::net::socket::is_interface_gone;
 use crate::net::station::Station;
 
-/// Inputs that may wait; policy: wait. More than a batch, so that the session reads on while one is worked off.
-pub const INBOX: usize = 512;
+/// Inputs that may wait; policy: wait. An allocator tells much in parts, each of which is one.
+pub const INBOX: usize = 64;
 
 /// Claims that may wait; policy: shed. A claim that matters is made again.
 pub const CLAIMS: usize = 256;
 
-/// Inputs worked off before the table is published; bounds how long a new VIP waits for the first answer.
-const BATCH: usize = 256;
+/// How long inputs are worked off before the table is published and what is due is sent: a new VIP waits no longer for its first answer, and
+/// announcements keep their pace while thousands more are told.
+const WORK: Duration = PACE;
 
-/// Services of which is logged before more urgent things are looked for: about half a millisecond.
+/// Services of which is logged at once, about half a millisecond, and the pause before the next ones: three lines each are 20,000 a second, so that
+/// the queue of lines stays short and the log of a takeover takes no time from what is announced and answered meanwhile.
 const TOLD_AT_ONCE: usize = 32;
+const TOLD_PAUSE: Duration = PACE;
 
 /// Services of which nothing is logged yet at most: beyond it logging goes first, as it must not fall behind for ever.
 const TOLD_LATER: usize = 65_536;
@@ -136,6 +142,8 @@ pub struct Engine {
     due: Due,
     /// What is still to be logged.
     updates: VecDeque<Update>,
+    /// When anything of that was last logged.
+    told: Mono,
     table_changed: bool,
     /// The table changed for IPv6 VIPs.
     groups_changed: bool,
@@ -164,6 +172,7 @@ impl Engine {
             outbox: None,
             due: Due::default(),
             updates: VecDeque::new(),
+            told: Mono::ZERO,
             table_changed: false,
             groups_changed: false,
             links_changed: false,
@@ -186,13 +195,11 @@ impl Engine {
             select! {
                 biased;
                 () = stop.cancelled(), if !self.state.is_draining() => self.take(Command::Drain),
-                inputs = mailboxes.inputs.take(BATCH) => {
+                inputs = mailboxes.inputs.take(1) => {
                     if inputs.is_empty() {
                         return Err(EngineFault::Orphaned);
                     }
-                    for input in inputs {
-                        self.hear(input);
-                    }
+                    self.work_off(inputs, &mut mailboxes.inputs);
                 }
                 () = ended.notified() => self.bury(),
                 // What waits for it is told below.
@@ -206,8 +213,8 @@ impl Engine {
                 has_room = self.has_room() => if !has_room {
                     self.outbox = None;
                 },
-                // Last of all: there is nothing else to do.
-                () = std::future::ready(()), if !self.updates.is_empty() => self.log_updates(TOLD_AT_ONCE),
+                // Last of all: nothing more urgent is due.
+                () = clock.wait_until(self.told + TOLD_PAUSE), if !self.updates.is_empty() => self.log_updates(TOLD_AT_ONCE),
             }
             self.finish_batch().await?;
             // In the same round, so that a first announcement waits for nothing but its table.
@@ -220,6 +227,17 @@ impl Engine {
         self.log_updates(usize::MAX);
         info!(event = logs::DRAINED, left = self.drained, "ending");
         Ok(())
+    }
+
+    /// Takes these inputs, and others that wait, for as long as [`WORK`].
+    fn work_off(&mut self, inputs: Vec<Input>, others: &mut Mailbox<Input>) {
+        let end = self.clock.now() + WORK;
+        inputs.into_iter().for_each(|input| self.hear(input));
+        while self.clock.now() < end
+            && let Some(input) = others.try_take()
+        {
+            self.hear(input);
+        }
     }
 
     fn hear(&mut self, input: Input) {
@@ -410,10 +428,17 @@ impl Engine {
         }
     }
 
-    /// Logs of so many Services.
+    /// Logs of so many Services. Room for thousands of them is not kept.
     fn log_updates(&mut self, count: usize) {
+        if count == 0 || self.updates.is_empty() {
+            return;
+        }
         for update in self.updates.drain(..count.min(self.updates.len())) {
             update.log();
+        }
+        self.told = self.clock.now();
+        if self.updates.is_empty() {
+            self.updates.shrink_to(TOLD_AT_ONCE);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A speaker takes over ten thousand addresses at once: when each is first announced, how fast requests are answered meanwhile, and what the
 //! speaker costs afterwards, when nothing happens.
+//!
+//! `cargo bench --bench takeover -- IPv6` measures what has that name.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
@@ -41,8 +43,11 @@ const IDLE: Duration = Duration::from_secs(20);
 
 fn main() -> Result<()> {
     lab::enter()?;
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     for family in ["IPv4", "IPv6"] {
-        measure(family)?;
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == family) {
+            measure(family)?;
+        }
     }
     println!();
     Ok(())
@@ -90,7 +95,8 @@ fn measure(family: &'static str) -> Result<()> {
     client.arp_all(Ipv4Addr::from(FIRST - 1), QUIET)?;
     held_by("node-b")?;
     let calm = client.netns().within(move || ask(asker))?;
-    let (cpu, memory) = idle(client, heir.pid())?;
+    let cpu = idle(client, heir.pid())?;
+    let (memory, own) = (kilobytes(heir.pid(), "VmRSS:")? / 1024.0, kilobytes(heir.pid(), "RssAnon:")? / 1024.0);
     let (began, ended) = announced.values().min().zip(announced.values().max()).context("nothing was announced")?;
     title(&format!("{family}: a speaker takes over {VIPS} addresses"));
     alone("from the kill to the first gratuitous frame", in_millis(began.duration_since(killed)), "ms");
@@ -103,6 +109,7 @@ fn measure(family: &'static str) -> Result<()> {
     alone("answers meanwhile", f64::from(u32::try_from(answers.count())?), "");
     alone("at rest, of a core", cpu * 100.0, "%");
     alone("at rest, resident", memory, "MB");
+    alone("of that besides the program itself", own, "MB");
     Ok(())
 }
 
@@ -150,17 +157,12 @@ struct Asker {
 
 type Cable = (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>);
 
-/// The client's cable, with room for a burst.
-fn cable() -> Result<Cable> {
+/// The client's cable, with room for a burst; it waits for a frame for so long.
+fn cable(patience: Duration) -> Result<Cable> {
     let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "eth0").context("no eth0")?;
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
     setsockopt(&socket, sockopt::RcvBufForce, &ROOM)?;
-    let config = Config {
-        socket_fd: Some(socket.into_raw_fd()),
-        read_timeout: Some(Duration::from_millis(20)),
-        promiscuous: false,
-        ..Config::default()
-    };
+    let config = Config { socket_fd: Some(socket.into_raw_fd()), read_timeout: Some(patience), promiscuous: false, ..Config::default() };
     let Channel::Ethernet(sender, receiver) = pnet_datalink::channel(&interface, config)? else { bail!("no Ethernet") };
     Ok((sender, receiver))
 }
@@ -201,7 +203,7 @@ struct Seen {
 
 /// Looks on until all addresses are announced, and asks for the first of them from the moment it is.
 fn watch(asker: Asker, ready: &Sender<()>) -> Result<Seen> {
-    let (mut sender, mut receiver) = cable()?;
+    let (mut sender, mut receiver) = cable(Duration::from_millis(20))?;
     let (question, first) = (asker.question(), address(asker.family, FIRST));
     let (began, mut seen, mut asked) = (now(), Seen::default(), None::<Instant>);
     ready.send(())?;
@@ -229,7 +231,7 @@ fn watch(asker: Asker, ready: &Sender<()>) -> Result<Seen> {
 
 /// The same questions when nothing else happens.
 fn ask(asker: Asker) -> Result<Samples> {
-    let (mut sender, mut receiver) = cable()?;
+    let (mut sender, mut receiver) = cable(secs(5))?;
     let (question, mut samples) = (asker.question(), Samples::default());
     for _ in 0..QUESTIONS {
         let began = now();
@@ -240,8 +242,8 @@ fn ask(asker: Asker) -> Result<Samples> {
     Ok(samples)
 }
 
-/// The part of a core and the megabytes that a process needs while nothing happens.
-fn idle(host: &Host, pid: u32) -> Result<(f64, f64)> {
+/// The part of a core that a process needs while nothing happens.
+fn idle(host: &Host, pid: u32) -> Result<f64> {
     let ticks = || -> Result<u32> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let (_, fields) = stat.rsplit_once(')').context("no name")?;
@@ -251,9 +253,12 @@ fn idle(host: &Host, pid: u32) -> Result<(f64, f64)> {
     let (before, began) = (ticks()?, now());
     host.arp_all(Ipv4Addr::from(FIRST - 1), IDLE)?;
     // A tick is a hundredth of a second, by USER_HZ.
-    let cpu = f64::from(ticks()? - before) / 100.0 / began.elapsed().as_secs_f64();
+    Ok(f64::from(ticks()? - before) / 100.0 / began.elapsed().as_secs_f64())
+}
+
+/// A number of a process's status.
+fn kilobytes(pid: u32, name: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kilobytes: f64 = memory.trim().trim_end_matches(" kB").parse()?;
-    Ok((cpu, kilobytes / 1024.0))
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

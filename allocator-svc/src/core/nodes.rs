@@ -105,7 +105,7 @@ pub enum SpeakerEvent {
     Lost(SpeakerId, Mono),
     /// It has been gone for long, and nothing is its any more.
     Forgotten(SpeakerId),
-    /// It was told all that had changed for it.
+    /// It was told of all that had changed for it, or of a part.
     Told {
         /// The stream.
         session: SessionId,
@@ -113,6 +113,8 @@ pub enum SpeakerEvent {
         revision: Revision,
         /// The VIPs in it that it is to announce or stand by for.
         vips: BTreeSet<Vip>,
+        /// The VIPs in it that it has no part in.
+        removals: Vec<Vip>,
     },
 }
 
@@ -261,12 +263,16 @@ impl Recovery {
     }
 }
 
+/// VIPs that a speaker is told of at once, when not of all: it announces the first ones while it reads of the next, and needs no room for the words
+/// about all of them.
+pub const PART: usize = 500;
+
 /// What a speaker is to be told next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Untold {
     /// All its assignments.
     Snapshot,
-    /// What changed for these VIPs.
+    /// What changed for these VIPs; if there are more they come next.
     Delta(BTreeSet<Vip>),
 }
 
@@ -455,7 +461,7 @@ impl Network {
             return Some(Untold::Snapshot);
         }
         let all = self.parts.of(id).filter(|_| speaker.peers_untold);
-        Some(Untold::Delta(speaker.untold.iter().copied().chain(all).collect()))
+        Some(Untold::Delta(speaker.untold.iter().copied().chain(all).take(PART).collect()))
     }
 
     /// Whether there is anything to tell a speaker with an open stream. One that is lost may hear what it is told without being heard itself:
@@ -691,11 +697,18 @@ impl Network {
                     self.deadlines.remove(&(deadline, id.clone()));
                 }
             }
-            SpeakerEvent::Told { session, revision, vips } => {
-                let Some(speaker) = self.sessions.get(session).and_then(|id| self.speakers.get_mut(id)) else { return };
-                speaker.needs_snapshot = false;
-                speaker.untold.clear();
-                speaker.peers_untold = false;
+            SpeakerEvent::Told { session, revision, vips, removals } => {
+                let Some(id) = self.sessions.get(session) else { return };
+                let Some(speaker) = self.speakers.get_mut(id) else { return };
+                let all = std::mem::take(&mut speaker.peers_untold);
+                if std::mem::take(&mut speaker.needs_snapshot) {
+                    speaker.untold.clear();
+                } else {
+                    speaker.untold.extend(self.parts.of(id).filter(|_| all));
+                    for vip in vips.iter().chain(removals) {
+                        speaker.untold.remove(vip);
+                    }
+                }
                 speaker.unapplied.insert(*revision, vips.clone());
             }
         }

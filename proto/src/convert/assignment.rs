@@ -1,7 +1,8 @@
 //! What allocator and speaker tell each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -12,7 +13,7 @@ use crate::pb;
 use crate::pb::stream_assignments_request::Message as Said;
 use crate::pb::stream_assignments_response::Message as Told;
 use crate::types::address::Vip;
-use crate::types::assignment::{AllocatorMessage, Assignment, HEARTBEAT, Hello, Role, Sight, SpeakerMessage};
+use crate::types::assignment::{AllocatorMessage, Assignment, HEARTBEAT, Hello, Peers, Role, Sight, SpeakerMessage};
 use crate::types::lease::{Epoch, Revision};
 use crate::types::node::{Instance, Interface, InterfaceName, MacAddress, NodeName, SpeakerId};
 use crate::types::pool::PoolName;
@@ -196,34 +197,24 @@ impl From<&SpeakerMessage> for pb::StreamAssignmentsRequest {
     }
 }
 
-fn services(bad: &mut Violations, list: Vec<pb::AssignedService>) -> BTreeMap<ServiceKey, PoolName> {
-    let pairs = each(bad, "services", list, |service| {
-        let key = service.key.parse::<ServiceKey>().map_err(|error| error.to_string())?;
-        let pool = PoolName::new(&service.pool).ok_or_else(|| format!("pool of {key} is empty"))?;
-        Ok::<_, String>((key, pool))
-    });
-    pairs.into_iter().collect()
+/// Reads the assignments of one message. Thousands have the same peers and pool, which become one.
+#[derive(Default)]
+struct Reader {
+    /// The peers that were read last, as they were told.
+    told: Vec<pb::Peer>,
+    peers: Arc<Peers>,
+    /// The pool that was read last.
+    pool: Option<PoolName>,
 }
 
-fn peers(bad: &mut Violations, list: Vec<pb::Peer>) -> BTreeMap<NodeName, BTreeSet<MacAddress>> {
-    let pairs = each(bad, "peers", list, |peer| {
-        let node = peer.node.parse::<NodeName>().map_err(|error| format!("node {error}"))?;
-        let macs = peer.macs.iter().map(|mac| mac.parse().map_err(|error| format!("{error}"))).collect::<Result<_, String>>()?;
-        Ok::<_, String>((node, macs))
-    });
-    pairs.into_iter().collect()
-}
-
-impl TryFrom<pb::Assignment> for Assignment {
-    type Error = Violations;
-
-    fn try_from(assignment: pb::Assignment) -> Result<Self, Violations> {
+impl Reader {
+    fn assignment(&mut self, assignment: pb::Assignment) -> Result<Assignment, Violations> {
         let mut bad = Violations::default();
         let vip = bad.take("vip", assignment.vip.parse::<Vip>());
         let role = bad.take("role", role(assignment.role));
         let interfaces = each(&mut bad, "interfaces", &assignment.interfaces, |text| text.parse::<InterfaceName>());
-        let services = services(&mut bad, assignment.services);
-        let peers = peers(&mut bad, assignment.peers);
+        let services = self.services(&mut bad, assignment.services);
+        let peers = self.peers(&mut bad, assignment.peers);
         let rank = assignment.rank;
         let active = match assignment.active_node.as_str() {
             "" => None,
@@ -231,9 +222,47 @@ impl TryFrom<pb::Assignment> for Assignment {
         };
         let interfaces = interfaces.into_iter().collect();
         let probe_first = assignment.probe_first;
-        let value = vip.zip(role).map(|(vip, role)| Self { vip, role, rank, interfaces, services, peers, active, probe_first });
+        let value = vip.zip(role).map(|(vip, role)| Assignment { vip, role, rank, interfaces, services, peers, active, probe_first });
         bad.finish(value)
     }
+
+    fn services(&mut self, bad: &mut Violations, list: Vec<pb::AssignedService>) -> Box<[(ServiceKey, PoolName)]> {
+        let pairs = each(bad, "services", list, |service| {
+            let key = service.key.parse::<ServiceKey>().map_err(|error| error.to_string())?;
+            let pool = self.pool(&service.pool).ok_or_else(|| format!("pool of {key} is empty"))?;
+            Ok::<_, String>((key, pool))
+        });
+        pairs.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect()
+    }
+
+    fn pool(&mut self, name: &str) -> Option<PoolName> {
+        if self.pool.as_ref().is_none_or(|last| last.as_str() != name) {
+            self.pool = PoolName::new(name);
+        }
+        self.pool.clone()
+    }
+
+    fn peers(&mut self, bad: &mut Violations, list: Vec<pb::Peer>) -> Arc<Peers> {
+        if list != self.told {
+            let mut inner = Violations::default();
+            let peers = Arc::new(peers(&mut inner, &list));
+            if inner != Violations::default() {
+                bad.0.extend(inner.0);
+                return peers;
+            }
+            (self.told, self.peers) = (list, peers);
+        }
+        Arc::clone(&self.peers)
+    }
+}
+
+fn peers(bad: &mut Violations, list: &[pb::Peer]) -> Peers {
+    let pairs = each(bad, "peers", list, |peer| {
+        let node = peer.node.parse::<NodeName>().map_err(|error| format!("node {error}"))?;
+        let macs = peer.macs.iter().map(|mac| mac.parse().map_err(|error| format!("{error}"))).collect::<Result<_, String>>()?;
+        Ok::<_, String>((node, macs))
+    });
+    pairs.into_iter().collect()
 }
 
 impl From<&Assignment> for pb::Assignment {
@@ -257,9 +286,9 @@ impl From<&Assignment> for pb::Assignment {
 }
 
 fn assignments(bad: &mut Violations, field: &str, list: Vec<pb::Assignment>) -> Vec<Assignment> {
-    let mut found = Vec::with_capacity(list.len());
+    let (mut found, mut reader) = (Vec::with_capacity(list.len()), Reader::default());
     for (index, assignment) in list.into_iter().enumerate() {
-        match Assignment::try_from(assignment) {
+        match reader.assignment(assignment) {
             Ok(assignment) => found.push(assignment),
             Err(inner) => bad.nest(&format!("{field}[{index}]"), inner),
         }

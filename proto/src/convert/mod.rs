@@ -87,7 +87,7 @@ pub(crate) fn each<In, Out, E: fmt::Display>(
     violations: &mut Violations,
     field: &str,
     list: impl IntoIterator<Item = In>,
-    parse: impl Fn(In) -> Result<Out, E>,
+    mut parse: impl FnMut(In) -> Result<Out, E>,
 ) -> Vec<Out> {
     list.into_iter().enumerate().filter_map(|(index, item)| violations.take(&format!("{field}[{index}]"), parse(item))).collect()
 }

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
@@ -152,6 +153,30 @@ fn all_that_a_speaker_says_crosses_the_wire() {
 }
 
 #[test]
+fn assignments_of_one_message_have_one_set_of_peers_and_each_says_what_is_wrong_with_its_own() {
+    let peer = |mac: &str| pb::Peer { node: "node-b".to_owned(), macs: vec![mac.to_owned()] };
+    let told = |macs: &[&str]| {
+        let one = |(number, mac): (usize, &&str)| pb::Assignment {
+            vip: format!("192.0.2.{number}"),
+            role: pb::Role::Active.into(),
+            peers: vec![peer(mac)],
+            ..pb::Assignment::default()
+        };
+        let upserts = macs.iter().enumerate().map(one).collect();
+        let message = Some(pb::stream_assignments_response::Message::Delta(pb::Delta { revision: 1, upserts, removals: Vec::new() }));
+        AllocatorMessage::try_from(pb::StreamAssignmentsResponse { message })
+    };
+    let [one, other] = ["02:00:00:00:bb:00", "02:00:00:00:bb:01"];
+    let Ok(AllocatorMessage::Delta { upserts, .. }) = told(&[one, one, other, one]) else { panic!("does not parse") };
+    let macs: Vec<String> = upserts.iter().flat_map(|upsert| upsert.peers.values().flatten().map(ToString::to_string)).collect();
+    assert_eq!(macs, [one, one, other, one]);
+    assert!(Arc::ptr_eq(&upserts[0].peers, &upserts[1].peers));
+    let bad = told(&["b", one, "b"]).unwrap_err().into_list();
+    let fields: Vec<&str> = bad.iter().map(|(field, _)| field.as_str()).collect();
+    assert_eq!(fields, ["delta.upserts[0].peers[0]", "delta.upserts[2].peers[0]"]);
+}
+
+#[test]
 fn all_that_the_allocator_says_crosses_the_wire() {
     let vip = "192.0.2.1".parse().unwrap();
     let assignment = Assignment {
@@ -159,8 +184,8 @@ fn all_that_the_allocator_says_crosses_the_wire() {
         role: Role::Standby,
         rank: 1,
         interfaces: BTreeSet::from([interface().name]),
-        services: BTreeMap::from([("default/web".parse().unwrap(), PoolName::new("prod").unwrap())]),
-        peers: BTreeMap::from([(NodeName::new("node-b").unwrap(), BTreeSet::from([interface().mac]))]),
+        services: [("default/web".parse().unwrap(), PoolName::new("prod").unwrap())].into(),
+        peers: Arc::new(BTreeMap::from([(NodeName::new("node-b").unwrap(), BTreeSet::from([interface().mac]))])),
         active: NodeName::new("node-b"),
         probe_first: true,
     };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::Vip;
@@ -35,6 +36,9 @@ impl fmt::Display for Role {
     }
 }
 
+/// Nodes with the hardware addresses of their speakers' interfaces.
+pub type Peers = BTreeMap<NodeName, BTreeSet<MacAddress>>;
+
 /// A VIP given to a speaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
@@ -46,10 +50,10 @@ pub struct Assignment {
     pub rank: u32,
     /// The interfaces to announce on; empty = all.
     pub interfaces: BTreeSet<InterfaceName>,
-    /// The Services that hold the address, with the pool it comes from.
-    pub services: BTreeMap<ServiceKey, PoolName>,
-    /// The other nodes whose speakers may announce it, with their hardware addresses.
-    pub peers: BTreeMap<NodeName, BTreeSet<MacAddress>>,
+    /// The Services that hold the address, by name, each with the pool it comes from.
+    pub services: Box<[(ServiceKey, PoolName)]>,
+    /// The other nodes whose speakers may announce it, with their hardware addresses; thousands of assignments share them.
+    pub peers: Arc<Peers>,
     /// To a speaker that stands by: the other node that is active.
     pub active: Option<NodeName>,
     /// Whether to ask, before it is announced, whether somebody else has it.

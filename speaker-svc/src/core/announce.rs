@@ -64,8 +64,8 @@ struct Plan {
     /// Probes sent before the first round; none where the allocator's word was fresh.
     probes: u8,
     next: Option<(Phase, Mono)>,
-    /// When the last round went out.
-    sent: Option<Mono>,
+    /// No round answers a peer before then.
+    rested: Mono,
 }
 
 impl Plan {
@@ -121,7 +121,7 @@ impl Schedule {
     /// Begins with the first round, whatever was planned; with probes if it is not certain that the VIP is ours.
     pub(super) fn start(&mut self, vip: Vip, link: LinkIndex, certain: bool, now: Mono) {
         let next = if certain { (Phase::First, now) } else { (Phase::Probe, now + self.chance.within(PROBE_WAIT)) };
-        self.put(vip, link, Plan { rounds: 0, probes: 0, next: Some(next), sent: None });
+        self.put(vip, link, Plan { rounds: 0, probes: 0, next: Some(next), rested: Mono::ZERO });
     }
 
     /// What is planned is ours by the allocator's fresh word: first rounds that waited for it go out.
@@ -150,7 +150,7 @@ impl Schedule {
     /// Somebody else has announced our VIP: one more round as soon as may be, and one to follow it.
     pub(super) fn reassert(&mut self, vip: Vip, link: LinkIndex, now: Mono) {
         let Some(plan) = self.plans.get(&(vip, link)).copied() else { return };
-        let due = plan.sent.map_or(now, |sent| now.max(sent + REASSERT_PAUSE));
+        let due = now.max(plan.rested);
         let next = plan.next.filter(|(_, at)| *at <= due).unwrap_or((Phase::First, due));
         self.put(vip, link, Plan { rounds: plan.rounds.min(ROUNDS.saturating_sub(2)), next: Some(next), ..plan });
     }
@@ -163,7 +163,7 @@ impl Schedule {
     /// Answers only: nothing is announced for a VIP until it is started anew.
     pub(super) fn quiet(&mut self, vip: Vip) {
         for link in self.links_of(vip) {
-            self.put(vip, link, Plan { rounds: 0, probes: 0, next: None, sent: None });
+            self.put(vip, link, Plan { rounds: 0, probes: 0, next: None, rested: Mono::ZERO });
         }
     }
 
@@ -215,15 +215,15 @@ impl Schedule {
         if let Some(lane) = self.lanes.get_mut(&link) {
             lane.batch.note(now);
         }
-        let Some(Plan { rounds, probes, sent, .. }) = self.plans.get(&(vip, link)).copied() else { return };
+        let Some(Plan { rounds, probes, rested, .. }) = self.plans.get(&(vip, link)).copied() else { return };
         if phase == Phase::Probe {
             let probes = probes.saturating_add(1);
             let after = if probes < PROBES { Phase::Probe } else { Phase::First };
-            return self.put(vip, link, Plan { rounds, probes, next: Some((after, now + PROBE_PAUSE)), sent });
+            return self.put(vip, link, Plan { rounds, probes, next: Some((after, now + PROBE_PAUSE)), rested });
         }
         let rounds = rounds.saturating_add(1).min(ROUNDS);
         let next = if rounds < ROUNDS { Some((Phase::Repeat, now + INTERVAL)) } else { self.next_refresh(now) };
-        self.put(vip, link, Plan { rounds, probes: 0, next, sent: Some(now) });
+        self.put(vip, link, Plan { rounds, probes: 0, next, rested: now + REASSERT_PAUSE });
     }
 
     fn next_refresh(&mut self, now: Mono) -> Option<(Phase, Mono)> {

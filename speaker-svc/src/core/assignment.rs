@@ -46,9 +46,9 @@ pub(super) fn snapshot(state: &State, epoch: Epoch, revision: Revision, assignme
     for (vip, held) in state.vips.iter().filter(|(vip, _)| !assignments.contains_key(vip)) {
         withdraw(state, *vip, held, &mut events);
     }
-    let mut peers = PeerSets::new(state);
+    let mut shares = Shares::new(state);
     for assignment in assignments.into_values() {
-        upsert(state, assignment, &mut peers, &mut events);
+        upsert(state, assignment, &mut shares, &mut events);
     }
     events.extend([Event::RevisionReached { epoch, revision }, Event::AppliedDue]);
     events
@@ -70,33 +70,33 @@ pub(super) fn delta(state: &State, revision: Revision, upserts: Vec<Assignment>,
             withdraw(state, vip, held, &mut events);
         }
     }
-    let mut peers = PeerSets::new(state);
+    let mut shares = Shares::new(state);
     for assignment in upserts.into_values() {
-        upsert(state, assignment, &mut peers, &mut events);
+        upsert(state, assignment, &mut shares, &mut events);
     }
     events.extend([Event::RevisionReached { epoch: state.epoch, revision }, Event::AppliedDue]);
     events
 }
 
-/// Equal sets of peers become one, and so does what is known of each active one: thousands of VIPs have the same few.
-struct PeerSets<'a> {
+/// Equal sets of peers and of interfaces become one, and so does what is known of each active one: thousands of VIPs have the same few.
+struct Shares<'a> {
     state: &'a State,
-    fresh: BTreeSet<Arc<BTreeSet<MacAddress>>>,
+    peers: BTreeSet<Arc<BTreeSet<MacAddress>>>,
+    names: BTreeSet<Arc<BTreeSet<InterfaceName>>>,
     active: BTreeMap<NodeName, Arc<ActivePeer>>,
 }
 
-impl<'a> PeerSets<'a> {
+impl<'a> Shares<'a> {
     fn new(state: &'a State) -> Self {
-        Self { state, fresh: BTreeSet::new(), active: BTreeMap::new() }
+        Self { state, peers: BTreeSet::new(), names: BTreeSet::new(), active: BTreeMap::new() }
     }
 
-    fn share(&mut self, macs: BTreeSet<MacAddress>) -> Arc<BTreeSet<MacAddress>> {
-        if let Some(shared) = self.state.peer_sets.get(&macs).or_else(|| self.fresh.get(&macs)) {
-            return Arc::clone(shared);
-        }
-        let shared = Arc::new(macs);
-        self.fresh.insert(Arc::clone(&shared));
-        shared
+    fn peers(&mut self, macs: BTreeSet<MacAddress>) -> Arc<BTreeSet<MacAddress>> {
+        share(&self.state.peer_sets, &mut self.peers, macs)
+    }
+
+    fn names(&mut self, interfaces: BTreeSet<InterfaceName>) -> Arc<BTreeSet<InterfaceName>> {
+        share(&self.state.name_sets, &mut self.names, interfaces)
     }
 
     fn active(&mut self, assignment: &Assignment) -> Option<Arc<ActivePeer>> {
@@ -109,6 +109,16 @@ impl<'a> PeerSets<'a> {
         self.active.insert(shared.node.clone(), Arc::clone(&shared));
         Some(shared)
     }
+}
+
+/// The one copy of a set: one that is known, or of those that this message has brought.
+fn share<T: Ord>(known: &BTreeSet<Arc<BTreeSet<T>>>, fresh: &mut BTreeSet<Arc<BTreeSet<T>>>, set: BTreeSet<T>) -> Arc<BTreeSet<T>> {
+    if let Some(shared) = known.get(&set).or_else(|| fresh.get(&set)) {
+        return Arc::clone(shared);
+    }
+    let shared = Arc::new(set);
+    fresh.insert(Arc::clone(&shared));
+    shared
 }
 
 /// The allocator's reason to take a VIP from us.
@@ -125,7 +135,7 @@ fn withdraw(state: &State, vip: Vip, held: &Held, events: &mut Vec<Event>) {
     events.extend(service_updates(vip, &held.assigned.services, change));
 }
 
-fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, events: &mut Vec<Event>) {
+fn upsert(state: &State, assignment: Assignment, shares: &mut Shares<'_>, events: &mut Vec<Event>) {
     let held = state.vips.get(&assignment.vip);
     let standing = standing(&assignment, held, &state.interfaces);
     if held.is_some_and(|held| held.standing == standing && held.assigned.says(&assignment)) {
@@ -136,11 +146,11 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
         vip,
         role: assignment.role,
         leads: leads(&assignment),
-        active: peers.active(&assignment),
+        active: shares.active(&assignment),
         probe_first: assignment.probe_first,
-        interfaces: assignment.interfaces,
-        services: assignment.services.into_iter().collect(),
-        peers: peers.share(assignment.peers.into_values().flatten().collect()),
+        interfaces: shares.names(assignment.interfaces),
+        services: assignment.services,
+        peers: shares.peers(assignment.peers.values().flatten().copied().collect()),
         counters: held.map_or_else(|| Arc::new(Counters::default()), |held| Arc::clone(&held.assigned.counters)),
     });
     events.push(Event::AssignmentStored(Arc::clone(&assigned)));
@@ -234,6 +244,7 @@ pub(super) fn store(state: &mut State, assigned: &Arc<Assigned>, now: Mono) {
     if state.peer_sets.insert(Arc::clone(&assigned.peers)) {
         state.acquaintances.extend(assigned.peers.iter());
     }
+    state.name_sets.insert(Arc::clone(&assigned.interfaces));
     state.vigil.follow(assigned.vip, before.active.as_deref(), assigned.active.as_ref(), now);
     match &assigned.active {
         Some(active) if before.active.as_ref().is_some_and(|before| before.node == active.node) && !is_fresh => {}
@@ -256,6 +267,7 @@ pub(super) fn reach(state: &mut State, epoch: Epoch, revision: Revision) {
     state.epoch = epoch;
     state.revision = revision;
     state.peer_sets.retain(|peers| Arc::strong_count(peers) > 1);
+    state.name_sets.retain(|names| Arc::strong_count(names) > 1);
     state.link_sets.retain(|links| Arc::strong_count(links) > 1);
 }
 

@@ -39,7 +39,7 @@ pub(super) fn claim(state: &State, vip: Vip, mac: MacAddress, link: LinkIndex, n
         };
     }
     // In doubt we do not know all peers either.
-    let defended = held.strife.and_then(|strife| strife.defended);
+    let defended = held.strife.as_ref().and_then(|strife| strife.defended);
     let defend = !doubtful && defended.is_none_or(|defended| now >= defended + DEFEND_INTERVAL);
     let mut events = vec![Event::ConflictSeen { vip, mac, interface: port.name.clone(), defend }];
     if defend {
@@ -63,9 +63,9 @@ pub(super) fn reassert(state: &mut State, vip: Vip, link: LinkIndex, now: Mono) 
 /// Remembers a stranger.
 pub(super) fn note(state: &mut State, vip: Vip, mac: MacAddress, defend: bool, now: Mono) {
     let Some(held) = state.vips.get_mut(&vip) else { return };
-    let before = held.strife.unwrap_or(Strife { claims: 0, mac, defended: None });
+    let before = held.strife.as_deref().copied().unwrap_or(Strife { claims: 0, mac, defended: None });
     let defended = if defend { Some(now) } else { before.defended };
-    held.strife = Some(Strife { claims: before.claims.saturating_add(1), mac, defended });
+    held.strife = Some(Box::new(Strife { claims: before.claims.saturating_add(1), mac, defended }));
 }
 
 #[cfg(test)]

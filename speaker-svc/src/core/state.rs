@@ -1,7 +1,7 @@
 //! What a speaker knows: its assignments, its interfaces, its session, and what is to be sent when.
 //!
 //! Kept small, as ten thousand VIPs are ordinary: what an assignment says is stored once and shared with the reply table, and equal
-//! sets of peers are one set.
+//! sets of peers and of interfaces are one set.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -80,7 +80,7 @@ pub struct Assigned {
     /// Whether the VIP is ours to announce. An active speaker to whom it is not only answers, until another one has begun.
     pub leads: bool,
     /// The interfaces to announce on; empty = all.
-    pub interfaces: BTreeSet<InterfaceName>,
+    pub interfaces: Arc<BTreeSet<InterfaceName>>,
     /// The Services that hold it, by name, with the pool.
     pub services: Box<[(ServiceKey, PoolName)]>,
     /// The hardware addresses of the peers.
@@ -113,10 +113,10 @@ impl Assigned {
         self.vip == assignment.vip
             && self.role == assignment.role
             && self.leads == leads(assignment)
-            && self.interfaces == assignment.interfaces
+            && *self.interfaces == assignment.interfaces
             && self.probe_first == assignment.probe_first
             && self.active.as_deref() == ActivePeer::of(assignment).as_ref()
-            && self.services.iter().map(|(service, pool)| (service, pool)).eq(&assignment.services)
+            && self.services == assignment.services
             && macs().all(|mac| self.peers.contains(mac))
             && self.peers.iter().all(|mac| macs().any(|other| other == mac))
     }
@@ -194,8 +194,8 @@ pub struct Held {
     pub standing: Standing,
     /// On which interfaces.
     pub links: Arc<BTreeSet<LinkIndex>>,
-    /// Strangers that claim it.
-    pub strife: Option<Strife>,
+    /// Strangers that claim it, which is rare.
+    pub strife: Option<Box<Strife>>,
 }
 
 /// All that a speaker knows.
@@ -216,6 +216,8 @@ pub struct State {
     pub(super) drained: bool,
     /// The sets of peers that assignments share.
     pub(super) peer_sets: BTreeSet<Arc<BTreeSet<MacAddress>>>,
+    /// The sets of names of interfaces that assignments share.
+    pub(super) name_sets: BTreeSet<Arc<BTreeSet<InterfaceName>>>,
     /// All peers that we were ever told of: an allocator that has just started knows none but those that have come.
     pub(super) acquaintances: BTreeSet<MacAddress>,
     /// The sets of interfaces that VIPs share.
@@ -246,6 +248,7 @@ impl State {
             drain: None,
             drained: false,
             peer_sets: BTreeSet::new(),
+            name_sets: BTreeSet::new(),
             acquaintances: BTreeSet::new(),
             link_sets: BTreeSet::new(),
             failing: BTreeMap::new(),

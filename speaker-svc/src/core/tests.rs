@@ -61,8 +61,8 @@ pub(super) fn assignment(vip: Vip, role: Role) -> Assignment {
         role,
         rank: u32::from(role == Role::Standby),
         interfaces: BTreeSet::new(),
-        services: BTreeMap::from([(service("default/web"), pool())]),
-        peers: BTreeMap::from([(NodeName::new("node-b").unwrap(), BTreeSet::from([PEER]))]),
+        services: [(service("default/web"), pool())].into(),
+        peers: Arc::new(BTreeMap::from([(NodeName::new("node-b").unwrap(), BTreeSet::from([PEER]))])),
         active: None,
         probe_first: false,
     }

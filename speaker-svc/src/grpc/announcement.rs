@@ -76,7 +76,7 @@ impl Page {
 fn row(state: &State, held: &Held) -> Row {
     let interfaces = state.ports_of(held).map(|port| pb::AnnouncedInterface { name: port.name.to_string(), mac: port.mac.to_string() });
     let role = if held.standing == Standing::Announced { Role::Active } else { Role::Standby };
-    Row { assigned: Arc::clone(&held.assigned), role, interfaces: interfaces.collect(), strife: held.strife }
+    Row { assigned: Arc::clone(&held.assigned), role, interfaces: interfaces.collect(), strife: held.strife.as_deref().copied() }
 }
 
 fn to_pb(row: Row) -> pb::AnnouncedVip {

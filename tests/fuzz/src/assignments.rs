@@ -1,6 +1,7 @@
 //! The speaker's core under any words of an allocator and any news of the node, its invariants checked after every one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_proto::pb;
@@ -132,8 +133,8 @@ fn assignment(bytes: &mut Bytes<'_>) -> Option<Assignment> {
         active: NodeName::new("node-b").filter(|_| role == Role::Standby),
         probe_first: rank > 1,
         interfaces: (0..bytes.of(5)?.saturating_sub(3)).map(|_| name(bytes)).collect::<Option<_>>()?,
-        services: BTreeMap::from([(service, PoolName::new("p")?)]),
-        peers: BTreeMap::from([(NodeName::new("node-b")?, BTreeSet::from([mac(bytes)?]))]),
+        services: [(service, PoolName::new("p")?)].into(),
+        peers: Arc::new(BTreeMap::from([(NodeName::new("node-b")?, BTreeSet::from([mac(bytes)?]))])),
     })
 }
 

@@ -95,7 +95,7 @@ fn table() -> ReplyTable {
             vip,
             role: Role::Active,
             leads: true,
-            interfaces: BTreeSet::new(),
+            interfaces: Arc::default(),
             services: Box::new([]),
             peers: Arc::default(),
             active: None,

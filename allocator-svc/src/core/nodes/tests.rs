@@ -1,8 +1,12 @@
+use mooring_proto::types::assignment::AllocatorMessage;
+use mooring_proto::types::backends::Backends;
 use mooring_proto::types::claim::Claim;
 
 use super::*;
+use crate::core::assignment::next_message;
 use crate::core::tests::lan::{Lan, VIP, id};
-use crate::core::{Command, decide};
+use crate::core::tests::{claim, pool};
+use crate::core::{Command, Leadership, decide};
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 
@@ -230,7 +234,7 @@ fn a_lost_volume_keeps_what_speakers_hold_until_the_first_full_view() {
         lan.join("b", &[]);
         lan.wait(ms(5000));
         assert_eq!(lan.on_the_wire("10.0.0.9"), ["a"], "nobody knows yet whose it is");
-        let adopts = Claim { adopt: vec!["10.0.0.9".parse().unwrap()], ..crate::core::tests::claim("web") };
+        let adopts = Claim { adopt: vec!["10.0.0.9".parse().unwrap()], ..claim("web") };
         lan.rig.full_view(if named { vec![adopts] } else { vec![] });
         lan.deliver();
         let wanted: &[&str] = if named { &["a"] } else { &[] };
@@ -242,8 +246,8 @@ fn a_lost_volume_keeps_what_speakers_hold_until_the_first_full_view() {
 fn after_a_start_without_records_an_address_that_a_status_holds_waits_for_whoever_announces_it() {
     for comes in [true, false] {
         let mut lan = Lan::empty(&[]);
-        let adopts = Claim { adopt: vec!["10.0.0.9".parse().unwrap()], ..crate::core::tests::claim("old") };
-        lan.rig.full_view(vec![adopts, crate::core::tests::claim("new")]);
+        let adopts = Claim { adopt: vec!["10.0.0.9".parse().unwrap()], ..claim("old") };
+        lan.rig.full_view(vec![adopts, claim("new")]);
         for name in ["old", "new"] {
             lan.reach(name, Reach::Anywhere);
         }
@@ -266,7 +270,7 @@ fn what_a_speaker_holds_is_left_with_it_only_as_far_as_it_may_announce_it() {
     let mut lan = Lan::of(&["a"]);
     lan.reset("a");
     lan.wait(ms(1000));
-    lan.rig.full_view(vec![crate::core::tests::claim("web")]);
+    lan.rig.full_view(vec![claim("web")]);
     lan.nodes(vec![crate::core::tests::lan::node("a", &[(EXCLUDE_LABEL, "")])]);
     lan.mute.insert("a".to_owned());
     lan.join("a", &[VIP, "10.0.0.77"]);
@@ -325,6 +329,51 @@ fn who_is_not_heard_is_told_nothing_until_it_is_heard_again() {
     );
     lan.say(&active, SpeakerMessage::Heartbeat { seq: 9, applied: Revision::default() });
     assert_eq!((lan.active(VIP), lan.newest(&active) > told[0]), (active, true));
+}
+
+/// What the engine tells a speaker next: the VIPs in which it has a part, and those in which it has none.
+fn tell(lan: &mut Lan, speaker: &str, revision: u64) -> Option<(BTreeSet<Vip>, Vec<Vip>)> {
+    let (message, told) = next_message(&lan.rig.state, lan.session(speaker), Revision(revision))?;
+    lan.rig.take(told);
+    let (parts, none) = match message {
+        AllocatorMessage::Delta { upserts, removals, .. } => (upserts, removals),
+        AllocatorMessage::Snapshot { assignments, .. } => (assignments, Vec::new()),
+        AllocatorMessage::HeartbeatAck { .. } | AllocatorMessage::Goodbye { .. } => panic!("{message:?}"),
+    };
+    Some((parts.into_iter().map(|part| part.vip).collect(), none))
+}
+
+#[test]
+fn much_that_changes_is_told_in_parts_and_nothing_is_left_out() {
+    let mut lan = Lan::empty(&["a", "b"]);
+    lan.rig.is_audited = false;
+    lan.rig.pools(vec![pool("a", &["10.0.0.0/21"])]);
+    let count = 2 * PART + 7;
+    lan.rig.full_view((0..count).map(|number| claim(&format!("s{number}"))).collect());
+    let backends = (0..count).map(|number| Backends { service: claim(&format!("s{number}")).service, reach: Reach::Anywhere }).collect();
+    lan.rig.command(Command::ReportBackends { leadership: Leadership::Present, backends }).unwrap();
+    lan.rig.settle();
+    // Each has a part in all: it announces a half, and stands by for the other one.
+    let all: BTreeSet<Vip> = lan.spread().into_keys().collect();
+    assert_eq!(all.len(), count);
+    let mut parts: Vec<_> = (2..5).map(|revision| tell(&mut lan, "a", revision).unwrap()).collect();
+    assert_eq!(tell(&mut lan, "a", 5), None);
+    assert_eq!(parts.iter().map(|(vips, none)| (vips.len(), none.len())).collect::<Vec<_>>(), [(PART, 0), (PART, 0), (7, 0)]);
+    assert_eq!(parts.iter().flat_map(|(vips, _)| vips).copied().collect::<BTreeSet<_>>(), all);
+    // The other one has another hardware address, which concerns all, and while that is told the first VIP goes.
+    let interfaces = vec![Interface { name: InterfaceName::new("eth0").unwrap(), mac: MacAddress([2, 0, 0, 0, 9, 9]), addresses: vec![] }];
+    let (session, message) = (lan.session("b"), SpeakerMessage::InterfacesChanged(interfaces));
+    lan.rig.command(Command::SpeakerSaid { session, message }).unwrap();
+    let first = *all.first().unwrap();
+    parts = vec![tell(&mut lan, "a", 5).unwrap()];
+    assert!(parts[0].0.contains(&first));
+    let released = lan.rig.state.book().holders()[&first].into_iter().next().unwrap().to_string();
+    lan.rig.release(&released);
+    parts.extend((6..8).map(|revision| tell(&mut lan, "a", revision).unwrap()));
+    assert_eq!(tell(&mut lan, "a", 8), None);
+    assert_eq!(parts.iter().map(|(vips, none)| vips.len() + none.len()).collect::<Vec<_>>(), [PART, PART, 8]);
+    assert_eq!(parts.iter().flat_map(|(_, none)| none).collect::<Vec<_>>(), [&first]);
+    assert_eq!(parts.iter().flat_map(|(vips, _)| vips).copied().collect::<BTreeSet<_>>(), all);
 }
 
 #[test]

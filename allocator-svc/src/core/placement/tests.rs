@@ -263,7 +263,7 @@ fn shared_addresses_are_announced_while_one_of_the_services_can_be_served() {
     lan.reach("udp", Reach::Nodes(names(&["b"])));
     assert_eq!(lan.active(VIP), "b");
     let mine = told(&lan.rig.state, &id("b"), [vip(VIP)]).0.remove(0);
-    assert_eq!(mine.services.keys().map(ServiceKey::name).collect::<Vec<_>>(), ["tcp", "udp"]);
+    assert_eq!(mine.services.iter().map(|(service, _)| service.name()).collect::<Vec<_>>(), ["tcp", "udp"]);
     lan.reach("udp", Reach::Nowhere);
     assert_eq!(lan.active(VIP), "no endpoint can serve");
 }

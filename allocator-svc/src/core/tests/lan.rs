@@ -230,19 +230,20 @@ impl Lan {
         let revision = Revision(self.revision);
         let mine: Table = assignment::assignments(&self.rig.state, &id(speaker)).into_iter().map(|mine| (mine.vip, mine.role)).collect();
         let ear = self.ears.get_mut(speaker).unwrap();
-        let (table, vips) = match untold {
-            Untold::Snapshot => (mine.clone(), mine.keys().copied().collect()),
+        let (table, vips, removals) = match untold {
+            Untold::Snapshot => (mine.clone(), mine.keys().copied().collect(), Vec::new()),
             Untold::Delta(changed) => {
                 let before = ear.told.values().next_back().unwrap().clone();
                 let kept = before.into_iter().filter(|(vip, _)| !changed.contains(vip));
                 let upserts: Table = mine.into_iter().filter(|(vip, _)| changed.contains(vip)).collect();
                 let vips: BTreeSet<Vip> = upserts.keys().copied().collect();
-                (kept.chain(upserts).collect(), vips)
+                let removals = changed.difference(&vips).copied().collect();
+                (kept.chain(upserts).collect(), vips, removals)
             }
         };
         ear.told.insert(revision, table);
         let session = self.sessions[speaker];
-        self.rig.take(Event::Speaker(SpeakerEvent::Told { session, revision, vips }));
+        self.rig.take(Event::Speaker(SpeakerEvent::Told { session, revision, vips, removals }));
         revision
     }
 

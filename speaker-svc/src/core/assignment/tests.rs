@@ -119,12 +119,12 @@ fn an_active_one_that_becomes_standby_falls_silent() {
 fn services_that_join_or_leave_a_shared_address_are_told_apart() {
     let mut state = live(vec![assignment(vip(1), Role::Active)]);
     let mut shared = assignment(vip(1), Role::Active);
-    shared.services.insert(service("default/dns"), pool());
+    shared.services = [(service("default/dns"), pool()), (service("default/web"), pool())].into();
     assert_eq!(
         trace(&mut state, delta(2, vec![shared.clone()], vec![]), NOW),
         ["stored 172.17.200.1 active", "default/dns 172.17.200.1 Announced", "default/web 172.17.200.1 Noted", "revision 1.2", "applied"]
     );
-    shared.services.remove(&service("default/web"));
+    shared.services = [(service("default/dns"), pool())].into();
     assert_eq!(
         trace(&mut state, delta(3, vec![shared], vec![]), NOW),
         [
@@ -140,7 +140,7 @@ fn services_that_join_or_leave_a_shared_address_are_told_apart() {
 #[test]
 fn other_peers_are_no_news_for_a_service() {
     let mut state = live(vec![assignment(vip(1), Role::Active), assignment(vip(2), Role::Standby)]);
-    let change = |last, role| Assignment { peers: BTreeMap::new(), ..assignment(vip(last), role) };
+    let change = |last, role| Assignment { peers: Arc::default(), ..assignment(vip(last), role) };
     assert_eq!(
         trace(&mut state, delta(2, vec![change(1, Role::Active), change(2, Role::Standby)], vec![]), NOW),
         ["stored 172.17.200.1 active", "stored 172.17.200.2 standby", "revision 1.2", "applied"]
@@ -187,10 +187,17 @@ fn counters_outlive_changes_of_the_assignment() {
 }
 
 #[test]
-fn equal_sets_of_peers_are_one_and_go_with_the_last_vip() {
-    let mut state = live((1..100).map(|last| assignment(vip(last), Role::Active)).collect());
+fn equal_sets_of_peers_and_of_interfaces_are_one_and_go_with_the_last_vip() {
+    let on_eth1 = |last| Assignment { interfaces: BTreeSet::from([name("eth1")]), ..assignment(vip(last), Role::Active) };
+    let mut state = live((1..50).map(on_eth1).collect());
+    drop(step(&mut state, delta(2, (50..100).map(on_eth1).collect(), vec![]), NOW));
     assert_eq!(state.peer_sets.iter().map(|peers| (**peers).clone()).collect::<Vec<_>>(), [BTreeSet::from([PEER])]);
-    assert!(state.vips.values().all(|held| Arc::ptr_eq(&held.assigned.peers, &state.vips[&vip(1)].assigned.peers)));
-    let _events = step(&mut state, snapshot(2, vec![]), NOW);
-    assert_eq!(state.peer_sets.len(), 0);
+    assert_eq!(state.name_sets.iter().map(|names| (**names).clone()).collect::<Vec<_>>(), [BTreeSet::from([name("eth1")])]);
+    let first = Arc::clone(&state.vips[&vip(1)].assigned);
+    let is_shared =
+        |assigned: &Assigned| Arc::ptr_eq(&assigned.peers, &first.peers) && Arc::ptr_eq(&assigned.interfaces, &first.interfaces);
+    assert!(state.vips.values().all(|held| is_shared(&held.assigned)));
+    drop(first);
+    let _events = step(&mut state, snapshot(3, vec![]), NOW);
+    assert_eq!((state.peer_sets.len(), state.name_sets.len()), (0, 0));
 }

@@ -13,7 +13,7 @@ fn entry(vip: Vip, links: &[u32]) -> Entry {
         vip,
         role: Role::Active,
         leads: true,
-        interfaces: BTreeSet::new(),
+        interfaces: Arc::default(),
         services: Box::new([]),
         active: None,
         probe_first: false,

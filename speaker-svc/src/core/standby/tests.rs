@@ -15,7 +15,7 @@ fn node(name: &str) -> NodeName {
 /// We stand by for a VIP of node-b; node-c is there too.
 fn stands_by(last: u8) -> Assignment {
     let peers = BTreeMap::from([(node("node-b"), BTreeSet::from([PEER])), (node("node-c"), BTreeSet::from([OTHER]))]);
-    Assignment { active: Some(node("node-b")), peers, ..assignment(vip(last), Role::Standby) }
+    Assignment { active: Some(node("node-b")), peers: Arc::new(peers), ..assignment(vip(last), Role::Standby) }
 }
 
 fn standby(vips: u8) -> State {
