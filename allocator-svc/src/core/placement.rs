@@ -294,7 +294,7 @@ impl<'a> Round<'a> {
             self.best(vip, demand, judgment, |candidate| candidate.id != active, |load| load.standby)
         };
         let standby = twin.or(kept).or(next);
-        let outgoing = outgoing(self.state, present, active);
+        let outgoing = outgoing(self.state, vip, present, active);
         let mut interfaces_of = |id: &SpeakerId| self.may(vip, demand, judgment, id).map(|candidate| candidate.interfaces.clone());
         let interfaces = interfaces_of(active).unwrap_or_default();
         let mut elsewhere = BTreeMap::new();
@@ -419,8 +419,9 @@ impl<'a> Round<'a> {
 }
 
 /// Who goes on answering until the new one does: who already does so for a move that is not over, else the one that was active.
-fn outgoing(state: &State, present: Option<&Placement>, active: &SpeakerId) -> Option<SpeakerId> {
-    let present = present?;
+/// Whoever has not said that it answers for a VIP does not.
+fn outgoing(state: &State, vip: Vip, present: Option<&Placement>, active: &SpeakerId) -> Option<SpeakerId> {
+    let present = present.filter(|_| !state.network.is_unclaimed(vip))?;
     let may_answer = |id: &&SpeakerId| state.network.speakers().get(*id).is_some_and(Speaker::may_answer);
     let before = present.outgoing.iter().chain([&present.active]).find(may_answer)?;
     (before != active).then(|| before.clone())
