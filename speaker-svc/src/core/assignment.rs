@@ -9,14 +9,14 @@ use std::sync::Arc;
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::{Assignment, Role};
 use mooring_proto::types::lease::{Epoch, Revision};
-use mooring_proto::types::node::{InterfaceName, MacAddress, NodeName};
+use mooring_proto::types::node::{InterfaceName, NodeName};
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
 
 use super::interfaces::Interfaces;
 use super::standby::ActivePeer;
-use super::state::{Assigned, Counters, Held, Session, Silence, Standing, leads};
+use super::state::{self, Assigned, Counters, Held, Peers, Session, Silence, Standing, leads};
 use super::{Change, Event, State, Withdrawal};
 
 /// A stream is open: we say who we are, and that we are about to end if we are.
@@ -80,7 +80,7 @@ pub(super) fn delta(state: &State, revision: Revision, upserts: Vec<Assignment>,
 /// Equal sets of peers become one, and so does what is known of each active one: thousands of VIPs have the same few.
 struct PeerSets<'a> {
     state: &'a State,
-    fresh: BTreeSet<Arc<BTreeSet<MacAddress>>>,
+    fresh: BTreeSet<Arc<Peers>>,
     active: BTreeMap<NodeName, Arc<ActivePeer>>,
 }
 
@@ -89,11 +89,11 @@ impl<'a> PeerSets<'a> {
         Self { state, fresh: BTreeSet::new(), active: BTreeMap::new() }
     }
 
-    fn share(&mut self, macs: BTreeSet<MacAddress>) -> Arc<BTreeSet<MacAddress>> {
-        if let Some(shared) = self.state.peer_sets.get(&macs).or_else(|| self.fresh.get(&macs)) {
+    fn share(&mut self, peers: Peers) -> Arc<Peers> {
+        if let Some(shared) = self.state.peer_sets.get(&peers).or_else(|| self.fresh.get(&peers)) {
             return Arc::clone(shared);
         }
-        let shared = Arc::new(macs);
+        let shared = Arc::new(peers);
         self.fresh.insert(Arc::clone(&shared));
         shared
     }
@@ -131,15 +131,17 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
         return;
     }
     let vip = assignment.vip;
+    let shared = peers.share(state::peers(&assignment));
     let assigned = Arc::new(Assigned {
         vip,
         role: assignment.role,
         leads: leads(&assignment),
         active: peers.active(&assignment),
+        followed: held.filter(|_| leads(&assignment)).and_then(followed),
         probe_first: assignment.probe_first,
         interfaces: assignment.interfaces,
         services: assignment.services.into_iter().collect(),
-        peers: peers.share(assignment.peers.into_values().flatten().collect()),
+        peers: shared,
         counters: held.map_or_else(|| Arc::new(Counters::default()), |held| Arc::clone(&held.assigned.counters)),
     });
     events.push(Event::AssignmentStored(Arc::clone(&assigned)));
@@ -156,6 +158,12 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
     }
 }
 
+/// Whom we followed on a VIP that is ours to announce: the one that we stood by for, or took it from.
+fn followed(held: &Held) -> Option<Arc<ActivePeer>> {
+    let followed = if held.assigned.active.is_some() { &held.assigned.active } else { &held.assigned.followed };
+    followed.clone()
+}
+
 /// Whether we answer for what we were given.
 pub(super) fn standing(assignment: &Assignment, held: Option<&Held>, interfaces: &Interfaces) -> Standing {
     let fit = fit(assignment.role, &assignment.interfaces, interfaces);
@@ -170,7 +178,7 @@ fn probed(fit: Standing, probe_first: bool, held: Option<&Held>) -> Standing {
 
 /// Whether we answer for what we keep.
 pub(super) fn standing_now(held: &Held, interfaces: &Interfaces) -> Standing {
-    if held.standing == Standing::Silent(Silence::Yielded) {
+    if matches!(held.standing, Standing::Silent(Silence::Yielding | Silence::Yielded)) {
         return held.standing;
     }
     let fit = fit(held.assigned.role, &held.assigned.interfaces, interfaces);
@@ -227,11 +235,17 @@ pub(super) fn service_updates(vip: Vip, services: &[(ServiceKey, PoolName)], cha
 pub(super) fn store(state: &mut State, assigned: &Arc<Assigned>, now: Mono) {
     let is_fresh = !state.vips.contains_key(&assigned.vip);
     let nowhere = Arc::default();
-    let fresh = || Held { assigned: Arc::clone(assigned), standing: Standing::Silent(Silence::Standby), links: nowhere, strife: None };
+    let fresh = || Held {
+        assigned: Arc::clone(assigned),
+        standing: Standing::Silent(Silence::Standby),
+        links: nowhere,
+        strife: None,
+        dispute: None,
+    };
     let held = state.vips.entry(assigned.vip).or_insert_with(fresh);
     let before = std::mem::replace(&mut held.assigned, Arc::clone(assigned));
     if state.peer_sets.insert(Arc::clone(&assigned.peers)) {
-        state.acquaintances.extend(assigned.peers.iter());
+        state.acquaintances.extend(assigned.peers.iter().map(|(mac, node)| (*mac, node.clone())));
     }
     state.vigil.follow(assigned.vip, before.active.as_deref(), assigned.active.as_ref(), now);
     match &assigned.active {
@@ -284,7 +298,7 @@ pub(super) fn stand(state: &mut State, vip: Vip, standing: Standing, now: Mono) 
         state.announced = state.announced.saturating_sub(1);
         state.vigil.settle(vip);
     }
-    if standing == Standing::Silent(Silence::Probing) {
+    if matches!(standing, Standing::Silent(Silence::Probing | Silence::Yielding)) {
         state.inquiry.begin(vip, now);
     } else {
         state.inquiry.end(vip);

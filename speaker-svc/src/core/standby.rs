@@ -50,6 +50,13 @@ impl ActivePeer {
         let macs = assignment.peers.get(&node)?.clone();
         Some(Self { node, macs })
     }
+
+    /// A peer to which we yield a VIP, and stand by for from then on.
+    pub(super) fn yielded_to(state: &State, held: &Held, node: &NodeName) -> Arc<Self> {
+        let known = held.assigned.peers.iter().chain(&state.acquaintances).filter(|(_, other)| *other == node);
+        let active = Self { node: node.clone(), macs: known.map(|(mac, _)| *mac).collect() };
+        state.vigil.peer(node).filter(|known| ***known == active).map_or_else(|| Arc::new(active), Arc::clone)
+    }
 }
 
 /// Whom a question goes to.
@@ -222,13 +229,14 @@ fn beat(state: &State, node: &NodeName, watch: &Watch) -> Vec<Event> {
 }
 
 /// Nobody answers for a VIP, and nobody is there who could give it to us.
-fn take_over(state: &State, vip: Vip, node: &NodeName, events: &mut Vec<Event>) {
+pub(super) fn take_over(state: &State, vip: Vip, node: &NodeName, events: &mut Vec<Event>) {
     let Some(held) = state.vips.get(&vip) else { return };
-    let silent = matches!(held.standing, Standing::Silent(Silence::Standby | Silence::Yielded));
+    let silent = matches!(held.standing, Standing::Silent(Silence::Standby | Silence::Yielding | Silence::Yielded));
     if !silent || state.ports_for(&held.assigned).next().is_none() {
         return;
     }
-    let assigned = Arc::new(Assigned { role: Role::Active, leads: true, ..(*held.assigned).clone() });
+    let followed = held.assigned.active.clone();
+    let assigned = Arc::new(Assigned { role: Role::Active, leads: true, followed, ..(*held.assigned).clone() });
     events.push(Event::AssignmentStored(Arc::clone(&assigned)));
     events.push(Event::StandingChanged { vip, standing: Standing::Announced });
     events.push(Event::TookOver { vip, node: node.clone() });
@@ -238,7 +246,7 @@ fn take_over(state: &State, vip: Vip, node: &NodeName, events: &mut Vec<Event>) 
 /// Somebody says that it has a VIP, in answer to us or unasked.
 pub(super) fn hear(state: &State, vip: Vip, mac: MacAddress) -> Vec<Event> {
     let held = state.vips.get(&vip).filter(|held| held.assigned.active.is_some());
-    let known = held.is_some_and(|held| held.assigned.peers.contains(&mac));
+    let known = held.is_some_and(|held| held.assigned.peers.contains_key(&mac));
     if known { vec![Event::PeerHeard { vip, mac }] } else { Vec::new() }
 }
 
@@ -288,20 +296,12 @@ pub(super) fn took_over(state: &mut State, vip: Vip, now: Mono) {
     }
 }
 
-/// A peer took a VIP that we had taken: it is asked for as well.
-pub(super) fn yielded(state: &mut State, vip: Vip) {
-    state.vigil.taken.remove(&vip);
-    let active = state.vips.get(&vip).and_then(|held| held.assigned.active.clone());
-    if let Some(watch) = active.and_then(|active| state.vigil.watches.get_mut(&active.node)) {
-        watch.covered.insert(vip);
-    }
-}
-
 /// Checks that what is asked, looked at and probed is what should be.
 pub(super) fn audit(state: &State) -> Result<(), Violation> {
     let active = |held: &Held| Some((held.assigned.active.clone()?, held.assigned.vip));
     let stood_by: Vec<_> = state.vips.values().filter_map(active).collect();
-    let probing = state.vips.iter().filter(|(_, held)| held.standing == Standing::Silent(Silence::Probing));
+    let asks = |held: &Held| matches!(held.standing, Standing::Silent(Silence::Probing | Silence::Yielding));
+    let probing = state.vips.iter().filter(|(_, held)| asks(held));
     if !state.inquiry.is_about(&probing.map(|(vip, _)| *vip).collect()) {
         return Err(Violation::Inquiry);
     }
