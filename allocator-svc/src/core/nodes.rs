@@ -249,7 +249,7 @@ impl Speaker {
     }
 }
 
-/// How far the allocator is, after its start, in hearing of the speakers that announced something before it.
+/// How far the allocator is, after its start or after it was cut off, in hearing of the speakers that announced something before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Recovery {
     /// There is nobody to wait for any more.
@@ -257,6 +257,8 @@ enum Recovery {
     Over,
     /// No speaker at all has come yet: it is the allocator that cannot be found, so nobody is missing.
     Unheard,
+    /// All that were there are lost, within a moment: it is the allocator that is cut off. Who comes first does not have what all had.
+    Forsaken,
     /// Some have come; those that have not by then are lost.
     Until(Mono),
 }
@@ -266,7 +268,7 @@ impl Recovery {
     fn end(self) -> Option<Mono> {
         match self {
             Self::Until(end) => Some(end),
-            Self::Over | Self::Unheard => None,
+            Self::Over | Self::Unheard | Self::Forsaken => None,
         }
     }
 }
@@ -442,6 +444,12 @@ impl Network {
     /// Whether a speaker has come, and lives.
     fn is_there(&self, id: &SpeakerId) -> bool {
         self.speakers.get(id).is_some_and(Speaker::is_live)
+    }
+
+    /// Whether all speakers are lost, and none has come back.
+    #[must_use]
+    pub fn is_forsaken(&self) -> bool {
+        self.recovery == Recovery::Forsaken
     }
 
     /// Whether speakers that announced something before the start may still come.
@@ -635,7 +643,7 @@ impl Network {
                     self.unclaimed.remove(&vip);
                 }
                 self.silence.hear(*at, settings);
-                if self.recovery == Recovery::Unheard {
+                if matches!(self.recovery, Recovery::Unheard | Recovery::Forsaken) {
                     self.recovery = Recovery::Until(*at + settings.recovery_window);
                 }
                 let macs = self.macs(&hello.speaker);
@@ -662,6 +670,9 @@ impl Network {
                 let Some(id) = self.sessions.get(session).cloned() else { return };
                 let Some(speaker) = self.speakers.get_mut(&id) else { return };
                 self.silence.hear(*at, settings);
+                if self.recovery == Recovery::Forsaken {
+                    self.recovery = Recovery::Until(*at + settings.recovery_window);
+                }
                 speaker.heard = *at;
                 speaker.suspected = false;
                 if let Some(applied) = applied {
@@ -722,6 +733,11 @@ impl Network {
                 self.set_liveness(id, Liveness::Lost, settings);
                 self.part_dirty(id);
                 self.tell_peers(id);
+                if self.are_lost_at_once(*at, settings) {
+                    self.recovery = Recovery::Forsaken;
+                    self.restored = true;
+                    self.dirty.extend(self.parts.nodeless());
+                }
             }
             SpeakerEvent::Forgotten(id) => {
                 let deadline = self.speakers.remove(id).and_then(|speaker| speaker.deadline);
@@ -735,6 +751,13 @@ impl Network {
                 speaker.unapplied.insert(*revision, vips.clone());
             }
         }
+    }
+
+    /// Whether all speakers are lost, and several of them within a recovery window.
+    fn are_lost_at_once(&self, at: Mono, settings: &Settings) -> bool {
+        let lately = |speaker: &&Speaker| speaker.lost + settings.recovery_window >= at;
+        let lost = |speaker: &Speaker| speaker.liveness == Liveness::Lost;
+        self.speakers.values().all(lost) && self.speakers.values().filter(lately).nth(1).is_some()
     }
 
     fn set_liveness(&mut self, id: &SpeakerId, liveness: Liveness, settings: &Settings) {

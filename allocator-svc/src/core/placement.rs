@@ -93,7 +93,7 @@ pub enum Unannounced {
     NoEndpoint,
     /// Nobody has said yet where its Services can be served.
     BackendsUnknown,
-    /// A status holds it, and after a start without records of it whoever announces it is still awaited.
+    /// A status holds it, and after a start without records of it whoever announces it is still awaited; or all speakers are lost at once.
     HolderAwaited,
     /// Another machine on the LAN has it: which, and until when it is left alone.
     InUse(String),
@@ -136,7 +136,7 @@ impl fmt::Display for Unannounced {
         match self {
             Self::NoEndpoint => f.write_str("no endpoint can serve"),
             Self::BackendsUnknown => f.write_str("it is not known yet where it can be served"),
-            Self::HolderAwaited => f.write_str("the allocator has just started, and whoever announces it may still say so"),
+            Self::HolderAwaited => f.write_str("the allocator has just started or hears nobody, and whoever announces it may still say so"),
             Self::InUse(why) => f.write_str(why),
             Self::NotAdvertised(pool) => write!(f, "no L2Advertisement is about pool {pool} and this Service"),
             Self::NoEligibleNode(nodes) if nodes.is_empty() => f.write_str("no node has a speaker"),
@@ -281,6 +281,9 @@ impl<'a> Round<'a> {
         let Some(active) = active else {
             // Nobody else can: a speaker that is about to end goes on as long as it lives.
             let last = present.filter(|present| network.speakers().get(&present.active).is_some_and(Speaker::is_draining));
+            if network.is_forsaken() && last.is_none() {
+                return Err(Unannounced::HolderAwaited);
+            }
             return last.map(Placement::alone).ok_or_else(|| Unannounced::NoEligibleNode(self.reasons(vip, demand, judgment)));
         };
         let twin = self.twin(vip, demand, judgment, active);

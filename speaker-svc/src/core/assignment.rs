@@ -247,7 +247,8 @@ pub(super) fn store(state: &mut State, assigned: &Arc<Assigned>, now: Mono) {
     if state.peer_sets.insert(Arc::clone(&assigned.peers)) {
         state.acquaintances.extend(assigned.peers.iter().map(|(mac, node)| (*mac, node.clone())));
     }
-    state.vigil.follow(assigned.vip, before.active.as_deref(), assigned.active.as_ref(), now);
+    let (watched, watches) = (state.watched(&before).cloned(), state.watched(assigned).cloned());
+    state.vigil.follow(assigned.vip, watched.as_deref(), watches.as_ref(), now);
     match &assigned.active {
         Some(active) if before.active.as_ref().is_some_and(|before| before.node == active.node) && !is_fresh => {}
         Some(_) => state.looks.begin(assigned.vip, now),
@@ -275,7 +276,8 @@ pub(super) fn reach(state: &mut State, epoch: Epoch, revision: Revision) {
 /// Forgets a VIP.
 pub(super) fn remove(state: &mut State, vip: Vip) {
     if let Some(held) = state.vips.remove(&vip) {
-        state.vigil.follow(vip, held.assigned.active.as_deref(), None, Mono::ZERO);
+        let watched = state.watched(&held.assigned).cloned();
+        state.vigil.follow(vip, watched.as_deref(), None, Mono::ZERO);
         state.vigil.settle(vip);
         state.looks.end(vip);
         state.inquiry.end(vip);
@@ -328,6 +330,9 @@ pub(super) fn align(state: &mut State, vip: Vip, now: Mono) {
 /// The session is in another state; once the allocator's word is complete nothing is in doubt any more.
 pub(super) fn change_session(state: &mut State, session: Session, now: Mono) {
     let was_live = std::mem::replace(&mut state.session, session).is_live();
+    if was_live != session.is_live() {
+        watch_followed(state, now);
+    }
     match session {
         Session::Live => {
             state.schedule.confirm(now);
@@ -337,6 +342,17 @@ pub(super) fn change_session(state: &mut State, session: Session, now: Mono) {
         }
         Session::Away => state.vigil.hurry(now),
         Session::Joining | Session::Resyncing => {}
+    }
+}
+
+/// Whom we followed is asked from now on, or no longer.
+fn watch_followed(state: &mut State, now: Mono) {
+    let live = state.session.is_live();
+    let followed = state.vips.values().filter(|held| held.assigned.active.is_none());
+    let followed = followed.filter_map(|held| Some((held.assigned.vip, held.assigned.followed.clone()?)));
+    for (vip, followed) in followed.collect::<Vec<_>>() {
+        let (before, after) = if live { (Some(&*followed), None) } else { (None, Some(&followed)) };
+        state.vigil.follow(vip, before, after, now);
     }
 }
 

@@ -27,9 +27,9 @@ use super::{Change, Event, State, Withdrawal};
 /// The least time between two defenses of a VIP: `DEFEND_INTERVAL` of RFC 5227 §1.1, so that two defenders do not flood the LAN.
 pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often we say without an allocator that a VIP is ours to the node that had it before us: it yields after two rounds that it hears, and
-/// some may get lost.
-const INSISTENCE: u8 = 5;
+/// How often we say without an allocator that a VIP is ours to the node that had it before us: for two seconds, as it yields after two rounds
+/// that it hears, but not before it has given its own session up, and some may get lost.
+const INSISTENCE: u8 = 10;
 
 /// Claims within so long after we have said that a VIP is ours are one claim: a round is two frames, others are on their way, and two rounds
 /// of a peer are at least 200 ms apart.

@@ -300,6 +300,14 @@ impl State {
         held.assigned.peers.get(&mac).or_else(|| self.acquaintances.get(&mac))
     }
 
+    /// The other node that is asked for a VIP: the one that we stand by for, and while no allocator is there the one that we followed, as it may
+    /// not have heard that it has the VIP no more.
+    #[must_use]
+    pub fn watched<'a>(&self, assigned: &'a Assigned) -> Option<&'a Arc<ActivePeer>> {
+        let followed = assigned.followed.as_ref().filter(|_| !self.session.is_live());
+        assigned.active.as_ref().or(followed)
+    }
+
     /// The VIPs that we answer for.
     pub fn answering(&self) -> impl Iterator<Item = &Held> {
         self.vips.values().filter(|held| held.standing == Standing::Announced)

@@ -227,7 +227,8 @@ impl Speaker {
         let mut frames = Vec::new();
         for (vip, addressee) in questions {
             let Some(held) = self.state.vips().get(vip) else { continue };
-            let active = held.assigned.active.iter().filter(|active| active.node == *node).flat_map(|active| &active.macs);
+            let active =
+                self.state.watched(&held.assigned).into_iter().filter(|active| active.node == *node).flat_map(|active| &active.macs);
             let stations: Vec<Option<MacAddress>> = match addressee {
                 Addressee::Active => active.copied().map(Some).collect(),
                 Addressee::All => vec![None],

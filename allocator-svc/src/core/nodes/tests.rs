@@ -248,7 +248,7 @@ fn after_a_start_without_records_an_address_that_a_status_holds_waits_for_whoeve
         for name in ["old", "new"] {
             lan.reach(name, Reach::Anywhere);
         }
-        let awaited = "the allocator has just started, and whoever announces it may still say so";
+        let awaited = "the allocator has just started or hears nobody, and whoever announces it may still say so";
         assert_eq!(lan.active("10.0.0.9"), awaited);
         lan.join("a", &[]);
         assert_eq!((lan.active("10.0.0.9").as_str(), lan.active(VIP).as_str()), (awaited, "a"), "nobody can have had the new one");
@@ -342,6 +342,30 @@ fn a_speaker_that_began_anew_without_an_allocator_does_not_announce_what_another
         lan.wait(ms(1100));
         let wanted = if comes.is_some() { other } else { active };
         assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (wanted.clone(), vec![wanted]), "{name}");
+    }
+}
+
+#[test]
+fn where_all_streams_end_at_once_the_first_speaker_to_come_back_does_not_get_what_all_had() {
+    for comes in [true, false] {
+        let mut lan = Lan::of(&NODES);
+        let (active, standby, third) = (lan.active(VIP), lan.standby(VIP).unwrap(), lan.other_than(VIP, &NODES));
+        for speaker in NODES {
+            lan.reset(speaker);
+            lan.wait(ms(50));
+        }
+        lan.wait(ms(1000));
+        assert_eq!(lan.active(VIP), "the allocator has just started or hears nobody, and whoever announces it may still say so");
+        lan.join(&third, &[]);
+        lan.join(&standby, &[]);
+        lan.wait(ms(1900));
+        assert_eq!((lan.answering(VIP), lan.on_the_wire(VIP)), (vec![], vec![active.clone()]), "it was told nothing, and answers");
+        if comes {
+            lan.join(&active, &[VIP]);
+        }
+        lan.wait(ms(2200));
+        assert_eq!(lan.active(VIP) == active, comes, "{}", lan.active(VIP));
+        assert!(lan.active(VIP) == active || [standby, third].contains(&lan.active(VIP)));
     }
 }
 
