@@ -121,7 +121,8 @@ fn a_pulled_cable_moves_what_it_carried_at_once(run: &mut Run) -> anyhow::Result
             // The node goes on by its other interface, or cannot even say that it has none.
             (true, _) => world.no_gap(),
             (false, true) => LOST_NODE,
-            (false, false) => FOLLOW,
+            // The other speaker of the node may get it first, and say the same a moment later.
+            (false, false) => FOLLOW * u32::try_from(world.slots_of(lost).len())?,
         };
         world.pass(LOST_NODE)?;
         ensure_gaps(world, |vip| if before.get(&vip) == Some(&lost) { may } else { world.no_gap() })?;

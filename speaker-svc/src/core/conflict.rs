@@ -57,7 +57,7 @@ pub(super) fn claim(state: &State, vip: Vip, mac: MacAddress, link: LinkIndex, n
         return match (is_told, held.assigned.leads) {
             (true, false) => Vec::new(),
             (true, true) => vec![Event::PeerContradicted { vip, mac, link }],
-            (false, true) if !doubtful && insists(state, held, peer, now) => vec![Event::PeerContradicted { vip, mac, link }],
+            (false, true) if !doubtful && insists(state, held, peer, now) => contradict(state, held, peer, (mac, link), now),
             (false, _) => yield_to(state, held, peer, mac),
         };
     }
@@ -69,6 +69,19 @@ pub(super) fn claim(state: &State, vip: Vip, mac: MacAddress, link: LinkIndex, n
         events.push(Event::AnnouncementDue { vip, link, phase: Phase::Defense });
     }
     events
+}
+
+/// We say that a VIP is ours, and where the peer is one that we followed and that is new, so are all that it had before us: it asks for none
+/// of them, and we ask for one after the other.
+fn contradict(state: &State, held: &Held, peer: &NodeName, (mac, link): (MacAddress, LinkIndex), now: Mono) -> Vec<Event> {
+    let own = std::iter::once(Event::PeerContradicted { vip: held.assigned.vip, mac, link });
+    let is_news = |held: &Held| held.dispute.is_none_or(|dispute| now >= dispute.at + DISPUTE);
+    let others = state.vigil.vips_of(peer).filter(|vip| *vip != held.assigned.vip).filter_map(|vip| state.vips.get(&vip));
+    let others = others.filter(|other| is_news(held) && is_news(other) && other.standing == Standing::Announced);
+    let links = |other: &Held| -> Vec<Event> {
+        other.links.iter().map(|link| Event::PeerContradicted { vip: other.assigned.vip, mac, link: *link }).collect()
+    };
+    own.chain(others.flat_map(links)).collect()
 }
 
 /// Whether we say once more that a VIP is ours. What comes soon after we said so is the same claim.

@@ -133,6 +133,11 @@ impl Vigil {
         self.watches.get(node).map(|watch| &watch.peer)
     }
 
+    /// The VIPs for which a node is asked.
+    pub(super) fn vips_of(&self, node: &NodeName) -> impl Iterator<Item = Vip> {
+        self.watches.get(node).into_iter().flat_map(|watch| &watch.vips).copied()
+    }
+
     /// What we took over by ourselves and the allocator has not heard of.
     pub(super) fn taken(&self) -> &BTreeSet<Vip> {
         &self.taken

@@ -190,6 +190,19 @@ fn whom_we_yield_to_is_asked_and_has_the_vip_if_it_answers() {
 }
 
 #[test]
+fn whom_we_followed_hears_of_all_vips_at_once_when_it_is_heard_again() {
+    let stands_by = |last| Assignment { active: NodeName::new("node-b"), ..assignment(vip(last), Role::Standby) };
+    let mut state = live((1..=3).map(stands_by).collect());
+    let ours = (1..=3).map(|last| assignment(vip(last), Role::Active)).collect();
+    let _events = trace(&mut state, delta(2, ours, vec![]), NOW);
+    let _events = step(&mut state, Command::CloseSession, NOW);
+    let said: Vec<_> = trace(&mut state, claim(PEER), NOW).into_iter().filter(|event| event.contains("contradicts")).collect();
+    let contradicts = |last: u8, link: u8| format!("02:00:00:00:bb:00 contradicts 172.17.200.{last} on {link}");
+    assert_eq!(said, [contradicts(1, 1), contradicts(2, 1), contradicts(2, 2), contradicts(3, 1), contradicts(3, 2)]);
+    assert_eq!(says(&mut state, &[1, 400]), [true, true]);
+}
+
+#[test]
 fn whom_we_yield_to_and_who_does_not_answer_has_yielded_to_us() {
     for (peer, claims, silent) in [("node-0", [0, 200].as_slice(), 60), ("node-b", &[0], 100)] {
         let mut state = alone(peer);
