@@ -21,17 +21,30 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 /// it is heard, and two rounds against it.
 const YIELDED: Duration = Duration::from_millis(1_500);
 
+/// Until then no speaker that the allocator hears has given up a stream on which it hears nothing: three heartbeats in vain.
+const NONE_ENDED: Duration = Duration::from_millis(600);
+
+/// From then on all have, and are lost. One whose stream has ended while others are still open cannot be told from one that is dead.
+const ALL_ENDED: Duration = Duration::from_millis(1_500);
+
 fn an_allocator_that_reaches_nobody_moves_nothing(run: &mut Run) -> anyhow::Result<()> {
     run.at_rest((1, 5), |run, world, mut random| {
         let before = world.placed()?;
         let nodes: BTreeSet<Machine> = world.shape.numbers().into_iter().map(Machine::Node).collect();
         let allocator = BTreeSet::from([Machine::Allocator]);
         let (up, down) = (Fault::CutControl(nodes.clone(), allocator.clone()), Fault::CutControl(allocator, nodes));
-        let cuts = random.pick(&[vec![up.clone()], vec![down.clone()], vec![up, down]]).context("no cut")?;
+        let (cuts, ends) =
+            random.pick(&[(vec![up.clone()], false), (vec![down.clone()], true), (vec![up, down], false)]).context("no cut")?;
         for cut in cuts {
             world.befall(cut)?;
         }
-        world.pass(random.between(Duration::ZERO, Duration::from_secs(6)))?;
+        let most = Duration::from_secs(6);
+        let short = random.chance(30);
+        world.pass(match (ends, short) {
+            (false, _) => random.between(Duration::ZERO, most),
+            (true, true) => random.between(Duration::ZERO, NONE_ENDED),
+            (true, false) => random.between(ALL_ENDED, most),
+        })?;
         world.judge_answers()?;
         world.befall(Fault::HealCuts)?;
         world.rest(HEALED)?;
