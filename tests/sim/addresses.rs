@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use mooring_proto::types::address::Vip;
 use mooring_tests::sim::HEALED;
 use mooring_tests::sim::plan::Fault;
+use mooring_tests::sim::watcher::{address, families};
 
 use super::{Run, Scenario, ensure_no_gap};
 
@@ -47,10 +48,13 @@ fn a_new_address_is_answered_once_nobody_has_said_to_have_it(run: &mut Run) -> a
 fn an_address_that_another_machine_has_is_left_to_it(run: &mut Run) -> anyhow::Result<()> {
     run.at_rest((1, 5), |run, world, _| {
         let number = world.shape.services.saturating_add(1);
+        // One with a single address.
+        let number = if families(number)[1].is_some() { number.saturating_add(1) } else { number };
         let held = world.vips();
-        // The lowest free address of the pool is the next one to be handed out.
-        let free = (0..u8::MAX).map(|last| Vip::from(std::net::Ipv4Addr::new(172, 17, 200, last)));
-        let foreign = free.into_iter().find(|vip| !held.contains(vip)).context("no address is free")?;
+        // The lowest free address of the family is the next one to be handed out.
+        let [family, _] = families(number);
+        let family = family.context("a Service without a family")?;
+        let foreign = (0..u8::MAX).map(|last| address(family, last)).find(|vip| !held.contains(vip)).context("no address is free")?;
         world.befall(Fault::ClaimAddress(foreign))?;
         world.befall(Fault::MakeService(number))?;
         let begin = world.now();

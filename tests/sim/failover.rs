@@ -27,7 +27,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 const FOLLOW: Duration = Duration::from_millis(50);
 
 /// Silence is noticed after the time to live, counted from the last heartbeat that still arrived.
-const LOST_NODE: Duration = SETTINGS.speaker_ttl.saturating_add(FOLLOW);
+pub(super) const LOST_NODE: Duration = SETTINGS.speaker_ttl.saturating_add(FOLLOW);
 
 /// A standby that is not answered by the node asks three times more, and says so; by then the allocator has missed a heartbeat too.
 const SUSPECTED_NODE: Duration = BEAT.saturating_mul(4).saturating_add(FOLLOW);
@@ -36,14 +36,14 @@ const SUSPECTED_NODE: Duration = BEAT.saturating_mul(4).saturating_add(FOLLOW);
 const LOST_SPEAKER: Duration = Duration::from_millis(200).saturating_add(FOLLOW);
 
 /// A VIP by chance and its node.
-fn one(world: &World, random: &mut Random) -> anyhow::Result<(u8, BTreeMap<Vip, u8>)> {
+pub(super) fn one(world: &World, random: &mut Random) -> anyhow::Result<(u8, BTreeMap<Vip, u8>)> {
     let placed = world.placed()?;
     let nodes: Vec<u8> = placed.values().copied().collect();
     Ok((random.pick(&nodes).context("there is no VIP")?, placed))
 }
 
 /// Only what a node had has moved, to others.
-fn ensure_only_its_own_moved(world: &World, lost: u8, before: &BTreeMap<Vip, u8>) -> anyhow::Result<()> {
+pub(super) fn ensure_only_its_own_moved(world: &World, lost: u8, before: &BTreeMap<Vip, u8>) -> anyhow::Result<()> {
     for (vip, node) in world.placed()? {
         let was = before.get(&vip).copied();
         anyhow::ensure!(if was == Some(lost) { node != lost } else { was == Some(node) }, "{vip} was on {was:?} and is on {node}");
@@ -121,7 +121,8 @@ fn a_pulled_cable_moves_what_it_carried_at_once(run: &mut Run) -> anyhow::Result
             // The node goes on by its other interface, or cannot even say that it has none.
             (true, _) => world.no_gap(),
             (false, true) => LOST_NODE,
-            (false, false) => FOLLOW,
+            // The other speaker of the node may get it first, and say the same a moment later.
+            (false, false) => FOLLOW * u32::try_from(world.slots_of(lost).len())?,
         };
         world.pass(LOST_NODE)?;
         ensure_gaps(world, |vip| if before.get(&vip) == Some(&lost) { may } else { world.no_gap() })?;

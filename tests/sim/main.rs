@@ -20,6 +20,7 @@ use mooring_tests::sim::{HEALED, World};
 mod addresses;
 mod anything;
 mod failover;
+mod outage;
 mod restart;
 
 /// A scenario: its name, how many seeds of it are run if nobody says how many, and what is done with one.
@@ -149,7 +150,7 @@ fn explore((name, usual, scenario): Scenario, seeds: Seeds) -> Result<(), String
 fn main() -> anyhow::Result<()> {
     let mut arguments: Vec<String> = std::env::args().collect();
     let seeds = Seeds::take(&mut arguments)?;
-    let scenarios = [addresses::SCENARIOS, anything::SCENARIOS, failover::SCENARIOS, restart::SCENARIOS].concat();
+    let scenarios = [addresses::SCENARIOS, anything::SCENARIOS, failover::SCENARIOS, outage::SCENARIOS, restart::SCENARIOS].concat();
     let trials = scenarios.into_iter().map(|scenario| Trial::test(scenario.0, move || explore(scenario, seeds).map_err(Into::into)));
     libtest_mimic::run(&Arguments::from_iter(arguments), trials.collect()).exit()
 }

@@ -26,10 +26,10 @@ use mooring_proto::types::address::Vip;
 use mooring_proto::types::node::{Instance, InterfaceName, MacAddress, SpeakerId};
 use mooring_proto::types::time::Mono;
 use mooring_speaker::core::Command;
-use mooring_speaker::wire::arp::Frame;
 
 pub mod allocator;
 pub mod client;
+pub mod frame;
 mod judge;
 pub mod lan;
 mod mishaps;
@@ -45,6 +45,7 @@ pub use judge::{HEALED, QUIET};
 
 use allocator::{Allocator, Disk};
 use client::Client;
+use frame::Frame;
 use lan::{Machine, Nic, Wires};
 use plan::{Fault, Plan, Shape};
 use random::Random;

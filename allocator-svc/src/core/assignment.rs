@@ -63,6 +63,9 @@ pub fn assignments(state: &State, speaker: &SpeakerId) -> Vec<Assignment> {
 fn assignment(state: &State, vip: Vip, speaker: &SpeakerId, peers: &Arc<Peers>) -> Option<Assignment> {
     let placement = state.network.placements().get(&vip)?.as_ref().ok()?;
     let (role, rank) = if placement.active == *speaker {
+        if state.network.is_unclaimed(vip) {
+            return None;
+        }
         (Role::Active, 0)
     } else if placement.outgoing.as_ref() == Some(speaker) {
         (Role::Active, 1)

@@ -43,6 +43,7 @@ pub mod reservations;
 pub mod rules;
 mod shared;
 mod sights;
+mod silence;
 pub mod state;
 mod strangers;
 mod suspicion;

@@ -22,6 +22,7 @@ use super::proven::Proven;
 use super::quarantine;
 use super::refusal::Refusal;
 use super::sights::{self, Sighting, Sights};
+use super::silence::Silence;
 use super::state::{Book, Settings, State, Violation};
 use super::strangers::Strangers;
 use super::suspicion;
@@ -174,7 +175,16 @@ pub struct Speaker {
     /// When it was given up.
     lost: Mono,
     /// Its entry in the network's deadlines.
-    deadline: Option<Mono>,
+    deadline: Option<Deadline>,
+}
+
+/// When a speaker's time is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deadline {
+    /// It is silent, and lost if that counts.
+    Silence(Mono),
+    /// It is lost, or forgotten, whoever else is heard.
+    Certain(Mono),
 }
 
 impl Speaker {
@@ -241,7 +251,7 @@ impl Speaker {
     }
 }
 
-/// How far the allocator is, after its start, in hearing of the speakers that announced something before it.
+/// How far the allocator is, after its start or after it was cut off, in hearing of the speakers that announced something before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Recovery {
     /// There is nobody to wait for any more.
@@ -249,6 +259,8 @@ enum Recovery {
     Over,
     /// No speaker at all has come yet: it is the allocator that cannot be found, so nobody is missing.
     Unheard,
+    /// All that were there are lost, within a moment: it is the allocator that is cut off. Who comes first does not have what all had.
+    Forsaken,
     /// Some have come; those that have not by then are lost.
     Until(Mono),
 }
@@ -258,7 +270,7 @@ impl Recovery {
     fn end(self) -> Option<Mono> {
         match self {
             Self::Until(end) => Some(end),
-            Self::Over | Self::Unheard => None,
+            Self::Over | Self::Unheard | Self::Forsaken => None,
         }
     }
 }
@@ -291,12 +303,16 @@ pub struct Network {
     sights: Sights,
     proven: Proven,
     parts: Parts,
-    /// When each speaker is lost unless it is heard, or forgotten if it is lost.
+    /// When each speaker is lost whoever else is heard, or forgotten if it is lost.
     deadlines: BTreeSet<(Mono, SpeakerId)>,
+    silence: Silence,
     dirty: BTreeSet<Vip>,
     recovery: Recovery,
     /// The start found placements on the disk.
     restored: bool,
+    /// VIPs found there whose speaker has not said that it has them: until the recovery ends it is not told to announce them, as another one
+    /// may have taken them over meanwhile.
+    unclaimed: BTreeSet<Vip>,
     /// When the spread of VIPs over the nodes was last looked at.
     rebalanced: Mono,
 }
@@ -426,6 +442,22 @@ impl Network {
         before.into_iter().chain(self.speakers.range(id..).take_while(same))
     }
 
+    /// Whether a VIP's speaker has still to say that it has it.
+    pub(super) fn is_unclaimed(&self, vip: Vip) -> bool {
+        self.unclaimed.contains(&vip)
+    }
+
+    /// Whether a speaker has come, and lives.
+    fn is_there(&self, id: &SpeakerId) -> bool {
+        self.speakers.get(id).is_some_and(Speaker::is_live)
+    }
+
+    /// Whether all speakers are lost, and none has come back.
+    #[must_use]
+    pub fn is_forsaken(&self) -> bool {
+        self.recovery == Recovery::Forsaken
+    }
+
     /// Whether speakers that announced something before the start may still come.
     pub(super) fn is_recovering(&self) -> bool {
         self.recovery != Recovery::Over
@@ -507,9 +539,15 @@ impl Network {
 
     /// When the next speaker is lost unless it is heard, or the recovery ends.
     pub(super) fn next_deadline(&self, settings: &Settings) -> Option<Mono> {
-        let lost = self.deadlines.first().map(|(at, _)| *at);
+        let lost = self.next_lost(settings).map(|(at, _)| at);
         let over = self.strangers.next().map(|(at, _)| at);
         [lost, over, self.recovery.end(), self.next_rebalance(settings)].into_iter().flatten().min()
+    }
+
+    /// Whose time is up next, and when.
+    fn next_lost(&self, settings: &Settings) -> Option<(Mono, &SpeakerId)> {
+        let certain = self.deadlines.first().map(|(at, id)| (*at, id));
+        certain.into_iter().chain(self.silence.next(settings)).min()
     }
 
     /// When the spread of VIPs is next looked at; never while speakers are still coming back after a start.
@@ -524,6 +562,7 @@ impl Network {
             Event::EpochBegan(_) => {
                 self.recovery = Recovery::Unheard;
                 self.restored = !self.placements.is_empty();
+                self.unclaimed = self.placements.iter().filter(|(_, placed)| placed.is_ok()).map(|(vip, _)| *vip).collect();
                 let held = book.holders().keys().chain(self.placements.keys()).filter(|vip| quarantine::of(book, **vip).is_none());
                 held.for_each(|vip| self.proven.add(*vip));
             }
@@ -565,6 +604,7 @@ impl Network {
                 // Only now is it known among whom the standbys are spread, and who announces nothing.
                 self.dirty.extend(self.parts.alone().iter().chain(self.parts.awaited()));
                 self.drain_changed(&[]);
+                std::mem::take(&mut self.unclaimed).into_iter().for_each(|vip| self.assignment_changed(vip));
             }
             Event::NodeDrained { node, since } => {
                 self.drains.begin(node, *since);
@@ -604,8 +644,12 @@ impl Network {
                 let active = hello.held.iter().filter(|(_, role)| **role == Role::Active).map(|(vip, _)| *vip);
                 let own = |vip: &Vip| self.placements.get(vip).into_iter().flatten().any(|placement| placement.active == hello.speaker);
                 let own: Vec<Vip> = active.filter(own).collect();
-                own.into_iter().for_each(|vip| self.proven.add(vip));
-                if self.recovery == Recovery::Unheard {
+                for vip in own {
+                    self.proven.add(vip);
+                    self.unclaimed.remove(&vip);
+                }
+                self.silence.hear(*at, settings);
+                if matches!(self.recovery, Recovery::Unheard | Recovery::Forsaken) {
                     self.recovery = Recovery::Until(*at + settings.recovery_window);
                 }
                 let macs = self.macs(&hello.speaker);
@@ -631,6 +675,10 @@ impl Network {
                 self.proven.at(*at);
                 let Some(id) = self.sessions.get(session).cloned() else { return };
                 let Some(speaker) = self.speakers.get_mut(&id) else { return };
+                self.silence.hear(*at, settings);
+                if self.recovery == Recovery::Forsaken {
+                    self.recovery = Recovery::Until(*at + settings.recovery_window);
+                }
                 speaker.heard = *at;
                 speaker.suspected = false;
                 if let Some(applied) = applied {
@@ -691,11 +739,15 @@ impl Network {
                 self.set_liveness(id, Liveness::Lost, settings);
                 self.part_dirty(id);
                 self.tell_peers(id);
+                if self.are_lost_at_once(*at, settings) {
+                    self.recovery = Recovery::Forsaken;
+                    self.restored = true;
+                    self.dirty.extend(self.parts.nodeless());
+                }
             }
             SpeakerEvent::Forgotten(id) => {
-                if let Some(deadline) = self.speakers.remove(id).and_then(|speaker| speaker.deadline) {
-                    self.deadlines.remove(&(deadline, id.clone()));
-                }
+                let deadline = self.speakers.remove(id).and_then(|speaker| speaker.deadline);
+                self.forget_deadline(deadline, id);
             }
             SpeakerEvent::Told { session, revision, vips, removals } => {
                 let Some(id) = self.sessions.get(session) else { return };
@@ -714,6 +766,13 @@ impl Network {
         }
     }
 
+    /// Whether all speakers are lost, and several of them within a recovery window.
+    fn are_lost_at_once(&self, at: Mono, settings: &Settings) -> bool {
+        let lately = |speaker: &&Speaker| speaker.lost + settings.recovery_window >= at;
+        let lost = |speaker: &Speaker| speaker.liveness == Liveness::Lost;
+        self.speakers.values().all(lost) && self.speakers.values().filter(lately).nth(1).is_some()
+    }
+
     fn set_liveness(&mut self, id: &SpeakerId, liveness: Liveness, settings: &Settings) {
         if let Some(speaker) = self.speakers.get_mut(id) {
             speaker.liveness = liveness;
@@ -727,8 +786,24 @@ impl Network {
         let next = deadline(speaker, self.parts.has(id), settings);
         let before = std::mem::replace(&mut speaker.deadline, next);
         if before != next {
-            before.map(|at| self.deadlines.remove(&(at, id.clone())));
-            next.map(|at| self.deadlines.insert((at, id.clone())));
+            self.forget_deadline(before, id);
+            match next {
+                Some(Deadline::Silence(due)) => self.silence.add(due, id),
+                Some(Deadline::Certain(at)) => {
+                    self.deadlines.insert((at, id.clone()));
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn forget_deadline(&mut self, deadline: Option<Deadline>, id: &SpeakerId) {
+        match deadline {
+            Some(Deadline::Silence(due)) => self.silence.remove(due, id),
+            Some(Deadline::Certain(at)) => {
+                self.deadlines.remove(&(at, id.clone()));
+            }
+            None => {}
         }
     }
 
@@ -844,6 +919,7 @@ impl Network {
         }
         if before.as_ref().map(|before| &before.active) != after.map(|after| &after.active) {
             self.announced.remove(&vip);
+            self.unclaimed.remove(&vip);
             self.strangers.forget(vip);
             self.sights.forget(vip);
         }
@@ -893,11 +969,15 @@ impl Network {
                 return Err(Violation(format!("{vip} is placed and leased to nobody")));
             }
         }
-        let deadlines = self.speakers.iter().filter_map(|(id, speaker)| {
-            let deadline = deadline(speaker, self.parts.has(id), settings)?;
-            Some((deadline, id.clone()))
-        });
-        if deadlines.collect::<BTreeSet<_>>() != self.deadlines {
+        let (mut silences, mut deadlines) = (BTreeSet::new(), BTreeSet::new());
+        for (id, speaker) in &self.speakers {
+            match deadline(speaker, self.parts.has(id), settings) {
+                Some(Deadline::Silence(due)) => silences.insert((due, id.clone())),
+                Some(Deadline::Certain(at)) => deadlines.insert((at, id.clone())),
+                None => false,
+            };
+        }
+        if deadlines != self.deadlines || !self.silence.is_of(&silences) {
             return Err(Violation("the deadlines differ from the speakers".to_owned()));
         }
         if let Some(service) = self.backends.keys().find(|service| book.claim(service).is_none() && book.lease(service).is_none()) {
@@ -918,12 +998,12 @@ fn differ_by_cordons_alone(before: &BTreeMap<NodeName, NodeSpec>, now: &BTreeMap
 
 /// When a speaker is lost unless it is heard, or forgotten: not before its stream has ended, on which it may be heard again, and all that
 /// it had is others'.
-fn deadline(speaker: &Speaker, has_parts: bool, settings: &Settings) -> Option<Mono> {
+fn deadline(speaker: &Speaker, has_parts: bool, settings: &Settings) -> Option<Deadline> {
     match speaker.liveness {
-        Liveness::Live | Liveness::Draining if speaker.suspected => Some(speaker.heard + suspicion::patience(settings)),
-        Liveness::Live | Liveness::Draining => Some(speaker.heard + settings.speaker_ttl),
-        Liveness::Grace(until) => Some(until),
-        Liveness::Lost => (speaker.session.is_none() && !has_parts).then(|| speaker.lost + FORGOTTEN_AFTER),
+        Liveness::Live | Liveness::Draining if speaker.suspected => Some(Deadline::Certain(speaker.heard + suspicion::patience(settings))),
+        Liveness::Live | Liveness::Draining => Some(Deadline::Silence(speaker.heard + settings.speaker_ttl)),
+        Liveness::Grace(until) => Some(Deadline::Certain(until)),
+        Liveness::Lost => (speaker.session.is_none() && !has_parts).then(|| Deadline::Certain(speaker.lost + FORGOTTEN_AFTER)),
         Liveness::Awaited => None,
     }
 }
@@ -1033,6 +1113,7 @@ fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Even
     let nobodys = |vip: &Vip| match network.placements.get(vip) {
         Some(Ok(placement)) if placement.active == hello.speaker => false,
         Some(Ok(_)) if lost && !network.announced.contains(vip) => true,
+        Some(Ok(placement)) if network.is_unclaimed(*vip) && network.is_there(&placement.active) => true,
         Some(Ok(_)) if network.is_recovering() && hello.taken.contains(vip) => true,
         Some(Ok(placement)) => network.speakers.get(&placement.active).is_none_or(|other| !other.may_announce()),
         Some(Err(_)) | None => true,
@@ -1056,7 +1137,8 @@ pub(super) fn session_ended(state: &State, session: SessionId, now: Now) -> Vec<
     let network = &state.network;
     let Some(id) = network.sessions.get(&session) else { return Vec::new() };
     let Some(speaker) = network.speakers.get(id) else { return Vec::new() };
-    let grace = Event::Speaker(SpeakerEvent::GraceBegan(id.clone(), now.mono + state.settings.speaker_ttl / GRACE_PART));
+    let until = (now.mono + state.settings.speaker_ttl / GRACE_PART).max(network.silence.excused_until(now.mono, &state.settings));
+    let grace = Event::Speaker(SpeakerEvent::GraceBegan(id.clone(), until));
     match speaker.liveness {
         Liveness::Live | Liveness::Grace(_) | Liveness::Awaited => vec![grace],
         Liveness::Draining | Liveness::Lost => vec![grace, Event::Speaker(SpeakerEvent::Lost(id.clone(), now.mono))],
@@ -1066,7 +1148,7 @@ pub(super) fn session_ended(state: &State, session: SessionId, now: Now) -> Vec<
 /// The first speaker whose time is up is lost, or forgotten if it was; then a stranger is; then the recovery ends. `None` if no time is up.
 pub(super) fn expire_next(state: &State, now: Now) -> Option<Vec<Event>> {
     let network = &state.network;
-    if let Some((_, id)) = network.deadlines.first().filter(|(at, _)| *at <= now.mono) {
+    if let Some((_, id)) = network.next_lost(&state.settings).filter(|(at, _)| *at <= now.mono) {
         let is_lost = network.speakers.get(id).is_none_or(|speaker| speaker.liveness == Liveness::Lost);
         let event = if is_lost { SpeakerEvent::Forgotten(id.clone()) } else { SpeakerEvent::Lost(id.clone(), now.mono) };
         return Some(vec![Event::Speaker(event)]);

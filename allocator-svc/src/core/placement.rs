@@ -93,7 +93,7 @@ pub enum Unannounced {
     NoEndpoint,
     /// Nobody has said yet where its Services can be served.
     BackendsUnknown,
-    /// A status holds it, and after a start without records of it whoever announces it is still awaited.
+    /// A status holds it, and after a start without records of it whoever announces it is still awaited; or all speakers are lost at once.
     HolderAwaited,
     /// Another machine on the LAN has it: which, and until when it is left alone.
     InUse(String),
@@ -140,7 +140,7 @@ impl fmt::Display for Unannounced {
         match self {
             Self::NoEndpoint => f.write_str("no endpoint can serve"),
             Self::BackendsUnknown => f.write_str("it is not known yet where it can be served"),
-            Self::HolderAwaited => f.write_str("the allocator has just started, and whoever announces it may still say so"),
+            Self::HolderAwaited => f.write_str("the allocator has just started or hears nobody, and whoever announces it may still say so"),
             Self::InUse(why) => f.write_str(why),
             Self::NotAdvertised(pool) => write!(f, "no L2Advertisement is about pool {pool} and this Service"),
             Self::NoEligibleNode(nodes) if nodes.is_empty() => f.write_str("no node has a speaker"),
@@ -285,6 +285,9 @@ impl<'a> Round<'a> {
         let Some(active) = active else {
             // Nobody else can: a speaker that is about to end goes on as long as it lives.
             let last = present.filter(|present| network.speakers().get(&present.active).is_some_and(Speaker::is_draining));
+            if network.is_forsaken() && last.is_none() {
+                return Err(Unannounced::HolderAwaited);
+            }
             return last.map(Placement::alone).ok_or_else(|| Unannounced::NoEligibleNode(self.reasons(vip, demand, judgment)));
         };
         let twin = self.twin(vip, demand, judgment, active);
@@ -298,7 +301,7 @@ impl<'a> Round<'a> {
             self.best(vip, demand, judgment, |candidate| candidate.id != active, |load| load.standby)
         };
         let standby = twin.or(kept).or(next);
-        let outgoing = outgoing(self.state, present, active);
+        let outgoing = outgoing(self.state, vip, present, active);
         let mut interfaces_of = |id: &SpeakerId| self.may(vip, demand, judgment, id).map(|candidate| candidate.interfaces.clone());
         let interfaces = interfaces_of(active).unwrap_or_default();
         let mut elsewhere = BTreeMap::new();
@@ -423,8 +426,9 @@ impl<'a> Round<'a> {
 }
 
 /// Who goes on answering until the new one does: who already does so for a move that is not over, else the one that was active.
-fn outgoing(state: &State, present: Option<&Placement>, active: &SpeakerId) -> Option<SpeakerId> {
-    let present = present?;
+/// Whoever has not said that it answers for a VIP does not.
+fn outgoing(state: &State, vip: Vip, present: Option<&Placement>, active: &SpeakerId) -> Option<SpeakerId> {
+    let present = present.filter(|_| !state.network.is_unclaimed(vip))?;
     let may_answer = |id: &&SpeakerId| state.network.speakers().get(*id).is_some_and(Speaker::may_answer);
     let before = present.outgoing.iter().chain([&present.active]).find(may_answer)?;
     (before != active).then(|| before.clone())

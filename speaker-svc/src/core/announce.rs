@@ -155,6 +155,12 @@ impl Schedule {
         self.put(vip, link, Plan { rounds: plan.rounds.min(ROUNDS.saturating_sub(2)), next: Some(next), ..plan });
     }
 
+    /// Whether a VIP was announced within so long before now, which is less than [`REASSERT_PAUSE`].
+    pub(super) fn was_announced(&self, vip: Vip, within: Duration, now: Mono) -> bool {
+        let plans = self.plans.range((vip, LinkIndex::MIN)..=(vip, LinkIndex::MAX));
+        plans.into_iter().any(|(_, plan)| plan.rounds > 0 && plan.rested + within >= now + REASSERT_PAUSE)
+    }
+
     /// Whether nothing is to be announced for a VIP.
     pub(super) fn is_quiet(&self, vip: Vip) -> bool {
         self.plans.range((vip, LinkIndex::MIN)..=(vip, LinkIndex::MAX)).all(|(_, plan)| plan.next.is_none())

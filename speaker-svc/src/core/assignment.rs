@@ -9,14 +9,14 @@ use std::sync::Arc;
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::{Assignment, Role};
 use mooring_proto::types::lease::{Epoch, Revision};
-use mooring_proto::types::node::{InterfaceName, MacAddress, NodeName};
+use mooring_proto::types::node::{InterfaceName, NodeName};
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
 
 use super::interfaces::Interfaces;
 use super::standby::ActivePeer;
-use super::state::{Assigned, Counters, Held, Session, Silence, Standing, leads};
+use super::state::{self, Assigned, Counters, Held, Peers, Session, Silence, Standing, leads};
 use super::{Change, Event, State, Withdrawal};
 
 /// A stream is open: we say who we are, and that we are about to end if we are.
@@ -81,7 +81,7 @@ pub(super) fn delta(state: &State, revision: Revision, upserts: Vec<Assignment>,
 /// Equal sets of peers and of interfaces become one, and so does what is known of each active one: thousands of VIPs have the same few.
 struct Shares<'a> {
     state: &'a State,
-    peers: BTreeSet<Arc<BTreeSet<MacAddress>>>,
+    peers: BTreeSet<Arc<Peers>>,
     names: BTreeSet<Arc<BTreeSet<InterfaceName>>>,
     active: BTreeMap<NodeName, Arc<ActivePeer>>,
 }
@@ -91,8 +91,8 @@ impl<'a> Shares<'a> {
         Self { state, peers: BTreeSet::new(), names: BTreeSet::new(), active: BTreeMap::new() }
     }
 
-    fn peers(&mut self, macs: BTreeSet<MacAddress>) -> Arc<BTreeSet<MacAddress>> {
-        share(&self.state.peer_sets, &mut self.peers, macs)
+    fn peers(&mut self, peers: Peers) -> Arc<Peers> {
+        share(&self.state.peer_sets, &mut self.peers, peers)
     }
 
     fn names(&mut self, interfaces: BTreeSet<InterfaceName>) -> Arc<BTreeSet<InterfaceName>> {
@@ -112,7 +112,7 @@ impl<'a> Shares<'a> {
 }
 
 /// The one copy of a set: one that is known, or of those that this message has brought.
-fn share<T: Ord>(known: &BTreeSet<Arc<BTreeSet<T>>>, fresh: &mut BTreeSet<Arc<BTreeSet<T>>>, set: BTreeSet<T>) -> Arc<BTreeSet<T>> {
+fn share<T: Ord>(known: &BTreeSet<Arc<T>>, fresh: &mut BTreeSet<Arc<T>>, set: T) -> Arc<T> {
     if let Some(shared) = known.get(&set).or_else(|| fresh.get(&set)) {
         return Arc::clone(shared);
     }
@@ -147,10 +147,11 @@ fn upsert(state: &State, assignment: Assignment, shares: &mut Shares<'_>, events
         role: assignment.role,
         leads: leads(&assignment),
         active: shares.active(&assignment),
+        followed: held.filter(|_| leads(&assignment)).and_then(followed),
         probe_first: assignment.probe_first,
+        peers: shares.peers(state::peers(&assignment)),
         interfaces: shares.names(assignment.interfaces),
         services: assignment.services,
-        peers: shares.peers(assignment.peers.values().flatten().copied().collect()),
         counters: held.map_or_else(|| Arc::new(Counters::default()), |held| Arc::clone(&held.assigned.counters)),
     });
     events.push(Event::AssignmentStored(Arc::clone(&assigned)));
@@ -167,6 +168,12 @@ fn upsert(state: &State, assignment: Assignment, shares: &mut Shares<'_>, events
     }
 }
 
+/// Whom we followed on a VIP that is ours to announce: the one that we stood by for, or took it from.
+fn followed(held: &Held) -> Option<Arc<ActivePeer>> {
+    let followed = if held.assigned.active.is_some() { &held.assigned.active } else { &held.assigned.followed };
+    followed.clone()
+}
+
 /// Whether we answer for what we were given.
 pub(super) fn standing(assignment: &Assignment, held: Option<&Held>, interfaces: &Interfaces) -> Standing {
     let fit = fit(assignment.role, &assignment.interfaces, interfaces);
@@ -181,7 +188,7 @@ fn probed(fit: Standing, probe_first: bool, held: Option<&Held>) -> Standing {
 
 /// Whether we answer for what we keep.
 pub(super) fn standing_now(held: &Held, interfaces: &Interfaces) -> Standing {
-    if held.standing == Standing::Silent(Silence::Yielded) {
+    if matches!(held.standing, Standing::Silent(Silence::Yielding | Silence::Yielded)) {
         return held.standing;
     }
     let fit = fit(held.assigned.role, &held.assigned.interfaces, interfaces);
@@ -238,14 +245,21 @@ pub(super) fn service_updates(vip: Vip, services: &[(ServiceKey, PoolName)], cha
 pub(super) fn store(state: &mut State, assigned: &Arc<Assigned>, now: Mono) {
     let is_fresh = !state.vips.contains_key(&assigned.vip);
     let nowhere = Arc::default();
-    let fresh = || Held { assigned: Arc::clone(assigned), standing: Standing::Silent(Silence::Standby), links: nowhere, strife: None };
+    let fresh = || Held {
+        assigned: Arc::clone(assigned),
+        standing: Standing::Silent(Silence::Standby),
+        links: nowhere,
+        strife: None,
+        dispute: None,
+    };
     let held = state.vips.entry(assigned.vip).or_insert_with(fresh);
     let before = std::mem::replace(&mut held.assigned, Arc::clone(assigned));
     if state.peer_sets.insert(Arc::clone(&assigned.peers)) {
-        state.acquaintances.extend(assigned.peers.iter());
+        state.acquaintances.extend(assigned.peers.iter().map(|(mac, node)| (*mac, node.clone())));
     }
     state.name_sets.insert(Arc::clone(&assigned.interfaces));
-    state.vigil.follow(assigned.vip, before.active.as_deref(), assigned.active.as_ref(), now);
+    let (watched, watches) = (state.watched(&before).cloned(), state.watched(assigned).cloned());
+    state.vigil.follow(assigned.vip, watched.as_deref(), watches.as_ref(), now);
     match &assigned.active {
         Some(active) if before.active.as_ref().is_some_and(|before| before.node == active.node) && !is_fresh => {}
         Some(_) => state.looks.begin(assigned.vip, now),
@@ -274,7 +288,8 @@ pub(super) fn reach(state: &mut State, epoch: Epoch, revision: Revision) {
 /// Forgets a VIP.
 pub(super) fn remove(state: &mut State, vip: Vip) {
     if let Some(held) = state.vips.remove(&vip) {
-        state.vigil.follow(vip, held.assigned.active.as_deref(), None, Mono::ZERO);
+        let watched = state.watched(&held.assigned).cloned();
+        state.vigil.follow(vip, watched.as_deref(), None, Mono::ZERO);
         state.vigil.settle(vip);
         state.looks.end(vip);
         state.inquiry.end(vip);
@@ -297,7 +312,7 @@ pub(super) fn stand(state: &mut State, vip: Vip, standing: Standing, now: Mono) 
         state.announced = state.announced.saturating_sub(1);
         state.vigil.settle(vip);
     }
-    if standing == Standing::Silent(Silence::Probing) {
+    if matches!(standing, Standing::Silent(Silence::Probing | Silence::Yielding)) {
         state.inquiry.begin(vip, now);
     } else {
         state.inquiry.end(vip);
@@ -327,6 +342,9 @@ pub(super) fn align(state: &mut State, vip: Vip, now: Mono) {
 /// The session is in another state; once the allocator's word is complete nothing is in doubt any more.
 pub(super) fn change_session(state: &mut State, session: Session, now: Mono) {
     let was_live = std::mem::replace(&mut state.session, session).is_live();
+    if was_live != session.is_live() {
+        watch_followed(state, now);
+    }
     match session {
         Session::Live => {
             state.schedule.confirm(now);
@@ -336,6 +354,17 @@ pub(super) fn change_session(state: &mut State, session: Session, now: Mono) {
         }
         Session::Away => state.vigil.hurry(now),
         Session::Joining | Session::Resyncing => {}
+    }
+}
+
+/// Whom we followed is asked from now on, or no longer.
+fn watch_followed(state: &mut State, now: Mono) {
+    let live = state.session.is_live();
+    let followed = state.vips.values().filter(|held| held.assigned.active.is_none());
+    let followed = followed.filter_map(|held| Some((held.assigned.vip, held.assigned.followed.clone()?)));
+    for (vip, followed) in followed.collect::<Vec<_>>() {
+        let (before, after) = if live { (Some(&*followed), None) } else { (None, Some(&followed)) };
+        state.vigil.follow(vip, before, after, now);
     }
 }
 

@@ -317,7 +317,7 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
         Event::SessionChanged(session) => assignment::change_session(state, *session, now),
         Event::HelloDue | Event::AppliedDue | Event::InterfacesDue => {}
         Event::EpochRefused { .. } | Event::ServiceUpdated { .. } | Event::AssignmentFailed { .. } | Event::PeerSuspected { .. } => {}
-        Event::AddressProven(_) | Event::AddressFound { .. } => {}
+        Event::AddressProven(_) | Event::AddressFound { .. } | Event::Yielded { .. } => {}
         Event::RevisionReached { epoch, revision } => assignment::reach(state, *epoch, *revision),
         Event::AssignmentStored(assigned) => assignment::store(state, assigned, now),
         Event::AssignmentRemoved(vip) => assignment::remove(state, *vip),
@@ -329,7 +329,6 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
         Event::AnnouncementDue { vip, link, phase } => announce::sent(state, *vip, *link, *phase, now),
         Event::ConflictSeen { vip, mac, defend, .. } => conflict::note(state, *vip, *mac, *defend, now),
         Event::PeerContradicted { vip, link, .. } => conflict::reassert(state, *vip, *link, now),
-        Event::Yielded { vip, .. } => standby::yielded(state, *vip),
         Event::PeerAsked { node, questions } => standby::asked(state, node, questions, now),
         Event::PeerHeard { vip, mac } => standby::heard(state, *vip, *mac),
         Event::ProbeDue(vip) => probe::asked(state, *vip, now),

@@ -3,22 +3,29 @@
 //! Only the allocator knows what was held, and says for which VIPs to ask. While we ask we do not answer. Whoever answers, and is no node of
 //! ours, has the VIP: we do not announce it, and say so; it is for the allocator to give the Service another one. If nobody does we
 //! announce it and say that.
+//!
+//! In the same way we ask whether a peer answers to which we have just yielded (`conflict`): of two that yield to each other one has the VIP
+//! again after three questions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mooring_proto::types::address::Vip;
-use mooring_proto::types::node::MacAddress;
+use mooring_proto::types::node::{MacAddress, NodeName};
 use mooring_proto::types::time::Mono;
 
 use super::assignment::service_updates;
 use super::interfaces::LinkIndex;
 use super::pace::Batch;
+use super::standby::take_over;
 use super::state::{Silence, Standing};
 use super::{Change, Event, State};
 
 /// Questions before a VIP is announced (RFC 5227 §1.1, `PROBE_NUM`).
 const PROBES: u8 = 3;
+
+/// How much longer the one of two nodes asks that comes first by name: if they have yielded to each other it hears the other one.
+const MORE: u8 = 2;
 
 /// Pause after each. RFC 5227 has a second, for hosts that are just being configured; those that hold an address answer in a millisecond,
 /// and a Service waits for this.
@@ -82,7 +89,13 @@ pub(super) fn next_deadline(state: &State) -> Option<Mono> {
 
 fn step(state: &State, vip: Vip, count: u8) -> Vec<Event> {
     let Some(held) = state.vips.get(&vip) else { return Vec::new() };
-    if count >= PROBES {
+    if held.standing == Standing::Silent(Silence::Yielding) {
+        let peer = held.assigned.active.as_ref().map(|active| &active.node);
+        let most = if peer.is_some_and(|peer| state.settings.speaker.node < *peer) { PROBES + MORE } else { PROBES };
+        if count >= most {
+            return unanswered(state, vip, peer);
+        }
+    } else if count >= PROBES {
         let proven = [Event::StandingChanged { vip, standing: Standing::Announced }, Event::AddressProven(vip)];
         return proven.into_iter().chain(service_updates(vip, &held.assigned.services, Change::Announced)).collect();
     }
@@ -90,10 +103,23 @@ fn step(state: &State, vip: Vip, count: u8) -> Vec<Event> {
     vec![if can_ask { Event::ProbeDue(vip) } else { Event::ProbePutOff(vip) }]
 }
 
+/// The peer to which we have yielded does not answer.
+fn unanswered(state: &State, vip: Vip, peer: Option<&NodeName>) -> Vec<Event> {
+    let mut events = vec![Event::StandingChanged { vip, standing: Standing::Silent(Silence::Yielded) }];
+    if let Some(peer) = peer.filter(|_| !state.session.is_live() && !state.is_draining()) {
+        take_over(state, vip, peer, &mut events);
+    }
+    events
+}
+
 /// Somebody says that it has a VIP that is asked for. A node of ours that has not heard that it has it no more is nobody to be afraid of.
 pub(super) fn hear(state: &State, vip: Vip, mac: MacAddress, link: LinkIndex) -> Vec<Event> {
     let (Some(held), Some(port)) = (state.vips.get(&vip), state.interfaces.port(link)) else { return Vec::new() };
-    let ours = state.interfaces.is_own(mac) || held.assigned.peers.contains(&mac) || state.acquaintances.contains(&mac);
+    let ours = state.interfaces.is_own(mac) || state.peer(held, mac).is_some();
+    let yields = matches!(held.standing, Standing::Silent(Silence::Yielding | Silence::Yielded));
+    if yields && state.peer(held, mac).is_some() {
+        return vec![Event::StandingChanged { vip, standing: Standing::Silent(Silence::Standby) }];
+    }
     if held.standing != Standing::Silent(Silence::Probing) || ours || !held.assigned.allows(&port.name) {
         return Vec::new();
     }

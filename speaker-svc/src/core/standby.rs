@@ -5,8 +5,8 @@
 //! mute, and all VIPs of a node that has answered for nothing meanwhile.
 //!
 //! While the allocator is there that only hastens its verdict. While it is not we take over what is mute, by ourselves, and tell it when it
-//! is back: the newest takeover wins. Whoever had the VIP, and is there again, yields (`conflict`). We go on asking it, so that after a LAN
-//! was in two parts we notice that both answer. Another speaker on the node of the active one has nothing to ask, as it has the same MAC.
+//! is back: the newest takeover wins. Whoever had the VIP, and is there again, yields (`conflict`). We go on asking it, as we do whom we
+//! followed by the allocator's word, so that after a LAN was in two parts we notice that both answer. Another speaker on the node of the active one has nothing to ask, as it has the same MAC.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -49,6 +49,13 @@ impl ActivePeer {
         let node = assignment.active.clone()?;
         let macs = assignment.peers.get(&node)?.clone();
         Some(Self { node, macs })
+    }
+
+    /// A peer to which we yield a VIP, and stand by for from then on.
+    pub(super) fn yielded_to(state: &State, held: &Held, node: &NodeName) -> Arc<Self> {
+        let known = held.assigned.peers.iter().chain(&state.acquaintances).filter(|(_, other)| *other == node);
+        let active = Self { node: node.clone(), macs: known.map(|(mac, _)| *mac).collect() };
+        state.vigil.peer(node).filter(|known| ***known == active).map_or_else(|| Arc::new(active), Arc::clone)
     }
 }
 
@@ -124,6 +131,11 @@ impl Vigil {
     /// The one copy of what is known of a node.
     pub(super) fn peer(&self, node: &NodeName) -> Option<&Arc<ActivePeer>> {
         self.watches.get(node).map(|watch| &watch.peer)
+    }
+
+    /// The VIPs for which a node is asked.
+    pub(super) fn vips_of(&self, node: &NodeName) -> impl Iterator<Item = Vip> {
+        self.watches.get(node).into_iter().flat_map(|watch| &watch.vips).copied()
     }
 
     /// What we took over by ourselves and the allocator has not heard of.
@@ -222,13 +234,14 @@ fn beat(state: &State, node: &NodeName, watch: &Watch) -> Vec<Event> {
 }
 
 /// Nobody answers for a VIP, and nobody is there who could give it to us.
-fn take_over(state: &State, vip: Vip, node: &NodeName, events: &mut Vec<Event>) {
+pub(super) fn take_over(state: &State, vip: Vip, node: &NodeName, events: &mut Vec<Event>) {
     let Some(held) = state.vips.get(&vip) else { return };
-    let silent = matches!(held.standing, Standing::Silent(Silence::Standby | Silence::Yielded));
+    let silent = matches!(held.standing, Standing::Silent(Silence::Standby | Silence::Yielding));
     if !silent || state.ports_for(&held.assigned).next().is_none() {
         return;
     }
-    let assigned = Arc::new(Assigned { role: Role::Active, leads: true, ..(*held.assigned).clone() });
+    let followed = held.assigned.active.clone();
+    let assigned = Arc::new(Assigned { role: Role::Active, leads: true, followed, ..(*held.assigned).clone() });
     events.push(Event::AssignmentStored(Arc::clone(&assigned)));
     events.push(Event::StandingChanged { vip, standing: Standing::Announced });
     events.push(Event::TookOver { vip, node: node.clone() });
@@ -237,14 +250,14 @@ fn take_over(state: &State, vip: Vip, node: &NodeName, events: &mut Vec<Event>) 
 
 /// Somebody says that it has a VIP, in answer to us or unasked.
 pub(super) fn hear(state: &State, vip: Vip, mac: MacAddress) -> Vec<Event> {
-    let held = state.vips.get(&vip).filter(|held| held.assigned.active.is_some());
-    let known = held.is_some_and(|held| held.assigned.peers.contains(&mac));
+    let held = state.vips.get(&vip).filter(|held| state.watched(&held.assigned).is_some());
+    let known = held.is_some_and(|held| held.assigned.peers.contains_key(&mac));
     if known { vec![Event::PeerHeard { vip, mac }] } else { Vec::new() }
 }
 
 /// A peer has answered for a VIP.
 pub(super) fn heard(state: &mut State, vip: Vip, mac: MacAddress) {
-    let Some(active) = state.vips.get(&vip).and_then(|held| held.assigned.active.clone()) else { return };
+    let Some(active) = state.vips.get(&vip).and_then(|held| state.watched(&held.assigned).cloned()) else { return };
     let Some(watch) = state.vigil.watches.get_mut(&active.node) else { return };
     watch.asked.remove(&vip);
     if active.macs.contains(&mac) {
@@ -288,27 +301,20 @@ pub(super) fn took_over(state: &mut State, vip: Vip, now: Mono) {
     }
 }
 
-/// A peer took a VIP that we had taken: it is asked for as well.
-pub(super) fn yielded(state: &mut State, vip: Vip) {
-    state.vigil.taken.remove(&vip);
-    let active = state.vips.get(&vip).and_then(|held| held.assigned.active.clone());
-    if let Some(watch) = active.and_then(|active| state.vigil.watches.get_mut(&active.node)) {
-        watch.covered.insert(vip);
-    }
-}
-
 /// Checks that what is asked, looked at and probed is what should be.
 pub(super) fn audit(state: &State) -> Result<(), Violation> {
-    let active = |held: &Held| Some((held.assigned.active.clone()?, held.assigned.vip));
-    let stood_by: Vec<_> = state.vips.values().filter_map(active).collect();
-    let probing = state.vips.iter().filter(|(_, held)| held.standing == Standing::Silent(Silence::Probing));
+    let stood_by = state.vips.values().filter(|held| held.assigned.active.is_some()).map(|held| held.assigned.vip);
+    let watched = |held: &Held| Some((state.watched(&held.assigned).cloned()?, held.assigned.vip));
+    let watched: Vec<_> = state.vips.values().filter_map(watched).collect();
+    let asks = |held: &Held| matches!(held.standing, Standing::Silent(Silence::Probing | Silence::Yielding));
+    let probing = state.vips.iter().filter(|(_, held)| asks(held));
     if !state.inquiry.is_about(&probing.map(|(vip, _)| *vip).collect()) {
         return Err(Violation::Inquiry);
     }
-    if !state.looks.are_about(&stood_by.iter().map(|(_, vip)| *vip).collect()) {
+    if !state.looks.are_about(&stood_by.collect()) {
         return Err(Violation::Looks);
     }
-    if !state.vigil.watches_just(stood_by.iter().map(|(active, vip)| (&active.node, *vip)).collect()) {
+    if !state.vigil.watches_just(watched.iter().map(|(node, vip)| (&node.node, *vip)).collect()) {
         return Err(Violation::Vigil);
     }
     let announced = |vip: &&Vip| state.vips.get(vip).is_some_and(|held| held.standing == Standing::Announced);

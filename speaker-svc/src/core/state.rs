@@ -10,7 +10,7 @@ use std::time::Duration;
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::{Assignment, Hello, Role, SpeakerMessage};
 use mooring_proto::types::lease::{Epoch, Revision};
-use mooring_proto::types::node::{Interface, InterfaceName, MacAddress, SpeakerId};
+use mooring_proto::types::node::{Interface, InterfaceName, MacAddress, NodeName, SpeakerId};
 use mooring_proto::types::pool::PoolName;
 use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
@@ -70,6 +70,20 @@ impl Session {
     }
 }
 
+/// Hardware addresses of other nodes.
+pub type Peers = BTreeMap<MacAddress, NodeName>;
+
+/// Other nodes with their hardware addresses, as an assignment has them; of two nodes with the same one the first has it.
+pub(super) fn peers(assignment: &Assignment) -> Peers {
+    let mut peers = Peers::new();
+    for (node, macs) in assignment.peers.iter() {
+        for mac in macs {
+            peers.entry(*mac).or_insert_with(|| node.clone());
+        }
+    }
+    peers
+}
+
 /// An assignment as it is kept.
 #[derive(Clone, Debug)]
 pub struct Assigned {
@@ -83,10 +97,12 @@ pub struct Assigned {
     pub interfaces: Arc<BTreeSet<InterfaceName>>,
     /// The Services that hold it, by name, with the pool.
     pub services: Box<[(ServiceKey, PoolName)]>,
-    /// The hardware addresses of the peers.
-    pub peers: Arc<BTreeSet<MacAddress>>,
+    /// The hardware addresses of the peers, each with its node.
+    pub peers: Arc<Peers>,
     /// The other node that is active while we stand by, or was before we took over by ourselves.
     pub active: Option<Arc<ActivePeer>>,
+    /// The node that had the VIP before us, if we stood by for it: it may not have heard that.
+    pub followed: Option<Arc<ActivePeer>>,
     /// Whether to ask before it is announced whether somebody else has it.
     pub probe_first: bool,
     /// What was counted since we have the VIP, over all changes of the assignment.
@@ -106,10 +122,11 @@ impl Assigned {
         (self.role, &self.interfaces, &self.services) != (other.role, &other.interfaces, &other.services)
     }
 
-    /// Whether an assignment says the same. What the rank says besides who leads is nothing to a speaker.
+    /// Whether an assignment says the same. What the rank says besides who leads is nothing to a speaker, and whom we followed it does not say.
     #[must_use]
     pub fn says(&self, assignment: &Assignment) -> bool {
-        let macs = || assignment.peers.values().flatten();
+        let mut macs = assignment.peers.iter().flat_map(|(node, macs)| macs.iter().map(move |mac| (node, mac)));
+        let has = |(mac, node): (&MacAddress, &NodeName)| assignment.peers.get(node).is_some_and(|macs| macs.contains(mac));
         self.vip == assignment.vip
             && self.role == assignment.role
             && self.leads == leads(assignment)
@@ -117,8 +134,8 @@ impl Assigned {
             && self.probe_first == assignment.probe_first
             && self.active.as_deref() == ActivePeer::of(assignment).as_ref()
             && self.services == assignment.services
-            && macs().all(|mac| self.peers.contains(mac))
-            && self.peers.iter().all(|mac| macs().any(|other| other == mac))
+            && macs.all(|(node, mac)| self.peers.get(mac).is_some_and(|known| known <= node))
+            && self.peers.iter().all(has)
     }
 }
 
@@ -141,7 +158,9 @@ pub enum Standing {
 pub enum Silence {
     /// We stand by.
     Standby,
-    /// A peer has it, and no allocator was there to ask.
+    /// A peer says that it has it, no allocator was there to ask, and we had said the same in the same moment: it may have yielded too.
+    Yielding,
+    /// A peer says that it has it, no allocator was there to ask, and it has not answered for it yet: until it has we do not stand by.
     Yielded,
     /// None of the interfaces it may be announced on exists.
     NoInterface,
@@ -185,6 +204,15 @@ pub struct Strife {
     pub defended: Option<Mono>,
 }
 
+/// A peer claims what we announce, and no allocator is there to decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dispute {
+    /// How often we have said that it is ours.
+    pub said: u8,
+    /// When last.
+    pub at: Mono,
+}
+
 /// A VIP that we have a part in.
 #[derive(Debug)]
 pub struct Held {
@@ -196,6 +224,8 @@ pub struct Held {
     pub links: Arc<BTreeSet<LinkIndex>>,
     /// Strangers that claim it, which is rare.
     pub strife: Option<Box<Strife>>,
+    /// A peer that claims it, which is as rare.
+    pub dispute: Option<Box<Dispute>>,
 }
 
 /// All that a speaker knows.
@@ -215,11 +245,11 @@ pub struct State {
     pub(super) drain: Option<Mono>,
     pub(super) drained: bool,
     /// The sets of peers that assignments share.
-    pub(super) peer_sets: BTreeSet<Arc<BTreeSet<MacAddress>>>,
+    pub(super) peer_sets: BTreeSet<Arc<Peers>>,
     /// The sets of names of interfaces that assignments share.
     pub(super) name_sets: BTreeSet<Arc<BTreeSet<InterfaceName>>>,
     /// All peers that we were ever told of: an allocator that has just started knows none but those that have come.
-    pub(super) acquaintances: BTreeSet<MacAddress>,
+    pub(super) acquaintances: Peers,
     /// The sets of interfaces that VIPs share.
     pub(super) link_sets: BTreeSet<Arc<BTreeSet<LinkIndex>>>,
     /// The VIPs that cannot be put in force.
@@ -249,7 +279,7 @@ impl State {
             drained: false,
             peer_sets: BTreeSet::new(),
             name_sets: BTreeSet::new(),
-            acquaintances: BTreeSet::new(),
+            acquaintances: Peers::new(),
             link_sets: BTreeSet::new(),
             failing: BTreeMap::new(),
             announced: 0,
@@ -266,6 +296,19 @@ impl State {
     #[must_use]
     pub fn vips(&self) -> &BTreeMap<Vip, Held> {
         &self.vips
+    }
+
+    /// The node of a peer, known from a VIP's assignment or from any other one before.
+    pub(super) fn peer<'a>(&'a self, held: &'a Held, mac: MacAddress) -> Option<&'a NodeName> {
+        held.assigned.peers.get(&mac).or_else(|| self.acquaintances.get(&mac))
+    }
+
+    /// The other node that is asked for a VIP: the one that we stand by for, and while no allocator is there the one that we followed, as it may
+    /// not have heard that it has the VIP no more.
+    #[must_use]
+    pub fn watched<'a>(&self, assigned: &'a Assigned) -> Option<&'a Arc<ActivePeer>> {
+        let followed = assigned.followed.as_ref().filter(|_| !self.session.is_live());
+        assigned.active.as_ref().or(followed)
     }
 
     /// The VIPs that we answer for.
@@ -351,7 +394,7 @@ impl State {
         let part = |vip: &Vip, held: &Held| match held.standing {
             _ if self.failing.contains_key(vip) => None,
             Standing::Announced => Some(Role::Active),
-            Standing::Silent(Silence::Standby | Silence::Yielded) => Some(Role::Standby),
+            Standing::Silent(Silence::Standby | Silence::Yielding | Silence::Yielded) => Some(Role::Standby),
             Standing::Silent(Silence::NoInterface | Silence::Probing | Silence::InUse) => None,
         };
         Hello {

@@ -12,7 +12,8 @@ impl Engine {
     pub(super) fn ask(&self, node: &NodeName, questions: &[(Vip, Addressee)]) {
         for (vip, addressee) in questions {
             let Some(held) = self.state.vips().get(vip) else { continue };
-            let active = held.assigned.active.iter().filter(|active| active.node == *node).flat_map(|active| &active.macs);
+            let active =
+                self.state.watched(&held.assigned).into_iter().filter(|active| active.node == *node).flat_map(|active| &active.macs);
             let stations: Vec<Option<MacAddress>> = match addressee {
                 Addressee::Active => active.copied().map(Some).collect(),
                 Addressee::All => vec![None],

@@ -99,6 +99,7 @@ fn table() -> ReplyTable {
             services: Box::new([]),
             peers: Arc::default(),
             active: None,
+            followed: None,
             probe_first: false,
             counters: Arc::new(Counters::default()),
         };

@@ -229,7 +229,7 @@ impl Allocator {
                 Some(Ok(after)) if after.active == before.active => {}
                 Some(Ok(_)) => self.moved = self.moved.saturating_add(1),
                 Some(Err(reason)) => {
-                    let given_up = *reason == Unannounced::HolderAwaited;
+                    let given_up = *reason == Unannounced::HolderAwaited && !self.state.network().is_forsaken();
                     self.unplaced.push(Unplaced { vip, before, reason: reason.to_string(), given_up });
                 }
                 None => self.unplaced.push(Unplaced { vip, before, reason: "dropped".to_owned(), given_up: false }),

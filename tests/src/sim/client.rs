@@ -7,9 +7,8 @@ use std::time::Duration;
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::node::MacAddress;
 use mooring_proto::types::time::Mono;
-use mooring_speaker::wire::arp::{self, Arp, EMPTY_FRAME, Frame, Operation};
-use mooring_speaker::wire::ethernet::Header;
 
+use super::frame::{self, Frame, Word};
 use super::lan::Nic;
 
 /// A fresh entry is not changed by anything but a gratuitous packet for so long (Linux `neigh/*/locktime`).
@@ -88,38 +87,30 @@ impl Client {
 
     /// Asks all stations who has a VIP.
     #[must_use]
-    pub fn request(&self, vip: Vip) -> Option<Frame> {
-        let header = Header { destination: MacAddress::BROADCAST, source: self.nic.mac() };
-        let (sha, tha) = (self.nic.mac(), MacAddress([0; 6]));
-        let request = Arp { operation: Operation::Request, sha, spa: self.address, tha, tpa: vip.v4()? };
-        let mut frame = EMPTY_FRAME;
-        arp::emit(header, &request, &mut frame);
-        Some(frame)
+    pub fn request(&self, vip: Vip) -> Frame {
+        frame::request(vip, self.nic.mac(), (self.address, self.nic.link_local()))
     }
 
-    /// Hears a frame, as Linux `arp_process` does: an answer makes an entry; what an entry says is changed by a gratuitous packet at once,
-    /// and by anything else when it is not fresh any more.
+    /// Hears a frame, as Linux does: an answer makes an entry; what an entry says is changed by a gratuitous packet at once, and by anything
+    /// else when it is not fresh any more.
     pub fn hear(&mut self, frame: &[u8], now: Mono) {
-        let Ok((header, arp)) = arp::parse(frame) else { return };
-        let vip = Vip::from(arp.spa);
-        let answer = arp.operation == Operation::Reply && header.destination == self.nic.mac();
-        // Linux `arp_is_garp`: a gratuitous reply also has to name the sender's hardware address as the target's.
-        let gratuitous = arp.spa == arp.tpa && (arp.operation == Operation::Request || arp.tha == arp.sha);
+        let Some(Word { vip, mac, to, overrides }) = frame::word(frame) else { return };
+        let answer = to == Some(self.nic.mac());
         if answer {
             for looker in [Looker::Scenario, Looker::Rest] {
                 let sight = self.sights.entry((looker, vip)).or_default();
                 let gap = sight.answered.map(|answered| now.saturating_since(answered)).unwrap_or_default();
                 sight.longest = sight.longest.max(gap);
                 sight.answered = Some(now);
-                sight.by.insert(arp.sha);
+                sight.by.insert(mac);
             }
         }
         match self.neighbors.get_mut(&vip) {
-            Some(neighbor) if neighbor.mac == arp.sha => {}
-            Some(neighbor) if gratuitous || now > neighbor.changed + LOCK_TIME => *neighbor = Neighbor { mac: arp.sha, changed: now },
+            Some(neighbor) if neighbor.mac == mac => {}
+            Some(neighbor) if overrides || now > neighbor.changed + LOCK_TIME => *neighbor = Neighbor { mac, changed: now },
             Some(_) => {}
             None if answer => {
-                self.neighbors.insert(vip, Neighbor { mac: arp.sha, changed: now });
+                self.neighbors.insert(vip, Neighbor { mac, changed: now });
             }
             None => {}
         }

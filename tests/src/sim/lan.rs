@@ -4,6 +4,7 @@
 //! frames keep their order, as on a cable; between different ones they overtake each other. A cut has a direction.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use mooring_proto::types::node::MacAddress;
@@ -53,6 +54,13 @@ impl Nic {
             Machine::Allocator => (0xdd, 0),
         };
         MacAddress([0x02, 0, 0, kind, number, self.port])
+    }
+
+    /// Its address on the link.
+    #[must_use]
+    pub const fn link_local(self) -> Ipv6Addr {
+        let MacAddress([.., kind, number, port]) = self.mac();
+        Ipv6Addr::from_octets([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, kind, number, port])
     }
 }
 

@@ -1,8 +1,8 @@
 //! A speaker's process: the real core and reply table, driven as its engine and its responder threads drive them.
 //!
 //! What the engine does besides is modeled here in few words: it publishes the table, and the list of VIPs whose answers are heeded, once for
-//! all events of a command, then tells the allocator what is due, then looks at deadlines. Its session is [`super::session`]'s. All VIPs are
-//! IPv4 ones, so nothing waits for IPv6 groups.
+//! all events of a command, then tells the allocator what is due, then looks at deadlines. Its session is [`super::session`]'s. A frame to a
+//! group reaches every station, so nothing waits for the kernel to join one.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,12 +16,13 @@ use mooring_proto::types::time::Mono;
 use mooring_speaker::core::announce::Phase;
 use mooring_speaker::core::heed::Heeded;
 use mooring_speaker::core::interfaces::{Link, LinkIndex, Port};
-use mooring_speaker::core::reply::{Entry, Receiver, ReplyTable, reply_to_arp};
+use mooring_speaker::core::reply::{Entry, Receiver, ReplyTable, reply_to_arp, reply_to_ndp};
 use mooring_speaker::core::standby::Addressee;
 use mooring_speaker::core::word::Due;
 use mooring_speaker::core::{Command, Event, Settings, State, apply, audit, decide, next_deadline};
-use mooring_speaker::wire::arp::{self, EMPTY_FRAME, Frame, Operation};
+use mooring_speaker::wire::{arp, ndp};
 
+use super::frame::{self, Frame, Packet};
 use super::session::Session;
 
 /// Pause between two refreshes: the default of `--refresh`.
@@ -210,20 +211,15 @@ impl Speaker {
         }
     }
 
-    /// A gratuitous round: a request, then a reply.
+    /// A gratuitous round.
     fn round(&self, vip: Vip, link: LinkIndex) -> Vec<(LinkIndex, Frame)> {
-        let (Some(port), Some(address)) = (self.state.interfaces().port(link), vip.v4()) else { return Vec::new() };
-        let half = |operation| {
-            let (header, packet) = arp::gratuitous(operation, address, port.mac);
-            (link, emitted(header, &packet))
-        };
-        [Operation::Request, Operation::Reply].into_iter().map(half).collect()
+        let Some(port) = self.state.interfaces().port(link) else { return Vec::new() };
+        frame::round(vip, port.mac).into_iter().map(|frame| (link, frame)).collect()
     }
 
     fn probe(&self, vip: Vip, link: LinkIndex) -> Option<(LinkIndex, Frame)> {
-        let (port, address) = (self.state.interfaces().port(link)?, vip.v4()?);
-        let (header, packet) = arp::probe(address, port.mac);
-        Some((link, emitted(header, &packet)))
+        let port = self.state.interfaces().port(link)?;
+        Some((link, frame::probe(vip, port.mac)))
     }
 
     /// Asks a node, or everybody, for VIPs that we stand by for, on each interface where it might answer.
@@ -231,13 +227,14 @@ impl Speaker {
         let mut frames = Vec::new();
         for (vip, addressee) in questions {
             let Some(held) = self.state.vips().get(vip) else { continue };
-            let active = held.assigned.active.iter().filter(|active| active.node == *node).flat_map(|active| &active.macs);
-            let stations: Vec<MacAddress> = match addressee {
-                Addressee::Active => active.copied().collect(),
-                Addressee::All => vec![MacAddress::BROADCAST],
+            let active =
+                self.state.watched(&held.assigned).into_iter().filter(|active| active.node == *node).flat_map(|active| &active.macs);
+            let stations: Vec<Option<MacAddress>> = match addressee {
+                Addressee::Active => active.copied().map(Some).collect(),
+                Addressee::All => vec![None],
             };
             let ports = self.state.ports_for(&held.assigned);
-            frames.extend(ports.flat_map(|port| stations.iter().filter_map(|station| question(*vip, port, *station))));
+            frames.extend(ports.flat_map(|port| stations.iter().map(|station| question(*vip, port, *station))));
         }
         frames
     }
@@ -245,22 +242,30 @@ impl Speaker {
     /// Asks everybody for a VIP that we do not announce, wherever it may be announced.
     fn ask_all(&self, vip: Vip) -> Vec<(LinkIndex, Frame)> {
         let Some(held) = self.state.vips().get(&vip) else { return Vec::new() };
-        self.state.ports_for(&held.assigned).filter_map(|port| question(vip, port, MacAddress::BROADCAST)).collect()
+        self.state.ports_for(&held.assigned).map(|port| question(vip, port, None)).collect()
     }
 
     /// A frame on an interface, as its responder thread takes it: the answer, and what the sender claims.
     #[must_use]
     pub fn receive(&self, link: LinkIndex, frame: &Frame) -> (Option<Frame>, Option<Claim>) {
-        let (Some(port), Ok((header, packet))) = (self.state.interfaces().port(link), arp::parse(frame)) else { return (None, None) };
+        let (Some(port), Some((header, packet))) = (self.state.interfaces().port(link), frame::read(frame)) else { return (None, None) };
         let Port { name, mac, .. } = port.clone();
         let on = Receiver { link, name, mac };
-        let Ok(outcome) = reply_to_arp(&self.table, &on, header.destination, &packet) else { return (None, None) };
-        let answer = outcome.answer.map(|_| {
-            let (header, answer) = arp::answer_to(&packet, mac);
-            emitted(header, &answer)
+        let (outcome, sender) = match &packet {
+            Packet::Arp(arp) => (reply_to_arp(&self.table, &on, header.destination, arp), arp.sha),
+            Packet::Ndp(ndp) => (reply_to_ndp(&self.table, &on, header, ndp), ndp.sender(header)),
+        };
+        let Ok(outcome) = outcome else { return (None, None) };
+        let answer = outcome.answer.map(|_| match &packet {
+            Packet::Arp(arp) => frame::of_arp(arp::answer_to(arp, mac)),
+            Packet::Ndp(ndp) => frame::of_ndp(ndp::answer_to(header, ndp, mac)),
         });
-        let claimed = outcome.claim.map(|assigned| assigned.vip).or_else(|| self.heeded.answer(&on, header.destination, &packet));
-        (answer, claimed.map(|vip| Claim { vip, mac: packet.sha, link }))
+        let heeded = || match &packet {
+            Packet::Arp(arp) => self.heeded.answer(&on, header.destination, arp),
+            Packet::Ndp(ndp) => self.heeded.advertisement(&on, header, ndp),
+        };
+        let claimed = outcome.claim.map(|assigned| assigned.vip).or_else(heeded);
+        (answer, claimed.map(|vip| Claim { vip, mac: sender, link }))
     }
 
     /// The newest leadership it has heard.
@@ -271,16 +276,8 @@ impl Speaker {
 }
 
 /// A question on an interface, to a station or to all.
-fn question(vip: Vip, port: &Port, station: MacAddress) -> Option<(LinkIndex, Frame)> {
-    let (header, packet) = arp::probe_to(station, vip.v4()?, port.mac);
-    Some((port.index, emitted(header, &packet)))
-}
-
-/// A packet as a frame.
-fn emitted(header: mooring_speaker::wire::ethernet::Header, packet: &arp::Arp) -> Frame {
-    let mut frame = EMPTY_FRAME;
-    arp::emit(header, packet, &mut frame);
-    frame
+fn question(vip: Vip, port: &Port, station: Option<MacAddress>) -> (LinkIndex, Frame) {
+    (port.index, frame::question(vip, port.mac, port.link_local(), station))
 }
 
 /// A node's link as its kernel tells it.
@@ -290,7 +287,7 @@ pub fn link(nic: super::lan::Nic, running: bool) -> Option<Link> {
         index: LinkIndex(u32::from(nic.port)),
         name: super::interface(nic.port)?,
         mac: Some(nic.mac()),
-        addresses: Vec::new(),
+        addresses: format!("{}/64", nic.link_local()).parse().into_iter().collect(),
         admitted: true,
         running,
         resolves: true,

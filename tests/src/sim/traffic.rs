@@ -1,12 +1,11 @@
 //! Frames on the LAN: sent, heard, answered.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use mooring_proto::types::node::MacAddress;
 use mooring_speaker::core::interfaces::{Link, LinkIndex};
-use mooring_speaker::wire::arp::{self, EMPTY_FRAME, Frame, Operation};
+use mooring_speaker::wire::ethernet::is_group;
 
+use super::frame::{self, Frame};
 use super::lan::{Machine, Nic};
 use super::speaker::{Claim, link};
 use super::{Due, Slot, World};
@@ -37,16 +36,16 @@ impl World {
 
     /// Sends a frame to whom it is for.
     pub(super) fn transmit(&mut self, from: Nic, frame: &Frame) {
-        let Ok((header, _)) = arp::parse(frame) else { return };
+        let Some((header, _)) = frame::read(frame) else { return };
         if !self.is_up(from) {
             return;
         }
         let stations = [Machine::Client, Machine::Listener, Machine::Stranger].map(Nic::of);
         let all = self.shape.nics().into_iter().chain(stations);
-        let to = all.filter(|nic| *nic != from && (header.destination == MacAddress::BROADCAST || header.destination == nic.mac()));
+        let to = all.filter(|nic| *nic != from && (is_group(header.destination) || header.destination == nic.mac()));
         for to in to.collect::<Vec<_>>() {
             for arrival in self.lan.carry(from, to, self.now, &mut self.random).into_iter().flatten() {
-                self.at(arrival.saturating_since(self.now), Due::Frame(to, *frame));
+                self.at(arrival.saturating_since(self.now), Due::Frame(to, frame.clone()));
             }
         }
     }
@@ -91,12 +90,10 @@ impl World {
     /// The client asks for every VIP; the listener for those that it has no entry for.
     pub(super) fn ask(&mut self) -> anyhow::Result<()> {
         for vip in self.vips() {
-            if let Some(request) = self.client.request(vip) {
-                self.transmit(Nic::of(Machine::Client), &request);
-            }
-            if self.listener.neighbor(vip).is_none()
-                && let Some(request) = self.listener.request(vip)
-            {
+            let request = self.client.request(vip);
+            self.transmit(Nic::of(Machine::Client), &request);
+            if self.listener.neighbor(vip).is_none() {
+                let request = self.listener.request(vip);
                 self.transmit(Nic::of(Machine::Listener), &request);
             }
         }
@@ -108,10 +105,7 @@ impl World {
     pub(super) fn claim_as_stranger(&mut self) -> anyhow::Result<()> {
         let nic = Nic::of(Machine::Stranger);
         for vip in self.claimed.clone() {
-            if let Some(address) = vip.v4() {
-                let (header, packet) = arp::gratuitous(Operation::Request, address, nic.mac());
-                let mut frame = EMPTY_FRAME;
-                arp::emit(header, &packet, &mut frame);
+            for frame in frame::round(vip, nic.mac()) {
                 self.transmit(nic, &frame);
             }
         }
@@ -120,12 +114,10 @@ impl World {
     }
 
     fn answer_as_stranger(&mut self, nic: Nic, frame: &Frame) {
-        let Ok((_, packet)) = arp::parse(frame) else { return };
-        if packet.operation == Operation::Request && self.claimed.iter().any(|vip| vip.addr() == IpAddr::V4(packet.tpa)) {
-            let (header, answer) = arp::answer_to(&packet, nic.mac());
-            let mut frame = EMPTY_FRAME;
-            arp::emit(header, &answer, &mut frame);
-            self.transmit(nic, &frame);
+        if let Some((vip, answer)) = frame::answer(frame, nic.mac())
+            && self.claimed.contains(&vip)
+        {
+            self.transmit(nic, &answer);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a watcher tells the allocator: all of it on each contact, then each change. The watcher's own core is not simulated.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -81,14 +82,19 @@ impl Watcher {
     }
 
     fn claim(&self, service: &ServiceKey) -> Claim {
+        let number = service.name().trim_start_matches('s').parse().unwrap_or_default();
+        let (families, policy) = match families(number) {
+            [Some(primary), Some(_)] => (Families::Dual { primary }, FamilyPolicy::PreferDualStack),
+            [one, other] => (Families::Single(one.or(other).unwrap_or(Family::V4)), FamilyPolicy::SingleStack),
+        };
         Claim {
             service: service.clone(),
             uid: ServiceUid::default(),
             labels: Labels::new(),
             namespace_labels: Labels::new(),
             ports: BTreeSet::from([ServicePort { protocol: Protocol::Tcp, port: 80 }]),
-            families: Families::Single(Family::V4),
-            policy: FamilyPolicy::SingleStack,
+            families,
+            policy,
             requested_addresses: Vec::new(),
             requested_pool: None,
             sharing_key: None,
@@ -142,6 +148,26 @@ pub fn service(number: u8) -> anyhow::Result<ServiceKey> {
     ServiceKey::new("default", &format!("s{number}")).context("the name of a Service")
 }
 
+/// The families of a Service's addresses, in order: each third one has both, and of the others every second IPv6.
+#[must_use]
+pub const fn families(number: u8) -> [Option<Family>; 2] {
+    match number % 6 {
+        0 => [Some(Family::V6), Some(Family::V4)],
+        3 => [Some(Family::V4), Some(Family::V6)],
+        2 | 5 => [Some(Family::V6), None],
+        _ => [Some(Family::V4), None],
+    }
+}
+
+/// The address with this number of those that the usual configuration hands out, the lowest first.
+#[must_use]
+pub fn address(family: Family, number: u8) -> Vip {
+    match family {
+        Family::V4 => Vip::from(Ipv4Addr::new(172, 17, 200, number)),
+        Family::V6 => Vip::from(Ipv6Addr::new(0xfd00, 0x200, 0, 0, 0, 0, 0, u16::from(number))),
+    }
+}
+
 /// A node by number.
 ///
 /// # Errors
@@ -162,15 +188,17 @@ pub fn node_spec(number: u8, excluded: bool) -> anyhow::Result<NodeSpec> {
 /// How many configurations there are.
 pub const CONFIGURATIONS: u8 = 4;
 
-/// One of the configurations: the usual one, one with other addresses, one with the first interface only, one that advertises nothing.
+/// One of the configurations: the usual one of both families, one with other addresses, one with the first interface only, one that advertises nothing.
 ///
 /// # Errors
 /// It is no good.
 pub fn configuration(number: u8) -> anyhow::Result<Configuration> {
-    let range = if number == 1 { "172.17.200.3-172.17.200.40" } else { "172.17.200.0/27" };
+    let ranges =
+        if number == 1 { ["172.17.200.3-172.17.200.40", "fd00:200::3-fd00:200::40"] } else { ["172.17.200.0/27", "fd00:200::/123"] };
+    let ranges = ranges.iter().map(|range| range.parse().context("the range of a pool")).collect::<anyhow::Result<_>>()?;
     let pool = PoolSpec {
         name: PoolName::new("a").context("the name of a pool")?,
-        ranges: vec![range.parse().context("the range of a pool")?],
+        ranges,
         auto_assign: true,
         avoid_buggy_ips: false,
         allocation: None,

@@ -59,6 +59,7 @@ fn what_was_leased_before_a_start_or_is_held_by_a_speaker_or_a_status_is_not_ask
     let (mut lan, active) = asking();
     lan.restarted();
     lan.join(&active, &[]);
+    lan.wait(Duration::from_millis(2_100));
     assert_eq!(probes_first(&lan, &active, VIP), Some(false), "leased before");
 
     let mut lan = Lan::empty(&NODES);

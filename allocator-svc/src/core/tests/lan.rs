@@ -164,6 +164,11 @@ impl Lan {
         self.join_holding(speaker, Table::from([(vip(yielded), Role::Standby)]), &["eth0"], BTreeSet::new());
     }
 
+    /// A speaker's process is gone, and what it had in force.
+    pub(crate) fn forget(&mut self, speaker: &str) {
+        self.ears.remove(speaker);
+    }
+
     fn join_holding(&mut self, speaker: &str, held: Table, interfaces: &[&str], taken: BTreeSet<Vip>) {
         self.next += 1;
         let session = SessionId(self.next);

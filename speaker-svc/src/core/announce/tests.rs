@@ -122,9 +122,11 @@ fn without_an_allocator_whoever_answers_a_probe_has_the_vip() {
     let asked = run(&mut state, secs(10) + PROBE_WAIT);
     assert!(asked.iter().all(|(.., phase)| *phase == Phase::Probe) && asked.len() == 2, "{asked:?}");
     let claim = Command::NoteClaim { vip: vip(1), mac: super::super::tests::PEER, link: LinkIndex(1) };
-    let events = trace(&mut state, claim, secs(10) + PROBE_WAIT);
-    assert_eq!(events[0], "172.17.200.1 Silent(Yielded)");
-    let rest = run(&mut state, secs(100));
+    let events = trace(&mut state, claim.clone(), secs(10) + PROBE_WAIT);
+    assert_eq!(events[1], "172.17.200.1 Silent(Yielded)");
+    let _events = trace(&mut state, claim, secs(10) + PROBE_WAIT);
+    assert_eq!(super::super::tests::answering(&state), [vip(2)]);
+    let rest = run(&mut state, secs(10) + Duration::from_millis(340));
     assert!(!rest.is_empty() && rest.iter().all(|(_, of, ..)| *of == vip(2)), "{rest:?}");
 }
 

@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -17,7 +16,8 @@ fn entry(vip: Vip, links: &[u32]) -> Entry {
         services: Box::new([]),
         active: None,
         probe_first: false,
-        peers: Arc::new(BTreeSet::new()),
+        peers: Arc::default(),
+        followed: None,
         counters: Arc::new(Counters::default()),
     };
     Entry { assigned: Arc::new(assigned), links: Arc::new(links.iter().copied().map(LinkIndex).collect()) }
