@@ -274,6 +274,8 @@ pub enum Untold {
 #[derive(Clone, Debug, Default)]
 pub struct Network {
     nodes: BTreeMap<NodeName, NodeSpec>,
+    /// A watcher has told of the nodes since the start.
+    nodes_told: bool,
     speakers: BTreeMap<SpeakerId, Speaker>,
     sessions: BTreeMap<SessionId, SpeakerId>,
     backends: BTreeMap<ServiceKey, Reach>,
@@ -300,6 +302,11 @@ impl Network {
     #[must_use]
     pub fn nodes(&self) -> &BTreeMap<NodeName, NodeSpec> {
         &self.nodes
+    }
+
+    /// Whether it is known which nodes there are and what labels they have: after a start it is not, until a watcher tells.
+    pub(super) fn knows_nodes(&self) -> bool {
+        self.nodes_told
     }
 
     /// All speakers that were seen.
@@ -467,7 +474,12 @@ impl Network {
         self.speakers.get(id).is_some_and(|speaker| hears(speaker) && untold(speaker))
     }
 
-    /// From where the Services that hold a VIP can be served; `None` = nobody has said yet.
+    /// Whether it is known of each of these Services where it can be served.
+    pub(super) fn knows_reach<'a>(&self, mut services: impl Iterator<Item = &'a ServiceKey>) -> bool {
+        services.all(|service| self.backends.contains_key(service))
+    }
+
+    /// From where those of the Services that hold a VIP can be served of which that is known; `None` = of none.
     pub(super) fn reach<'a>(&self, services: impl Iterator<Item = &'a ServiceKey>) -> Option<Reach> {
         let known: Vec<&Reach> = services.filter_map(|service| self.backends.get(service)).collect();
         if known.is_empty() {
@@ -541,8 +553,9 @@ impl Network {
             Event::NodesReplaced(nodes) => {
                 let nodes = nodes.iter().map(|node| (node.name.clone(), node.clone())).collect();
                 let before = std::mem::replace(&mut self.nodes, nodes);
+                let were_told = std::mem::replace(&mut self.nodes_told, true);
                 let changed = self.drains.replace(self.nodes.values());
-                if differ_by_cordons_alone(&before, &self.nodes) {
+                if were_told && differ_by_cordons_alone(&before, &self.nodes) {
                     self.drain_changed(&changed);
                 } else {
                     self.all_dirty(book);
@@ -915,11 +928,11 @@ fn deadline(speaker: &Speaker, has_parts: bool, settings: &Settings) -> Option<M
     }
 }
 
-/// All nodes. Those that are known already change nothing.
+/// All nodes. Those that are known already change nothing; that there are none is news after a start.
 pub(super) fn replace(state: &State, leadership: Leadership, nodes: Vec<NodeSpec>) -> Result<Vec<Event>, Refusal> {
     let mut events = Vec::from_iter(state.admit(leadership)?);
     let known = &state.network.nodes;
-    if nodes.len() != known.len() || nodes.iter().any(|node| known.get(&node.name) != Some(node)) {
+    if !state.network.nodes_told || nodes.len() != known.len() || nodes.iter().any(|node| known.get(&node.name) != Some(node)) {
         events.push(Event::NodesReplaced(nodes));
     }
     Ok(events)

@@ -28,7 +28,7 @@ mod outlook;
 mod rebalance;
 mod worth;
 
-use self::demand::{Demand, advertisements, demand, is_unclear};
+use self::demand::{Demand, advertisements, demand};
 use self::load::Load;
 pub(crate) use outlook::{Outlook, outlook};
 pub(crate) use rebalance::uneven;
@@ -230,10 +230,6 @@ impl<'a> Round<'a> {
                 .and_then(|placement| survive(network, placement));
             return provisional.map(Ok);
         };
-        let is_there = |placement: &&Placement| network.speakers().get(&placement.active).is_some_and(Speaker::may_announce);
-        if let Some(kept) = present.filter(is_there).filter(|_| is_unclear(self.state, holders)) {
-            return Some(Ok(kept.clone()));
-        }
         match demand(self.state, vip, Some(holders), present) {
             Ok(demand) => Some(self.with_judgment(demand, |round, demand, judgment| round.choose(vip, demand, judgment, present))),
             // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
@@ -446,9 +442,9 @@ fn fit<'a>(state: &State, demand: &Demand, id: &'a SpeakerId, speaker: &'a Speak
     let labels = network.nodes().get(&id.node).map_or(&none, |node| &node.labels);
     let all = state.book.configuration().advertisements();
     let asked = demand.advertisements.iter().filter_map(|place| all.get(*place));
-    let covering: Vec<&AdvertisementSpec> = asked.filter(|ad| ad.covers_node(labels)).collect();
+    let covering: Vec<&AdvertisementSpec> = asked.filter(|ad| demand.takes_any_node || ad.covers_node(labels)).collect();
     if covering.is_empty() {
-        return Err("no L2Advertisement selects it");
+        return Err(if network.knows_nodes() { "no L2Advertisement selects it" } else { "its labels are not known yet" });
     }
     let everywhere = covering.iter().any(|ad| ad.interfaces.is_empty());
     let wanted: BTreeSet<InterfaceName> = covering.iter().flat_map(|ad| ad.interfaces.iter().cloned()).collect();

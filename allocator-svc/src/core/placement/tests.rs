@@ -35,6 +35,7 @@ fn advertise(lan: &mut Lan, advertisements: Vec<AdvertisementSpec>) {
 }
 
 mod spread;
+mod unknown;
 
 #[test]
 fn vips_are_spread_evenly_and_each_has_a_standby() {

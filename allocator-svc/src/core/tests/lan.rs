@@ -164,19 +164,39 @@ impl Lan {
         self.join_holding(speaker, Table::from([(vip(yielded), Role::Standby)]), &["eth0"], BTreeSet::new());
     }
 
+    /// A speaker's process is gone, and what it had in force.
+    pub(crate) fn forget(&mut self, speaker: &str) {
+        self.ears.remove(speaker);
+    }
+
+    /// A speaker comes whose interface has the hardware address of another node's.
+    pub(crate) fn join_as(&mut self, speaker: &str, node: &str) {
+        self.join_hello(Hello { interfaces: vec![interface(node, "eth0")], ..self.hello(speaker) });
+    }
+
     fn join_holding(&mut self, speaker: &str, held: Table, interfaces: &[&str], taken: BTreeSet<Vip>) {
+        let interfaces = interfaces.iter().map(|name| interface(id(speaker).node.as_str(), name)).collect();
+        self.join_hello(Hello { interfaces, held, taken, ..self.hello(speaker) });
+    }
+
+    /// What a speaker says of itself that holds nothing and has no interfaces.
+    pub(crate) fn hello(&self, speaker: &str) -> Hello {
+        Hello {
+            speaker: id(speaker),
+            boot_id: format!("boot-{}", self.next + 1),
+            interfaces: Vec::new(),
+            held: Table::new(),
+            taken: BTreeSet::new(),
+            asks_first: !self.plain.contains(speaker),
+        }
+    }
+
+    fn join_hello(&mut self, hello: Hello) {
         self.next += 1;
         let session = SessionId(self.next);
-        let hello = Hello {
-            speaker: id(speaker),
-            boot_id: format!("boot-{}", self.next),
-            interfaces: interfaces.iter().map(|name| interface(id(speaker).node.as_str(), name)).collect(),
-            held,
-            taken,
-            asks_first: !self.plain.contains(speaker),
-        };
-        self.sessions.insert(speaker.to_owned(), session);
-        let ear = self.ears.entry(speaker.to_owned()).or_default();
+        let speaker = short(&hello.speaker);
+        self.sessions.insert(speaker.clone(), session);
+        let ear = self.ears.entry(speaker).or_default();
         ear.told.clear();
         ear.in_force.extend(&hello.held);
         self.rig.command(Command::SpeakerSaid { session, message: SpeakerMessage::Hello(hello) }).unwrap();
