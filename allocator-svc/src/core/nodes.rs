@@ -1037,18 +1037,38 @@ fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Even
         Some(Ok(placement)) => network.speakers.get(&placement.active).is_none_or(|other| !other.may_announce()),
         Some(Err(_)) | None => true,
     };
-    let adopt = |vip: Vip| Event::VipPlaced { vip, placement: Ok(Placement::on(hello.speaker.clone())) };
-    let adopted: Vec<Event> = held.into_iter().filter(|vip| ours(vip) && nobodys(vip)).map(adopt).collect();
-    // A peer took it over meanwhile, and will say so.
-    let own = |vip: &Vip| network.placements.get(vip).into_iter().flatten().any(|placement| placement.active == hello.speaker);
-    let given_up = hello.held.iter().filter(|(vip, role)| **role == Role::Standby && network.is_recovering() && own(vip));
-    let given_up = given_up.map(|(vip, _)| Event::VipPlaced { vip: *vip, placement: Err(Unannounced::HolderAwaited) });
-    let given_up: Vec<Event> = given_up.collect();
+    let adopt = |vip: &Vip| nobodys(vip).then(|| Placement::on(hello.speaker.clone()));
+    let adopted = held.into_iter().filter(ours).filter_map(|vip| {
+        let placement = adopt(&vip).or_else(|| unfinished(network, vip, &hello.speaker))?;
+        Some(Event::VipPlaced { vip, placement: Ok(placement) })
+    });
+    let adopted: Vec<Event> = adopted.collect();
+    let stands_by = hello.held.iter().filter(|(_, role)| **role == Role::Standby && network.is_recovering());
+    let given_up: Vec<Event> = stands_by.filter_map(|(vip, _)| given_up(network, *vip, &hello.speaker)).collect();
+    // A stream has one speaker: whoever it was before has none any more.
+    let before = network.sessions.get(&session).filter(|before| **before != hello.speaker);
+    let before = before.map(|_| session_ended(state, session, now)).unwrap_or_default();
     // A VIP is not given to one that is lost; and joining comes last, as it has the speaker's VIPs looked at, also those adopted: it may
     // hold what it must not announce any more.
     let returned = lost.then(|| Event::Speaker(SpeakerEvent::Returned(hello.speaker.clone())));
     let joined = Event::Speaker(SpeakerEvent::Joined { session, hello, at: now.mono });
-    returned.into_iter().chain(given_up).chain(adopted).chain([joined]).collect()
+    before.into_iter().chain(returned).chain(given_up).chain(adopted).chain([joined]).collect()
+}
+
+/// What a start has interrupted: a speaker answers for a VIP that was to move to another one, which has not said that it announces it. It
+/// goes on until that one has.
+fn unfinished(network: &Network, vip: Vip, outgoing: &SpeakerId) -> Option<Placement> {
+    let placement = network.placements.get(&vip)?.as_ref().ok()?;
+    let is_open = network.is_recovering() && !network.announced.contains(&vip) && placement.outgoing.is_none();
+    (is_open && placement.active != *outgoing).then(|| Placement { outgoing: Some(outgoing.clone()), ..placement.clone() })
+}
+
+/// After a start a speaker only stands by for a VIP that is placed on it: whoever answers for it has it, or has taken it over meanwhile and
+/// will say so.
+fn given_up(network: &Network, vip: Vip, by: &SpeakerId) -> Option<Event> {
+    let placement = network.placements.get(&vip)?.as_ref().ok().filter(|placement| placement.active == *by)?;
+    let placement = placement.outgoing.clone().map(Placement::on).ok_or(Unannounced::HolderAwaited);
+    Some(Event::VipPlaced { vip, placement })
 }
 
 /// A stream ended: a draining speaker is gone, any other has a short grace.

@@ -267,14 +267,14 @@ impl<'a> Round<'a> {
                 Some(twin.unwrap_or(&present.active))
             }
             Some(present) => {
-                let twin = if leaves { None } else { self.twin(vip, demand, judgment, &present.active) };
-                let promoted = |round: &mut Self, judgment: &mut Judgment<'a>| {
-                    let mut may = |standby: &&SpeakerId| {
-                        round.may_now(vip, demand, judgment, standby) && !round.is_avoided(vip, demand, judgment, standby, None)
-                    };
-                    present.standby.as_ref().filter(&mut may)
+                let may = |round: &mut Self, judgment: &mut Judgment<'a>, id: &&SpeakerId| {
+                    round.may_now(vip, demand, judgment, id) && !round.is_avoided(vip, demand, judgment, id, None)
                 };
-                twin.or_else(|| promoted(self, judgment)).or_else(|| self.best_active(vip, demand, judgment))
+                // Whoever still answers goes on rather than anybody who does not yet.
+                let answering = present.outgoing.as_ref().filter(|outgoing| may(self, judgment, outgoing));
+                let twin = answering.or_else(|| if leaves { None } else { self.twin(vip, demand, judgment, &present.active) });
+                let promoted = twin.or_else(|| present.standby.as_ref().filter(|standby| may(self, judgment, standby)));
+                promoted.or_else(|| self.best_active(vip, demand, judgment))
             }
             None => self.best_active(vip, demand, judgment),
         };

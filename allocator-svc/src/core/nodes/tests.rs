@@ -147,6 +147,54 @@ fn a_drain_outlives_a_restart_of_the_allocator() {
 }
 
 #[test]
+fn a_move_that_a_restart_interrupts_leaves_the_vip_with_whoever_answers_for_it() {
+    for (name, old_comes_first) in [("whoever answers comes first", true), ("whoever is to take over comes first", false)] {
+        let mut lan = Lan::of(&NODES);
+        let (old, new) = (lan.active(VIP), lan.standby(VIP).unwrap());
+        lan.slow.insert(new.clone());
+        lan.drain(&old);
+        assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (new.clone(), vec![old.clone()]), "{name}");
+        lan.restarted();
+        for comes in [old_comes_first, !old_comes_first] {
+            if comes {
+                lan.join(&old, &[VIP])
+            } else {
+                lan.join_yielded(&new, VIP)
+            }
+            assert_eq!(lan.on_the_wire(VIP), [old.as_str()], "{name}");
+        }
+        lan.wait(ms(2500));
+        assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (new.clone(), vec![old]), "{name}: it has not said yet that it does");
+        let told = lan.newest(&new);
+        lan.catch_up(&new, told);
+        assert_eq!(lan.on_the_wire(VIP), [new], "{name}");
+    }
+}
+
+#[test]
+fn a_move_to_a_speaker_that_is_lost_is_taken_back_where_the_old_one_may_go_on() {
+    for restarts in [true, false] {
+        let mut lan = Lan::of(&NODES);
+        let (old, new, third) = (lan.active(VIP), lan.standby(VIP).unwrap(), lan.other_than(VIP, &NODES));
+        lan.slow.insert(new.clone());
+        lan.drain(&old);
+        if restarts {
+            lan.restarted();
+            lan.join(&old, &[VIP]);
+        }
+        lan.restore(&old);
+        assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (new.clone(), vec![old.clone()]), "restarts: {restarts}");
+        if restarts {
+            lan.join(&third, &[]);
+        } else {
+            lan.reset(&new);
+        }
+        lan.wait(ms(2500));
+        assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (old.clone(), vec![old]), "restarts: {restarts}");
+    }
+}
+
+#[test]
 fn a_drain_of_the_last_node_takes_nothing_away_while_it_lives() {
     let mut lan = Lan::of(&["a"]);
     lan.say("a", SpeakerMessage::Draining);
@@ -308,6 +356,28 @@ fn a_greeting_that_comes_late_on_a_stream_that_was_left_takes_nobodys_place() {
     let late = Command::SpeakerSaid { session: old, message: SpeakerMessage::Hello(hello) };
     assert_eq!(decide(&lan.rig.state, late, lan.rig.now).unwrap(), []);
     assert_eq!(lan.rig.state.network().speaker_of(new), Some(&id(&active)));
+}
+
+#[test]
+fn a_second_name_on_a_stream_ends_it_for_the_first() {
+    let mut lan = Lan::of(&NODES);
+    let (first, second) = (lan.active(VIP), "z".to_owned());
+    let (session, other) = (lan.session(&first), SessionId(100));
+    let greet = |lan: &mut Lan, session: SessionId, name: &str| {
+        let message = SpeakerMessage::Hello(lan.hello(name));
+        lan.rig.command(Command::SpeakerSaid { session, message }).unwrap();
+    };
+    let speaker = |lan: &Lan, name: &str| lan.rig.state.network().speakers().get(&id(name)).map(|speaker| speaker.liveness);
+    greet(&mut lan, session, &second);
+    assert!(matches!(speaker(&lan, &first), Some(Liveness::Grace(_))), "{:?}", speaker(&lan, &first));
+    assert_eq!(lan.rig.state.network().speaker_of(session), Some(&id(&second)));
+    lan.rig.wait(ms(250));
+    assert_eq!(speaker(&lan, &first), Some(Liveness::Lost));
+    greet(&mut lan, other, &first);
+    assert_eq!(lan.rig.state.network().speaker_of(session), Some(&id(&second)), "whose stream it is by now");
+    lan.rig.command(Command::SessionEnded { session: other }).unwrap();
+    lan.rig.wait(Duration::from_secs(700));
+    assert_eq!(speaker(&lan, &first), None, "it is forgotten");
 }
 
 #[test]

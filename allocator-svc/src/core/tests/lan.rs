@@ -11,6 +11,7 @@ use mooring_proto::types::node::{Instance, Interface, InterfaceName, MacAddress,
 use super::*;
 use crate::core::assignment;
 use crate::core::nodes::{SpeakerEvent, Untold};
+use crate::store::sled_tree::changes;
 
 /// The VIP that most tests are about.
 pub(crate) const VIP: &str = "10.0.0.0";
@@ -81,22 +82,10 @@ impl Lan {
 
     /// Another allocator takes over what is durable of this one.
     pub(crate) fn restarted(&mut self) {
-        let durable = |event: &&Event| {
-            matches!(
-                event,
-                Event::ConfigurationReplaced { .. }
-                    | Event::LeaseGranted(_)
-                    | Event::LeaseReleased(_)
-                    | Event::VipPlaced { .. }
-                    | Event::VipDropped(_)
-                    | Event::NodeDrained { .. }
-                    | Event::NodeRestored(_)
-            )
-        };
-        let facts: Vec<Event> = self.rig.events.iter().filter(durable).cloned().collect();
+        let records = changes(&self.rig.events).into_values().flatten().collect();
         let now = Now { mono: Mono::ZERO, wall: self.rig.now.wall };
         let mut rig = Rig { state: State::new(SETTINGS), now, events: Vec::new(), is_audited: true };
-        for fact in facts {
+        for fact in replay(records, now.mono + SETTINGS.pool_grace, now) {
             apply(&mut rig.state, &fact);
             rig.events.push(fact);
         }
