@@ -1,3 +1,4 @@
+use mooring_proto::types::assignment::Sight;
 use mooring_proto::types::claim::Claim;
 
 use super::*;
@@ -432,6 +433,23 @@ fn a_stranger_that_falls_silent_is_forgotten_and_is_news_when_it_returns() {
     assert_eq!(lan.rig.state.feed().since(before).unwrap().len(), 1, "readers of the feed are told");
     assert_eq!(conflict(&mut lan, &active, VIP, 9).len(), 1, "it is news again");
     assert_eq!(conflict(&mut lan, &active, VIP, 8).len(), 1, "and so is another one");
+}
+
+#[test]
+fn a_stranger_that_several_nodes_see_is_one_conflict_as_it_was_seen_first() {
+    let mut lan = Lan::of(&NODES);
+    let (active, standby) = (lan.active(VIP), lan.standby(VIP).unwrap());
+    assert_eq!(conflict(&mut lan, &active, VIP, 9).len(), 1);
+    let before = lan.rig.events.len();
+    let answers = BTreeMap::from([(MacAddress([2, 9, 9, 9, 9, 9]), InterfaceName::new("lan1").unwrap())]);
+    for _ in 0..2 {
+        lan.say(&standby, SpeakerMessage::Seen(vec![Sight { vip: VIP.parse().unwrap(), answers: answers.clone() }]));
+        assert_eq!(conflict(&mut lan, &active, VIP, 9), []);
+    }
+    let seen = |event: &Event| matches!(event, Event::Speaker(SpeakerEvent::ConflictSeen { .. }));
+    assert!(!lan.rig.events[before..].iter().any(seen));
+    let known = lan.rig.state.network().conflict(VIP.parse().unwrap()).unwrap();
+    assert_eq!((known.node.as_str(), known.interface.as_str()), (active.as_str(), "eth0"));
 }
 
 #[test]
