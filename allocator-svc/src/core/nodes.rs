@@ -653,9 +653,7 @@ impl Network {
                 self.deadline_changed(id, settings);
             }
             SpeakerEvent::Returned(id) => {
-                let macs = self.macs(id);
                 self.set_liveness(id, Liveness::Live, settings);
-                self.peers_changed(id, &macs);
                 self.concerned_dirty(id);
             }
             SpeakerEvent::InterfacesChanged(id, interfaces) => {
@@ -697,7 +695,6 @@ impl Network {
                 }
                 self.set_liveness(id, Liveness::Lost, settings);
                 self.part_dirty(id);
-                self.tell_peers(id);
             }
             SpeakerEvent::Forgotten(id) => {
                 if let Some(deadline) = self.speakers.remove(id).and_then(|speaker| speaker.deadline) {
@@ -797,13 +794,12 @@ impl Network {
         }
     }
 
-    /// The hardware addresses from which a speaker's node may announce.
+    /// The hardware addresses of a speaker's node, as others are told them.
     fn macs(&self, id: &SpeakerId) -> BTreeSet<MacAddress> {
-        let announcing = self.on_node_of(id).filter(|(_, speaker)| speaker.may_announce());
-        announcing.flat_map(|(_, speaker)| &speaker.interfaces).map(|interface| interface.mac).collect()
+        self.on_node_of(id).flat_map(|(_, speaker)| &speaker.interfaces).map(|interface| interface.mac).collect()
     }
 
-    /// All others are told anew who a speaker is, if its node announces from other hardware addresses than before.
+    /// All others are told anew who a speaker is, if its node has other hardware addresses than before.
     fn peers_changed(&mut self, id: &SpeakerId, before: &BTreeSet<MacAddress>) {
         if self.macs(id) != *before {
             self.tell_peers(id);

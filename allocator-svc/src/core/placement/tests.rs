@@ -428,6 +428,30 @@ fn everybody_who_may_announce_a_vip_is_a_peer_to_whom_the_holder_yields() {
 }
 
 #[test]
+fn nobody_is_told_anew_of_a_node_that_goes_and_comes_with_the_hardware_addresses_that_it_had() {
+    for goes in ["it is silent", "its stream breaks", "it is about to end"] {
+        let mut lan = Lan::of(&NODES);
+        let (holders, third) = ([lan.active(VIP), lan.standby(VIP).unwrap()], lan.other_than(VIP, &NODES));
+        let told = |lan: &Lan| [lan.newest(&holders[0]), lan.newest(&holders[1])];
+        let before = told(&lan);
+        match goes {
+            "it is silent" => {
+                lan.mute.insert(third.clone());
+            }
+            "its stream breaks" => lan.reset(&third),
+            _ => lan.say(&third, SpeakerMessage::Draining),
+        }
+        lan.wait(Duration::from_millis(900));
+        assert_eq!(told(&lan), before, "{goes}");
+        lan.mute.clear();
+        lan.join(&third, &[]);
+        assert_eq!(told(&lan), before, "{goes}, and comes back");
+        lan.join_as(&third, "z");
+        assert!(told(&lan) > before, "{goes}, and comes back from another one");
+    }
+}
+
+#[test]
 fn a_node_that_is_lost_or_about_to_end_stays_a_peer_with_its_hardware_addresses() {
     let mut lan = Lan::of(&NODES);
     let before = lan.active(VIP);
