@@ -105,6 +105,8 @@ pub enum SpeakerEvent {
     Lost(SpeakerId, Mono),
     /// It has been gone for long, and nothing is its any more.
     Forgotten(SpeakerId),
+    /// None has come since the start, for as long as those that were there before are waited for.
+    Missed,
     /// It was told all that had changed for it.
     Told {
         /// The stream.
@@ -295,6 +297,8 @@ pub struct Network {
     restored: bool,
     /// When the spread of VIPs over the nodes was last looked at.
     rebalanced: Mono,
+    /// No speaker is there, and none has been for so long that somebody has to mend that.
+    speakers_missed: bool,
 }
 
 impl Network {
@@ -432,6 +436,11 @@ impl Network {
         self.recovery != Recovery::Over
     }
 
+    /// Whether somebody has to see to it that speakers come: there is none, for long.
+    pub(super) fn misses_speakers(&self) -> bool {
+        self.speakers_missed
+    }
+
     /// Whether standbys are chosen only once all speakers are there: the first to come would otherwise have those of all.
     pub(super) fn holds_standbys_back(&self) -> bool {
         self.restored && self.is_recovering()
@@ -516,6 +525,11 @@ impl Network {
         let lost = self.deadlines.first().map(|(at, _)| *at);
         let over = self.strangers.next().map(|(at, _)| at);
         [lost, over, self.recovery.end(), self.next_rebalance(settings)].into_iter().flatten().min()
+    }
+
+    /// When it has to be told that no speaker has come since the start, unless one comes.
+    fn next_missed(&self, settings: &Settings) -> Option<Mono> {
+        (self.recovery == Recovery::Unheard && !self.speakers_missed).then(|| Mono::ZERO + settings.recovery_window)
     }
 
     /// When the spread of VIPs is next looked at; never while speakers are still coming back after a start.
@@ -612,6 +626,7 @@ impl Network {
                 let own = |vip: &Vip| self.placements.get(vip).into_iter().flatten().any(|placement| placement.active == hello.speaker);
                 let own: Vec<Vip> = active.filter(own).collect();
                 own.into_iter().for_each(|vip| self.proven.add(vip));
+                self.speakers_missed = false;
                 if self.recovery == Recovery::Unheard {
                     self.recovery = Recovery::Until(*at + settings.recovery_window);
                 }
@@ -700,7 +715,11 @@ impl Network {
                 if let Some(deadline) = self.speakers.remove(id).and_then(|speaker| speaker.deadline) {
                     self.deadlines.remove(&(deadline, id.clone()));
                 }
+                if self.speakers.is_empty() {
+                    self.missed();
+                }
             }
+            SpeakerEvent::Missed => self.missed(),
             SpeakerEvent::Told { session, revision, vips } => {
                 let Some(speaker) = self.sessions.get(session).and_then(|id| self.speakers.get_mut(id)) else { return };
                 speaker.needs_snapshot = false;
@@ -709,6 +728,12 @@ impl Network {
                 speaker.unapplied.insert(*revision, vips.clone());
             }
         }
+    }
+
+    /// Somebody has to see to it that speakers come; whoever waits for one is told so.
+    fn missed(&mut self) {
+        self.speakers_missed = true;
+        self.dirty.extend(self.parts.nodeless());
     }
 
     fn set_liveness(&mut self, id: &SpeakerId, liveness: Liveness, settings: &Settings) {
@@ -1079,7 +1104,13 @@ pub(super) fn session_ended(state: &State, session: SessionId, now: Now) -> Vec<
     }
 }
 
-/// The first speaker whose time is up is lost, or forgotten if it was; then a stranger is; then the recovery ends. `None` if no time is up.
+/// When it has to be told that no speaker has come since the start; a shadow has none.
+pub(super) fn next_missed(state: &State) -> Option<Mono> {
+    state.network.next_missed(&state.settings).filter(|_| !state.is_shadow())
+}
+
+/// The first speaker whose time is up is lost, or forgotten if it was; then a stranger is; then speakers are missed, or the recovery ends.
+/// `None` if no time is up.
 pub(super) fn expire_next(state: &State, now: Now) -> Option<Vec<Event>> {
     let network = &state.network;
     if let Some((_, id)) = network.deadlines.first().filter(|(at, _)| *at <= now.mono) {
@@ -1089,6 +1120,9 @@ pub(super) fn expire_next(state: &State, now: Now) -> Option<Vec<Event>> {
     }
     if let Some((_, vip)) = network.strangers.next().filter(|(at, _)| *at <= now.mono) {
         return Some(vec![Event::Speaker(SpeakerEvent::ConflictOver(vip))]);
+    }
+    if next_missed(state).is_some_and(|at| at <= now.mono) {
+        return Some(vec![Event::Speaker(SpeakerEvent::Missed)]);
     }
     network.recovery.end().filter(|end| *end <= now.mono)?;
     let awaited = network.speakers.iter().filter(|(_, speaker)| speaker.liveness == Liveness::Awaited);

@@ -101,13 +101,15 @@ pub enum Unannounced {
     NotAdvertised(PoolName),
     /// No node may announce it: the reason of each node that has a speaker.
     NoEligibleNode(Arc<BTreeMap<NodeName, &'static str>>),
+    /// No node has a speaker, and none has had one for as long as those that were there before a start are waited for.
+    NoSpeaker,
 }
 
 impl Unannounced {
     /// Whether a speaker that can do more than before may change it.
     pub(super) fn is_for_want_of_a_node(&self) -> bool {
         match self {
-            Self::NoEligibleNode(_) => true,
+            Self::NoEligibleNode(_) | Self::NoSpeaker => true,
             Self::NoEndpoint | Self::BackendsUnknown | Self::HolderAwaited | Self::InUse(_) | Self::NotAdvertised(_) => false,
         }
     }
@@ -117,11 +119,12 @@ impl Unannounced {
 const LACKS_INTERFACES: &str = "it has none of the advertised interfaces";
 
 impl Unannounced {
-    /// Whether somebody has to mend something before it can be announced: no advertisement is about it, or no node that has a speaker may.
+    /// Whether somebody has to mend something before it can be announced: no advertisement is about it, no node that has a speaker may, or
+    /// no speaker comes. Right after a start they are just about to.
     #[must_use]
     pub fn is_amiss(&self) -> bool {
         match self {
-            Self::NotAdvertised(_) => true,
+            Self::NotAdvertised(_) | Self::NoSpeaker => true,
             Self::NoEligibleNode(nodes) => !nodes.is_empty(),
             Self::NoEndpoint | Self::BackendsUnknown | Self::HolderAwaited | Self::InUse(_) => false,
         }
@@ -143,6 +146,7 @@ impl fmt::Display for Unannounced {
             Self::HolderAwaited => f.write_str("the allocator has just started, and whoever announces it may still say so"),
             Self::InUse(why) => f.write_str(why),
             Self::NotAdvertised(pool) => write!(f, "no L2Advertisement is about pool {pool} and this Service"),
+            Self::NoSpeaker => f.write_str("no node has a speaker"),
             Self::NoEligibleNode(nodes) if nodes.is_empty() => f.write_str("no node has a speaker"),
             Self::NoEligibleNode(nodes) => {
                 let reasons = nodes.iter().map(|(node, reason)| format!("{node}: {reason}")).collect::<Vec<_>>();
@@ -281,7 +285,10 @@ impl<'a> Round<'a> {
         let Some(active) = active else {
             // Nobody else can: a speaker that is about to end goes on as long as it lives.
             let last = present.filter(|present| network.speakers().get(&present.active).is_some_and(Speaker::is_draining));
-            return last.map(Placement::alone).ok_or_else(|| Unannounced::NoEligibleNode(self.reasons(vip, demand, judgment)));
+            return last.map(Placement::alone).ok_or_else(|| match self.reasons(vip, demand, judgment) {
+                none if none.is_empty() && network.misses_speakers() => Unannounced::NoSpeaker,
+                reasons => Unannounced::NoEligibleNode(reasons),
+            });
         };
         let twin = self.twin(vip, demand, judgment, active);
         let kept = present.and_then(|present| present.standby.as_ref()).filter(|kept| *kept != active);

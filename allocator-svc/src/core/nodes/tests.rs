@@ -495,3 +495,44 @@ fn where_a_service_can_be_served_is_kept_as_long_as_it_claims_or_holds_something
     lan.rig.full_view(vec![]);
     assert_eq!(known(&lan), Vec::<String>::new());
 }
+
+#[test]
+fn that_no_speaker_ever_comes_is_told_once_the_recovery_window_is_over() {
+    let mut lan = Lan::of(&[]);
+    let placed = |lan: &Lan| {
+        let silent = lan.rig.state.network().placements()[&VIP.parse().unwrap()].clone().unwrap_err();
+        (silent.to_string(), silent.is_amiss())
+    };
+    let nobody = "no node has a speaker".to_owned();
+    let before = lan.rig.state.feed().revision();
+    lan.wait(ms(1950));
+    assert_eq!((placed(&lan), lan.rig.state.feed().since(before).unwrap().len()), ((nobody.clone(), false), 0), "they may just be coming");
+    lan.wait(ms(100));
+    assert_eq!((placed(&lan), lan.rig.state.feed().since(before).unwrap().len()), ((nobody.clone(), true), 1), "the feed tells");
+    let told = lan.rig.state.feed().revision();
+    lan.wait(Duration::from_secs(60));
+    assert_eq!(lan.rig.state.feed().revision(), told, "once");
+    lan.service("second");
+    assert!(lan.rig.state.network().placements().values().all(|placed| placed.as_ref().is_err_and(Unannounced::is_amiss)));
+    lan.join("a", &[]);
+    assert_eq!(lan.active(VIP), "a");
+    lan.reset("a");
+    lan.wait(ms(250));
+    assert_eq!(placed(&lan), ("no node is eligible: a: its speaker is lost".to_owned(), true));
+    lan.wait(Duration::from_secs(700));
+    assert_eq!(placed(&lan), (nobody, true), "all that were there are forgotten");
+    lan.join("b", &[]);
+    assert_eq!(lan.active(VIP), "b");
+}
+
+#[test]
+fn a_speaker_that_comes_in_time_is_not_missed() {
+    let mut lan = Lan::of(&[]);
+    lan.wait(ms(1500));
+    let before = lan.rig.events.len();
+    lan.join("a", &[]);
+    lan.wait(Duration::from_secs(10));
+    let missed = |event: &Event| matches!(event, Event::VipPlaced { placement: Err(_), .. });
+    assert!(!lan.rig.events[before..].iter().any(missed));
+    assert_eq!(lan.active(VIP), "a");
+}
