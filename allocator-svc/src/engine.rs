@@ -192,10 +192,12 @@ impl Owner {
             // What the gauges do not show yet is shown soon, also if nothing more happens.
             let show = self.unobserved.then(|| self.observed + OBSERVE);
             let deadline = next_deadline(&self.state).into_iter().chain(show).min();
+            // What waits in the mailbox may be the heartbeat that a deadline is about, so it is looked at first.
             let letters = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
                 letters = self.mailbox.take(BATCH) => letters,
                 () = self.clock.wait_until(deadline) => Vec::new(),
-                () = stop.cancelled() => break,
             };
             self.turn(Vec::new(), letters)?;
         }
@@ -219,6 +221,9 @@ impl Owner {
         for fact in facts {
             self.take(fact, &mut batch);
         }
+        for event in decide(&self.state, Command::Wake, self.now()).unwrap_or_default() {
+            self.take(event, &mut batch);
+        }
         for letter in letters {
             match letter {
                 Request::Do { command: None, then } => answers.push((Ok(()), then)),
@@ -239,7 +244,7 @@ impl Owner {
                 Request::Pull { session, reply } => pulls.push((session, reply)),
             }
         }
-        // What waits in the mailbox may be the heartbeat that a deadline is about, so it is heard first.
+        // While batches are full more waits: deadlines can wait for it as well, for a while.
         self.full_batches = if full { self.full_batches.saturating_add(1) } else { 0 };
         let patient = full && self.full_batches < PATIENCE;
         if !patient {
@@ -371,6 +376,7 @@ fn is_about_claims(command: &Command) -> bool {
         | Command::ReportBackends { .. }
         | Command::SpeakerSaid { .. }
         | Command::SessionEnded { .. }
+        | Command::Wake
         | Command::Tick => false,
     }
 }

@@ -66,5 +66,7 @@ pub(crate) const CONFLICT_OVER: &str = "conflictOver";
 pub(crate) const SPEAKER_FORGOTTEN: &str = "speakerForgotten";
 /// No speaker has come since the start.
 pub(crate) const SPEAKERS_MISSED: &str = "speakersMissed";
+/// The process did not run for a time, and waits for what speakers said meanwhile.
+pub(crate) const SPEAKERS_EXCUSED: &str = "speakersExcused";
 /// All speakers that were there before the start have come back, or are given up.
 pub(crate) const RECOVERY_ENDED: &str = "recoveryEnded";

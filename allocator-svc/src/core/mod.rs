@@ -30,6 +30,7 @@ pub mod history;
 pub mod holders;
 pub mod nodes;
 mod parts;
+mod pause;
 pub mod placement;
 pub mod plan;
 pub mod pools;
@@ -150,6 +151,8 @@ pub enum Command {
         /// The stream.
         session: SessionId,
     },
+    /// The engine goes on after a wait, perhaps later than it should.
+    Wake,
     /// Time has passed, or work is due.
     Tick,
 }
@@ -171,6 +174,7 @@ impl Command {
             | Self::Rebalance(_)
             | Self::SpeakerSaid { .. }
             | Self::SessionEnded { .. }
+            | Self::Wake
             | Self::Tick => false,
         }
     }
@@ -304,6 +308,7 @@ fn decide_over(state: &State, command: Command, now: Now) -> Result<Vec<Event>, 
         Command::ReportBackends { leadership, backends } => nodes::report_backends(state, leadership, backends),
         Command::SpeakerSaid { session, message } => Ok(nodes::said(state, session, message, now)),
         Command::SessionEnded { session } => Ok(nodes::session_ended(state, session, now)),
+        Command::Wake => Ok(pause::woken(state, now).into_iter().collect()),
         Command::Tick => Ok(tick(state, now)),
     }
 }

@@ -107,6 +107,8 @@ pub enum SpeakerEvent {
     Forgotten(SpeakerId),
     /// None has come since the start, for as long as those that were there before are waited for.
     Missed,
+    /// This allocator did not run for a time, in which it could not hear them: until then none is lost.
+    Excused(Mono),
     /// It was told all that had changed for it.
     Told {
         /// The stream.
@@ -299,6 +301,8 @@ pub struct Network {
     rebalanced: Mono,
     /// No speaker is there, and none has been for so long that somebody has to mend that.
     speakers_missed: bool,
+    /// Before that nobody is lost: this allocator did not run when it should have heard of them.
+    excused: Mono,
 }
 
 impl Network {
@@ -522,9 +526,28 @@ impl Network {
 
     /// When the next speaker is lost unless it is heard, or the recovery ends.
     pub(super) fn next_deadline(&self, settings: &Settings) -> Option<Mono> {
-        let lost = self.deadlines.first().map(|(at, _)| *at);
         let over = self.strangers.next().map(|(at, _)| at);
-        [lost, over, self.recovery.end(), self.next_rebalance(settings)].into_iter().flatten().min()
+        [self.next_loss(), over, self.next_rebalance(settings)].into_iter().flatten().min()
+    }
+
+    /// When the next speaker is lost, or all that are still awaited.
+    pub(super) fn next_loss(&self) -> Option<Mono> {
+        self.next_lost().map(|(at, _)| at).into_iter().chain(self.recovery_end()).min()
+    }
+
+    /// Whose time is up next, and when.
+    fn next_lost(&self) -> Option<(Mono, &SpeakerId)> {
+        self.deadlines.first().map(|(at, id)| ((*at).max(self.excused), id))
+    }
+
+    /// When those that have not come since the start are lost.
+    fn recovery_end(&self) -> Option<Mono> {
+        self.recovery.end().map(|end| end.max(self.excused))
+    }
+
+    /// Until when nobody is lost.
+    pub(super) fn excused(&self) -> Mono {
+        self.excused
     }
 
     /// When it has to be told that no speaker has come since the start, unless one comes.
@@ -720,6 +743,7 @@ impl Network {
                 }
             }
             SpeakerEvent::Missed => self.missed(),
+            SpeakerEvent::Excused(until) => self.excused = *until,
             SpeakerEvent::Told { session, revision, vips } => {
                 let Some(speaker) = self.sessions.get(session).and_then(|id| self.speakers.get_mut(id)) else { return };
                 speaker.needs_snapshot = false;
@@ -1113,7 +1137,7 @@ pub(super) fn next_missed(state: &State) -> Option<Mono> {
 /// `None` if no time is up.
 pub(super) fn expire_next(state: &State, now: Now) -> Option<Vec<Event>> {
     let network = &state.network;
-    if let Some((_, id)) = network.deadlines.first().filter(|(at, _)| *at <= now.mono) {
+    if let Some((_, id)) = network.next_lost().filter(|(at, _)| *at <= now.mono) {
         let is_lost = network.speakers.get(id).is_none_or(|speaker| speaker.liveness == Liveness::Lost);
         let event = if is_lost { SpeakerEvent::Forgotten(id.clone()) } else { SpeakerEvent::Lost(id.clone(), now.mono) };
         return Some(vec![Event::Speaker(event)]);
@@ -1124,7 +1148,7 @@ pub(super) fn expire_next(state: &State, now: Now) -> Option<Vec<Event>> {
     if next_missed(state).is_some_and(|at| at <= now.mono) {
         return Some(vec![Event::Speaker(SpeakerEvent::Missed)]);
     }
-    network.recovery.end().filter(|end| *end <= now.mono)?;
+    network.recovery_end().filter(|end| *end <= now.mono)?;
     let awaited = network.speakers.iter().filter(|(_, speaker)| speaker.liveness == Liveness::Awaited);
     let lost = awaited.map(|(id, _)| Event::Speaker(SpeakerEvent::Lost(id.clone(), now.mono)));
     Some(lost.chain([Event::RecoveryEnded]).collect())

@@ -156,6 +156,9 @@ impl Owner {
                 info!(event = logs::SPEAKER_FORGOTTEN, node = %speaker.node, instance = %speaker.instance, "away for long, not awaited any more");
             }
             SpeakerEvent::Missed => warn!(event = logs::SPEAKERS_MISSED, "no speaker has come: nobody announces anything new"),
+            SpeakerEvent::Excused(_) => {
+                warn!(event = logs::SPEAKERS_EXCUSED, "did not run in time: no speaker is given up before it can be heard")
+            }
             SpeakerEvent::FoundInUse { vip, conflict } => {
                 self.metrics.in_use();
                 let (mac, interface, node) = (&conflict.mac, &conflict.interface, &conflict.node);
