@@ -192,10 +192,12 @@ impl Owner {
             // What the gauges do not show yet is shown soon, also if nothing more happens.
             let show = self.unobserved.then(|| self.observed + OBSERVE);
             let deadline = next_deadline(&self.state).into_iter().chain(show).min();
+            // What waits in the mailbox may be the heartbeat that a deadline is about, so it is looked at first.
             let letters = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
                 letters = self.mailbox.take(BATCH) => letters,
                 () = self.clock.wait_until(deadline) => Vec::new(),
-                () = stop.cancelled() => break,
             };
             self.turn(Vec::new(), letters)?;
         }
@@ -239,7 +241,7 @@ impl Owner {
                 Request::Pull { session, reply } => pulls.push((session, reply)),
             }
         }
-        // What waits in the mailbox may be the heartbeat that a deadline is about, so it is heard first.
+        // While batches are full more waits: deadlines can wait for it as well, for a while.
         self.full_batches = if full { self.full_batches.saturating_add(1) } else { 0 };
         let patient = full && self.full_batches < PATIENCE;
         if !patient {

@@ -64,5 +64,7 @@ pub(crate) const RECORD_LEFT_OUT: &str = "recordLeftOut";
 pub(crate) const CONFLICT_OVER: &str = "conflictOver";
 /// A speaker that was given up has stayed away.
 pub(crate) const SPEAKER_FORGOTTEN: &str = "speakerForgotten";
+/// No speaker has come since the start.
+pub(crate) const SPEAKERS_MISSED: &str = "speakersMissed";
 /// All speakers that were there before the start have come back, or are given up.
 pub(crate) const RECOVERY_ENDED: &str = "recoveryEnded";

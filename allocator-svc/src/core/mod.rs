@@ -320,8 +320,9 @@ pub fn next_deadline(state: &State) -> Option<Mono> {
     if state.book.has_due() || state.network.has_dirty() {
         return Some(Mono::ZERO);
     }
-    let deadlines = [state.book.next_stranded(), state.book.reservations().next_end(), state.network.next_deadline(&state.settings)];
-    deadlines.into_iter().flatten().min()
+    let of_book = [state.book.next_stranded(), state.book.reservations().next_end()];
+    let of_network = [state.network.next_deadline(&state.settings), nodes::next_missed(state)];
+    of_book.into_iter().chain(of_network).flatten().min()
 }
 
 /// Whether a claim is due to be met, so that the next [`Command::Tick`] does nothing else.

@@ -106,6 +106,8 @@ pub enum SpeakerEvent {
     Lost(SpeakerId, Mono),
     /// It has been gone for long, and nothing is its any more.
     Forgotten(SpeakerId),
+    /// None has come since the start, for as long as those that were there before are waited for.
+    Missed,
     /// It was told of all that had changed for it, or of a part.
     Told {
         /// The stream.
@@ -292,6 +294,8 @@ pub enum Untold {
 #[derive(Clone, Debug, Default)]
 pub struct Network {
     nodes: BTreeMap<NodeName, NodeSpec>,
+    /// A watcher has told of the nodes since the start.
+    nodes_told: bool,
     speakers: BTreeMap<SpeakerId, Speaker>,
     sessions: BTreeMap<SessionId, SpeakerId>,
     backends: BTreeMap<ServiceKey, Reach>,
@@ -315,6 +319,8 @@ pub struct Network {
     unclaimed: BTreeSet<Vip>,
     /// When the spread of VIPs over the nodes was last looked at.
     rebalanced: Mono,
+    /// No speaker is there, and none has been for so long that somebody has to mend that.
+    speakers_missed: bool,
 }
 
 impl Network {
@@ -322,6 +328,11 @@ impl Network {
     #[must_use]
     pub fn nodes(&self) -> &BTreeMap<NodeName, NodeSpec> {
         &self.nodes
+    }
+
+    /// Whether it is known which nodes there are and what labels they have: after a start it is not, until a watcher tells.
+    pub(super) fn knows_nodes(&self) -> bool {
+        self.nodes_told
     }
 
     /// All speakers that were seen.
@@ -463,6 +474,11 @@ impl Network {
         self.recovery != Recovery::Over
     }
 
+    /// Whether somebody has to see to it that speakers come: there is none, for long.
+    pub(super) fn misses_speakers(&self) -> bool {
+        self.speakers_missed
+    }
+
     /// Whether standbys are chosen only once all speakers are there: the first to come would otherwise have those of all.
     pub(super) fn holds_standbys_back(&self) -> bool {
         self.restored && self.is_recovering()
@@ -505,7 +521,12 @@ impl Network {
         self.speakers.get(id).is_some_and(|speaker| hears(speaker) && untold(speaker))
     }
 
-    /// From where the Services that hold a VIP can be served; `None` = nobody has said yet.
+    /// Whether it is known of each of these Services where it can be served.
+    pub(super) fn knows_reach<'a>(&self, mut services: impl Iterator<Item = &'a ServiceKey>) -> bool {
+        services.all(|service| self.backends.contains_key(service))
+    }
+
+    /// From where those of the Services that hold a VIP can be served of which that is known; `None` = of none.
     pub(super) fn reach<'a>(&self, services: impl Iterator<Item = &'a ServiceKey>) -> Option<Reach> {
         let known: Vec<&Reach> = services.filter_map(|service| self.backends.get(service)).collect();
         if known.is_empty() {
@@ -539,8 +560,8 @@ impl Network {
 
     /// When the next speaker is lost unless it is heard, or the recovery ends.
     pub(super) fn next_deadline(&self, settings: &Settings) -> Option<Mono> {
-        let lost = self.next_lost(settings).map(|(at, _)| at);
         let over = self.strangers.next().map(|(at, _)| at);
+        let lost = self.next_lost(settings).map(|(at, _)| at);
         [lost, over, self.recovery.end(), self.next_rebalance(settings)].into_iter().flatten().min()
     }
 
@@ -548,6 +569,11 @@ impl Network {
     fn next_lost(&self, settings: &Settings) -> Option<(Mono, &SpeakerId)> {
         let certain = self.deadlines.first().map(|(at, id)| (*at, id));
         certain.into_iter().chain(self.silence.next(settings)).min()
+    }
+
+    /// When it has to be told that no speaker has come since the start, unless one comes.
+    fn next_missed(&self, settings: &Settings) -> Option<Mono> {
+        (self.recovery == Recovery::Unheard && !self.speakers_missed).then(|| Mono::ZERO + settings.recovery_window)
     }
 
     /// When the spread of VIPs is next looked at; never while speakers are still coming back after a start.
@@ -586,8 +612,9 @@ impl Network {
             Event::NodesReplaced(nodes) => {
                 let nodes = nodes.iter().map(|node| (node.name.clone(), node.clone())).collect();
                 let before = std::mem::replace(&mut self.nodes, nodes);
+                let were_told = std::mem::replace(&mut self.nodes_told, true);
                 let changed = self.drains.replace(self.nodes.values());
-                if differ_by_cordons_alone(&before, &self.nodes) {
+                if were_told && differ_by_cordons_alone(&before, &self.nodes) {
                     self.drain_changed(&changed);
                 } else {
                     self.all_dirty(book);
@@ -649,6 +676,7 @@ impl Network {
                     self.unclaimed.remove(&vip);
                 }
                 self.silence.hear(*at, settings);
+                self.speakers_missed = false;
                 if matches!(self.recovery, Recovery::Unheard | Recovery::Forsaken) {
                     self.recovery = Recovery::Until(*at + settings.recovery_window);
                 }
@@ -694,9 +722,7 @@ impl Network {
                 self.deadline_changed(id, settings);
             }
             SpeakerEvent::Returned(id) => {
-                let macs = self.macs(id);
                 self.set_liveness(id, Liveness::Live, settings);
-                self.peers_changed(id, &macs);
                 self.concerned_dirty(id);
             }
             SpeakerEvent::InterfacesChanged(id, interfaces) => {
@@ -738,7 +764,6 @@ impl Network {
                 }
                 self.set_liveness(id, Liveness::Lost, settings);
                 self.part_dirty(id);
-                self.tell_peers(id);
                 if self.are_lost_at_once(*at, settings) {
                     self.recovery = Recovery::Forsaken;
                     self.restored = true;
@@ -748,7 +773,11 @@ impl Network {
             SpeakerEvent::Forgotten(id) => {
                 let deadline = self.speakers.remove(id).and_then(|speaker| speaker.deadline);
                 self.forget_deadline(deadline, id);
+                if self.speakers.is_empty() {
+                    self.missed();
+                }
             }
+            SpeakerEvent::Missed => self.missed(),
             SpeakerEvent::Told { session, revision, vips, removals } => {
                 let Some(id) = self.sessions.get(session) else { return };
                 let Some(speaker) = self.speakers.get_mut(id) else { return };
@@ -764,6 +793,12 @@ impl Network {
                 speaker.unapplied.insert(*revision, vips.clone());
             }
         }
+    }
+
+    /// Somebody has to see to it that speakers come; whoever waits for one is told so.
+    fn missed(&mut self) {
+        self.speakers_missed = true;
+        self.dirty.extend(self.parts.nodeless());
     }
 
     /// Whether all speakers are lost, and several of them within a recovery window.
@@ -872,13 +907,12 @@ impl Network {
         }
     }
 
-    /// The hardware addresses from which a speaker's node may announce.
+    /// The hardware addresses of a speaker's node, as others are told them.
     fn macs(&self, id: &SpeakerId) -> BTreeSet<MacAddress> {
-        let announcing = self.on_node_of(id).filter(|(_, speaker)| speaker.may_announce());
-        announcing.flat_map(|(_, speaker)| &speaker.interfaces).map(|interface| interface.mac).collect()
+        self.on_node_of(id).flat_map(|(_, speaker)| &speaker.interfaces).map(|interface| interface.mac).collect()
     }
 
-    /// All others are told anew who a speaker is, if its node announces from other hardware addresses than before.
+    /// All others are told anew who a speaker is, if its node has other hardware addresses than before.
     fn peers_changed(&mut self, id: &SpeakerId, before: &BTreeSet<MacAddress>) {
         if self.macs(id) != *before {
             self.tell_peers(id);
@@ -1008,11 +1042,11 @@ fn deadline(speaker: &Speaker, has_parts: bool, settings: &Settings) -> Option<D
     }
 }
 
-/// All nodes. Those that are known already change nothing.
+/// All nodes. Those that are known already change nothing; that there are none is news after a start.
 pub(super) fn replace(state: &State, leadership: Leadership, nodes: Vec<NodeSpec>) -> Result<Vec<Event>, Refusal> {
     let mut events = Vec::from_iter(state.admit(leadership)?);
     let known = &state.network.nodes;
-    if nodes.len() != known.len() || nodes.iter().any(|node| known.get(&node.name) != Some(node)) {
+    if !state.network.nodes_told || nodes.len() != known.len() || nodes.iter().any(|node| known.get(&node.name) != Some(node)) {
         events.push(Event::NodesReplaced(nodes));
     }
     Ok(events)
@@ -1118,18 +1152,38 @@ fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Even
         Some(Ok(placement)) => network.speakers.get(&placement.active).is_none_or(|other| !other.may_announce()),
         Some(Err(_)) | None => true,
     };
-    let adopt = |vip: Vip| Event::VipPlaced { vip, placement: Ok(Placement::on(hello.speaker.clone())) };
-    let adopted: Vec<Event> = held.into_iter().filter(|vip| ours(vip) && nobodys(vip)).map(adopt).collect();
-    // A peer took it over meanwhile, and will say so.
-    let own = |vip: &Vip| network.placements.get(vip).into_iter().flatten().any(|placement| placement.active == hello.speaker);
-    let given_up = hello.held.iter().filter(|(vip, role)| **role == Role::Standby && network.is_recovering() && own(vip));
-    let given_up = given_up.map(|(vip, _)| Event::VipPlaced { vip: *vip, placement: Err(Unannounced::HolderAwaited) });
-    let given_up: Vec<Event> = given_up.collect();
+    let adopt = |vip: &Vip| nobodys(vip).then(|| Placement::on(hello.speaker.clone()));
+    let adopted = held.into_iter().filter(ours).filter_map(|vip| {
+        let placement = adopt(&vip).or_else(|| unfinished(network, vip, &hello.speaker))?;
+        Some(Event::VipPlaced { vip, placement: Ok(placement) })
+    });
+    let adopted: Vec<Event> = adopted.collect();
+    let stands_by = hello.held.iter().filter(|(_, role)| **role == Role::Standby && network.is_recovering());
+    let given_up: Vec<Event> = stands_by.filter_map(|(vip, _)| given_up(network, *vip, &hello.speaker)).collect();
+    // A stream has one speaker: whoever it was before has none any more.
+    let before = network.sessions.get(&session).filter(|before| **before != hello.speaker);
+    let before = before.map(|_| session_ended(state, session, now)).unwrap_or_default();
     // A VIP is not given to one that is lost; and joining comes last, as it has the speaker's VIPs looked at, also those adopted: it may
     // hold what it must not announce any more.
     let returned = lost.then(|| Event::Speaker(SpeakerEvent::Returned(hello.speaker.clone())));
     let joined = Event::Speaker(SpeakerEvent::Joined { session, hello, at: now.mono });
-    returned.into_iter().chain(given_up).chain(adopted).chain([joined]).collect()
+    before.into_iter().chain(returned).chain(given_up).chain(adopted).chain([joined]).collect()
+}
+
+/// What a start has interrupted: a speaker answers for a VIP that was to move to another one, which has not said that it announces it. It
+/// goes on until that one has.
+fn unfinished(network: &Network, vip: Vip, outgoing: &SpeakerId) -> Option<Placement> {
+    let placement = network.placements.get(&vip)?.as_ref().ok()?;
+    let is_open = network.is_recovering() && !network.announced.contains(&vip) && placement.outgoing.is_none();
+    (is_open && placement.active != *outgoing).then(|| Placement { outgoing: Some(outgoing.clone()), ..placement.clone() })
+}
+
+/// After a start a speaker only stands by for a VIP that is placed on it: whoever answers for it has it, or has taken it over meanwhile and
+/// will say so.
+fn given_up(network: &Network, vip: Vip, by: &SpeakerId) -> Option<Event> {
+    let placement = network.placements.get(&vip)?.as_ref().ok().filter(|placement| placement.active == *by)?;
+    let placement = placement.outgoing.clone().map(Placement::on).ok_or(Unannounced::HolderAwaited);
+    Some(Event::VipPlaced { vip, placement })
 }
 
 /// A stream ended: a draining speaker is gone, any other has a short grace.
@@ -1145,7 +1199,13 @@ pub(super) fn session_ended(state: &State, session: SessionId, now: Now) -> Vec<
     }
 }
 
-/// The first speaker whose time is up is lost, or forgotten if it was; then a stranger is; then the recovery ends. `None` if no time is up.
+/// When it has to be told that no speaker has come since the start; a shadow has none.
+pub(super) fn next_missed(state: &State) -> Option<Mono> {
+    state.network.next_missed(&state.settings).filter(|_| !state.is_shadow())
+}
+
+/// The first speaker whose time is up is lost, or forgotten if it was; then a stranger is; then speakers are missed, or the recovery ends.
+/// `None` if no time is up.
 pub(super) fn expire_next(state: &State, now: Now) -> Option<Vec<Event>> {
     let network = &state.network;
     if let Some((_, id)) = network.next_lost(&state.settings).filter(|(at, _)| *at <= now.mono) {
@@ -1155,6 +1215,9 @@ pub(super) fn expire_next(state: &State, now: Now) -> Option<Vec<Event>> {
     }
     if let Some((_, vip)) = network.strangers.next().filter(|(at, _)| *at <= now.mono) {
         return Some(vec![Event::Speaker(SpeakerEvent::ConflictOver(vip))]);
+    }
+    if next_missed(state).is_some_and(|at| at <= now.mono) {
+        return Some(vec![Event::Speaker(SpeakerEvent::Missed)]);
     }
     network.recovery.end().filter(|end| *end <= now.mono)?;
     let awaited = network.speakers.iter().filter(|(_, speaker)| speaker.liveness == Liveness::Awaited);

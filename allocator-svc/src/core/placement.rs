@@ -28,7 +28,7 @@ mod outlook;
 mod rebalance;
 mod worth;
 
-use self::demand::{Demand, advertisements, demand, is_unclear};
+use self::demand::{Demand, advertisements, demand};
 use self::load::Load;
 pub(crate) use outlook::{Outlook, outlook};
 pub(crate) use rebalance::uneven;
@@ -101,13 +101,15 @@ pub enum Unannounced {
     NotAdvertised(PoolName),
     /// No node may announce it: the reason of each node that has a speaker.
     NoEligibleNode(Arc<BTreeMap<NodeName, &'static str>>),
+    /// No node has a speaker, and none has had one for as long as those that were there before a start are waited for.
+    NoSpeaker,
 }
 
 impl Unannounced {
     /// Whether a speaker that can do more than before may change it.
     pub(super) fn is_for_want_of_a_node(&self) -> bool {
         match self {
-            Self::NoEligibleNode(_) => true,
+            Self::NoEligibleNode(_) | Self::NoSpeaker => true,
             Self::NoEndpoint | Self::BackendsUnknown | Self::HolderAwaited | Self::InUse(_) | Self::NotAdvertised(_) => false,
         }
     }
@@ -117,11 +119,12 @@ impl Unannounced {
 const LACKS_INTERFACES: &str = "it has none of the advertised interfaces";
 
 impl Unannounced {
-    /// Whether somebody has to mend something before it can be announced: no advertisement is about it, or no node that has a speaker may.
+    /// Whether somebody has to mend something before it can be announced: no advertisement is about it, no node that has a speaker may, or
+    /// no speaker comes. Right after a start they are just about to.
     #[must_use]
     pub fn is_amiss(&self) -> bool {
         match self {
-            Self::NotAdvertised(_) => true,
+            Self::NotAdvertised(_) | Self::NoSpeaker => true,
             Self::NoEligibleNode(nodes) => !nodes.is_empty(),
             Self::NoEndpoint | Self::BackendsUnknown | Self::HolderAwaited | Self::InUse(_) => false,
         }
@@ -143,6 +146,7 @@ impl fmt::Display for Unannounced {
             Self::HolderAwaited => f.write_str("the allocator has just started or hears nobody, and whoever announces it may still say so"),
             Self::InUse(why) => f.write_str(why),
             Self::NotAdvertised(pool) => write!(f, "no L2Advertisement is about pool {pool} and this Service"),
+            Self::NoSpeaker => f.write_str("no node has a speaker"),
             Self::NoEligibleNode(nodes) if nodes.is_empty() => f.write_str("no node has a speaker"),
             Self::NoEligibleNode(nodes) => {
                 let reasons = nodes.iter().map(|(node, reason)| format!("{node}: {reason}")).collect::<Vec<_>>();
@@ -230,10 +234,6 @@ impl<'a> Round<'a> {
                 .and_then(|placement| survive(network, placement));
             return provisional.map(Ok);
         };
-        let is_there = |placement: &&Placement| network.speakers().get(&placement.active).is_some_and(Speaker::may_announce);
-        if let Some(kept) = present.filter(is_there).filter(|_| is_unclear(self.state, holders)) {
-            return Some(Ok(kept.clone()));
-        }
         match demand(self.state, vip, Some(holders), present) {
             Ok(demand) => Some(self.with_judgment(demand, |round, demand, judgment| round.choose(vip, demand, judgment, present))),
             // A pool that is gone keeps what it announces for the pool grace: the lease's end will end it.
@@ -271,14 +271,14 @@ impl<'a> Round<'a> {
                 Some(twin.unwrap_or(&present.active))
             }
             Some(present) => {
-                let twin = if leaves { None } else { self.twin(vip, demand, judgment, &present.active) };
-                let promoted = |round: &mut Self, judgment: &mut Judgment<'a>| {
-                    let mut may = |standby: &&SpeakerId| {
-                        round.may_now(vip, demand, judgment, standby) && !round.is_avoided(vip, demand, judgment, standby, None)
-                    };
-                    present.standby.as_ref().filter(&mut may)
+                let may = |round: &mut Self, judgment: &mut Judgment<'a>, id: &&SpeakerId| {
+                    round.may_now(vip, demand, judgment, id) && !round.is_avoided(vip, demand, judgment, id, None)
                 };
-                twin.or_else(|| promoted(self, judgment)).or_else(|| self.best_active(vip, demand, judgment))
+                // Whoever still answers goes on rather than anybody who does not yet.
+                let answering = present.outgoing.as_ref().filter(|outgoing| may(self, judgment, outgoing));
+                let twin = answering.or_else(|| if leaves { None } else { self.twin(vip, demand, judgment, &present.active) });
+                let promoted = twin.or_else(|| present.standby.as_ref().filter(|standby| may(self, judgment, standby)));
+                promoted.or_else(|| self.best_active(vip, demand, judgment))
             }
             None => self.best_active(vip, demand, judgment),
         };
@@ -288,7 +288,10 @@ impl<'a> Round<'a> {
             if network.is_forsaken() && last.is_none() {
                 return Err(Unannounced::HolderAwaited);
             }
-            return last.map(Placement::alone).ok_or_else(|| Unannounced::NoEligibleNode(self.reasons(vip, demand, judgment)));
+            return last.map(Placement::alone).ok_or_else(|| match self.reasons(vip, demand, judgment) {
+                none if none.is_empty() && network.misses_speakers() => Unannounced::NoSpeaker,
+                reasons => Unannounced::NoEligibleNode(reasons),
+            });
         };
         let twin = self.twin(vip, demand, judgment, active);
         let kept = present.and_then(|present| present.standby.as_ref()).filter(|kept| *kept != active);
@@ -428,9 +431,10 @@ impl<'a> Round<'a> {
 /// Who goes on answering until the new one does: who already does so for a move that is not over, else the one that was active.
 /// Whoever has not said that it answers for a VIP does not.
 fn outgoing(state: &State, vip: Vip, present: Option<&Placement>, active: &SpeakerId) -> Option<SpeakerId> {
-    let present = present.filter(|_| !state.network.is_unclaimed(vip))?;
+    let present = present?;
     let may_answer = |id: &&SpeakerId| state.network.speakers().get(*id).is_some_and(Speaker::may_answer);
-    let before = present.outgoing.iter().chain([&present.active]).find(may_answer)?;
+    let claimed = Some(&present.active).filter(|_| !state.network.is_unclaimed(vip));
+    let before = present.outgoing.iter().chain(claimed).find(may_answer)?;
     (before != active).then(|| before.clone())
 }
 
@@ -450,9 +454,9 @@ fn fit<'a>(state: &State, demand: &Demand, id: &'a SpeakerId, speaker: &'a Speak
     let labels = network.nodes().get(&id.node).map_or(&none, |node| &node.labels);
     let all = state.book.configuration().advertisements();
     let asked = demand.advertisements.iter().filter_map(|place| all.get(*place));
-    let covering: Vec<&AdvertisementSpec> = asked.filter(|ad| ad.covers_node(labels)).collect();
+    let covering: Vec<&AdvertisementSpec> = asked.filter(|ad| demand.takes_any_node || ad.covers_node(labels)).collect();
     if covering.is_empty() {
-        return Err("no L2Advertisement selects it");
+        return Err(if network.knows_nodes() { "no L2Advertisement selects it" } else { "its labels are not known yet" });
     }
     let everywhere = covering.iter().any(|ad| ad.interfaces.is_empty());
     let wanted: BTreeSet<InterfaceName> = covering.iter().flat_map(|ad| ad.interfaces.iter().cloned()).collect();

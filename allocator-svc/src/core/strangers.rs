@@ -25,10 +25,10 @@ impl Strangers {
         self.seen.get(&vip).map(|(conflict, _)| conflict)
     }
 
-    /// A stranger claims a VIP: it is news, or known.
+    /// A stranger claims a VIP: it is news, or known, whichever node sees it now.
     pub(super) fn claimed(&self, vip: Vip, conflict: Conflict, at: Mono) -> Event {
         Event::Speaker(match self.of(vip) {
-            Some(known) if *known == conflict => SpeakerEvent::ConflictRepeated { vip, at },
+            Some(known) if known.mac == conflict.mac => SpeakerEvent::ConflictRepeated { vip, at },
             Some(_) | None => SpeakerEvent::ConflictSeen { vip, conflict, at },
         })
     }

@@ -155,6 +155,7 @@ impl Owner {
             SpeakerEvent::Forgotten(speaker) => {
                 info!(event = logs::SPEAKER_FORGOTTEN, node = %speaker.node, instance = %speaker.instance, "away for long, not awaited any more");
             }
+            SpeakerEvent::Missed => warn!(event = logs::SPEAKERS_MISSED, "no speaker has come: nobody announces anything new"),
             SpeakerEvent::FoundInUse { vip, conflict } => {
                 self.metrics.in_use();
                 let (mac, interface, node) = (&conflict.mac, &conflict.interface, &conflict.node);

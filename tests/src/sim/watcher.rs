@@ -35,7 +35,7 @@ pub enum Call {
 }
 
 /// All that a session begins with, in its order.
-pub const SESSION: [Call; 4] = [Call::Pools, Call::View, Call::Nodes, Call::Backends];
+pub const SESSION: [Call; 4] = [Call::Pools, Call::Nodes, Call::View, Call::Backends];
 
 /// What the cluster has.
 #[derive(Debug)]

@@ -59,10 +59,10 @@ pub enum Stage {
     Down,
     /// It gets the configuration.
     Pools,
+    /// It gets the nodes, so that it knows which of them are selected before it places what the view names.
+    Nodes,
     /// It gets the full view.
     View,
-    /// It gets the nodes.
-    Nodes,
     /// It gets the backends of all.
     Backends,
     /// It has everything, and gets each change.
@@ -860,12 +860,12 @@ impl State {
                 Merged::Missing if !self.had_config => return None,
                 Merged::Good(configuration) => Job::Pools { configuration: configuration.clone(), begin_term },
                 Merged::Bad(_) | Merged::Missing => {
-                    self.stage = Stage::View;
+                    self.stage = Stage::Nodes;
                     return self.stage_job(now);
                 }
             },
-            Stage::View => Job::View { claims: self.full_view(now), begin_term },
             Stage::Nodes => self.all_nodes(),
+            Stage::View => Job::View { claims: self.full_view(now), begin_term },
             Stage::Backends => Job::Backends(self.all_backends()),
         };
         self.staging = true;
@@ -1057,9 +1057,9 @@ impl State {
             Job::Nodes(_) | Job::View { .. } | Job::Backends(_) | Job::Complain(..) | Job::Service(..) => {}
         }
         self.stage = match (self.stage, job) {
-            (Stage::Pools, Job::Pools { .. }) => Stage::View,
-            (Stage::View, Job::View { .. }) => Stage::Nodes,
-            (Stage::Nodes, Job::Nodes(_)) => Stage::Backends,
+            (Stage::Pools, Job::Pools { .. }) => Stage::Nodes,
+            (Stage::Nodes, Job::Nodes(_)) => Stage::View,
+            (Stage::View, Job::View { .. }) => Stage::Backends,
             (Stage::Backends, Job::Backends(_)) => Stage::Live,
             (stage, _) => stage,
         };

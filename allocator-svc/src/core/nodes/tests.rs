@@ -1,4 +1,4 @@
-use mooring_proto::types::assignment::AllocatorMessage;
+use mooring_proto::types::assignment::{AllocatorMessage, Sight};
 use mooring_proto::types::backends::Backends;
 use mooring_proto::types::claim::Claim;
 
@@ -149,6 +149,54 @@ fn a_drain_outlives_a_restart_of_the_allocator() {
     let told = lan.newest(&standby);
     lan.catch_up(&standby, told);
     assert_eq!(lan.on_the_wire(VIP), [standby]);
+}
+
+#[test]
+fn a_move_that_a_restart_interrupts_leaves_the_vip_with_whoever_answers_for_it() {
+    for (name, old_comes_first) in [("whoever answers comes first", true), ("whoever is to take over comes first", false)] {
+        let mut lan = Lan::of(&NODES);
+        let (old, new) = (lan.active(VIP), lan.standby(VIP).unwrap());
+        lan.slow.insert(new.clone());
+        lan.drain(&old);
+        assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (new.clone(), vec![old.clone()]), "{name}");
+        lan.restarted();
+        for comes in [old_comes_first, !old_comes_first] {
+            if comes {
+                lan.join(&old, &[VIP])
+            } else {
+                lan.join_yielded(&new, VIP)
+            }
+            assert_eq!(lan.on_the_wire(VIP), [old.as_str()], "{name}");
+        }
+        lan.wait(ms(2500));
+        assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (new.clone(), vec![old]), "{name}: it has not said yet that it does");
+        let told = lan.newest(&new);
+        lan.catch_up(&new, told);
+        assert_eq!(lan.on_the_wire(VIP), [new], "{name}");
+    }
+}
+
+#[test]
+fn a_move_to_a_speaker_that_is_lost_is_taken_back_where_the_old_one_may_go_on() {
+    for restarts in [true, false] {
+        let mut lan = Lan::of(&NODES);
+        let (old, new, third) = (lan.active(VIP), lan.standby(VIP).unwrap(), lan.other_than(VIP, &NODES));
+        lan.slow.insert(new.clone());
+        lan.drain(&old);
+        if restarts {
+            lan.restarted();
+            lan.join(&old, &[VIP]);
+        }
+        lan.restore(&old);
+        assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (new.clone(), vec![old.clone()]), "restarts: {restarts}");
+        if restarts {
+            lan.join(&third, &[]);
+        } else {
+            lan.reset(&new);
+        }
+        lan.wait(ms(2500));
+        assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), (old.clone(), vec![old]), "restarts: {restarts}");
+    }
 }
 
 #[test]
@@ -316,6 +364,28 @@ fn a_greeting_that_comes_late_on_a_stream_that_was_left_takes_nobodys_place() {
 }
 
 #[test]
+fn a_second_name_on_a_stream_ends_it_for_the_first() {
+    let mut lan = Lan::of(&NODES);
+    let (first, second) = (lan.active(VIP), "z".to_owned());
+    let (session, other) = (lan.session(&first), SessionId(100));
+    let greet = |lan: &mut Lan, session: SessionId, name: &str| {
+        let message = SpeakerMessage::Hello(lan.hello(name));
+        lan.rig.command(Command::SpeakerSaid { session, message }).unwrap();
+    };
+    let speaker = |lan: &Lan, name: &str| lan.rig.state.network().speakers().get(&id(name)).map(|speaker| speaker.liveness);
+    greet(&mut lan, session, &second);
+    assert!(matches!(speaker(&lan, &first), Some(Liveness::Grace(_))), "{:?}", speaker(&lan, &first));
+    assert_eq!(lan.rig.state.network().speaker_of(session), Some(&id(&second)));
+    lan.rig.wait(ms(250));
+    assert_eq!(speaker(&lan, &first), Some(Liveness::Lost));
+    greet(&mut lan, other, &first);
+    assert_eq!(lan.rig.state.network().speaker_of(session), Some(&id(&second)), "whose stream it is by now");
+    lan.rig.command(Command::SessionEnded { session: other }).unwrap();
+    lan.rig.wait(Duration::from_secs(700));
+    assert_eq!(speaker(&lan, &first), None, "it is forgotten");
+}
+
+#[test]
 fn who_is_not_heard_is_told_nothing_until_it_is_heard_again() {
     let mut lan = Lan::of(&NODES);
     let (active, standby) = (lan.active(VIP), lan.standby(VIP).unwrap());
@@ -469,6 +539,23 @@ fn a_stranger_that_falls_silent_is_forgotten_and_is_news_when_it_returns() {
 }
 
 #[test]
+fn a_stranger_that_several_nodes_see_is_one_conflict_as_it_was_seen_first() {
+    let mut lan = Lan::of(&NODES);
+    let (active, standby) = (lan.active(VIP), lan.standby(VIP).unwrap());
+    assert_eq!(conflict(&mut lan, &active, VIP, 9).len(), 1);
+    let before = lan.rig.events.len();
+    let answers = BTreeMap::from([(MacAddress([2, 9, 9, 9, 9, 9]), InterfaceName::new("lan1").unwrap())]);
+    for _ in 0..2 {
+        lan.say(&standby, SpeakerMessage::Seen(vec![Sight { vip: VIP.parse().unwrap(), answers: answers.clone() }]));
+        assert_eq!(conflict(&mut lan, &active, VIP, 9), []);
+    }
+    let seen = |event: &Event| matches!(event, Event::Speaker(SpeakerEvent::ConflictSeen { .. }));
+    assert!(!lan.rig.events[before..].iter().any(seen));
+    let known = lan.rig.state.network().conflict(VIP.parse().unwrap()).unwrap();
+    assert_eq!((known.node.as_str(), known.interface.as_str()), (active.as_str(), "eth0"));
+}
+
+#[test]
 fn a_conflict_about_what_is_not_the_speakers_is_nobodys() {
     let mut lan = Lan::of(&NODES);
     let (active, other) = (lan.active(VIP), lan.other_than(VIP, &NODES));
@@ -510,4 +597,45 @@ fn where_a_service_can_be_served_is_kept_as_long_as_it_claims_or_holds_something
     assert_eq!(known(&lan), ["web"]);
     lan.rig.full_view(vec![]);
     assert_eq!(known(&lan), Vec::<String>::new());
+}
+
+#[test]
+fn that_no_speaker_ever_comes_is_told_once_the_recovery_window_is_over() {
+    let mut lan = Lan::of(&[]);
+    let placed = |lan: &Lan| {
+        let silent = lan.rig.state.network().placements()[&VIP.parse().unwrap()].clone().unwrap_err();
+        (silent.to_string(), silent.is_amiss())
+    };
+    let nobody = "no node has a speaker".to_owned();
+    let before = lan.rig.state.feed().revision();
+    lan.wait(ms(1950));
+    assert_eq!((placed(&lan), lan.rig.state.feed().since(before).unwrap().len()), ((nobody.clone(), false), 0), "they may just be coming");
+    lan.wait(ms(100));
+    assert_eq!((placed(&lan), lan.rig.state.feed().since(before).unwrap().len()), ((nobody.clone(), true), 1), "the feed tells");
+    let told = lan.rig.state.feed().revision();
+    lan.wait(Duration::from_secs(60));
+    assert_eq!(lan.rig.state.feed().revision(), told, "once");
+    lan.service("second");
+    assert!(lan.rig.state.network().placements().values().all(|placed| placed.as_ref().is_err_and(Unannounced::is_amiss)));
+    lan.join("a", &[]);
+    assert_eq!(lan.active(VIP), "a");
+    lan.reset("a");
+    lan.wait(ms(250));
+    assert_eq!(placed(&lan), ("no node is eligible: a: its speaker is lost".to_owned(), true));
+    lan.wait(Duration::from_secs(700));
+    assert_eq!(placed(&lan), (nobody, true), "all that were there are forgotten");
+    lan.join("b", &[]);
+    assert_eq!(lan.active(VIP), "b");
+}
+
+#[test]
+fn a_speaker_that_comes_in_time_is_not_missed() {
+    let mut lan = Lan::of(&[]);
+    lan.wait(ms(1500));
+    let before = lan.rig.events.len();
+    lan.join("a", &[]);
+    lan.wait(Duration::from_secs(10));
+    let missed = |event: &Event| matches!(event, Event::VipPlaced { placement: Err(_), .. });
+    assert!(!lan.rig.events[before..].iter().any(missed));
+    assert_eq!(lan.active(VIP), "a");
 }

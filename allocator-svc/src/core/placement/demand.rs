@@ -18,6 +18,8 @@ pub(super) struct Demand {
     pub(super) advertisements: Vec<usize>,
     /// The nodes that can serve.
     pub(super) reach: Reach,
+    /// It is announced, and the labels of nodes are not known yet: every node counts as selected, so that it stays or is followed.
+    pub(super) takes_any_node: bool,
 }
 
 /// What the Services that hold a VIP ask of its node, or why no node will do.
@@ -28,15 +30,14 @@ pub(super) fn demand(state: &State, vip: Vip, holders: Option<&Holders>, present
     }
     let holders = || holders.into_iter().flatten();
     let leases: Vec<&Lease> = holders().filter_map(|holder| book.lease(holder)).collect();
-    let reach = match (network.reach(holders()), present) {
-        (Some(reach), _) => reach,
-        (None, Some(_)) => Reach::Anywhere,
-        (None, None) => return Err(Unannounced::BackendsUnknown),
+    let reach = match network.reach(holders()).filter(|reach| *reach != Reach::Nowhere) {
+        Some(Reach::Anywhere) => Reach::Anywhere,
+        known if network.knows_reach(holders()) => known.ok_or(Unannounced::NoEndpoint)?,
+        // A Service of which nothing is known yet may be served just where its address is.
+        _ if present.is_some() => Reach::Anywhere,
+        known => known.ok_or(Unannounced::BackendsUnknown)?,
     };
-    if reach == Reach::Nowhere {
-        return Err(Unannounced::NoEndpoint);
-    }
-    let advertisements = advertisements(state, &leases);
+    let advertisements = advertisements(state, &leases, present.is_some());
     if let Some(lease) = leases.first().filter(|_| advertisements.is_empty()) {
         return Err(Unannounced::NotAdvertised(lease.pool.clone()));
     }
@@ -45,24 +46,22 @@ pub(super) fn demand(state: &State, vip: Vip, holders: Option<&Holders>, present
     if present.is_none() && network.is_recovering() && (is_awaited || adopted()) {
         return Err(Unannounced::HolderAwaited);
     }
-    Ok(Demand { advertisements, reach })
+    let all = book.configuration().advertisements();
+    let selects = |place: &usize| all.get(*place).is_some_and(|ad| !ad.node_selectors.is_empty());
+    let takes_any_node = present.is_some() && !network.knows_nodes() && advertisements.iter().any(selects);
+    Ok(Demand { advertisements, reach, takes_any_node })
 }
 
-/// Whether a VIP may be selected by labels of a Service that are not known yet, as after a start: until they are, nothing changes.
-pub(super) fn is_unclear(state: &State, holders: &Holders) -> bool {
-    let selects = |ad: &AdvertisementSpec| !ad.service_selectors.is_empty();
-    holders.iter().any(|holder| state.book.claim(holder).is_none()) && state.book.configuration().advertisements().iter().any(selects)
-}
-
-/// The advertisements about a VIP's pool and any of its Services, by their place in the configuration. Labels that are not known yet
-/// match no selector.
-pub(super) fn advertisements(state: &State, leases: &[&Lease]) -> Vec<usize> {
+/// The advertisements about a VIP's pool and any of its Services, by their place in the configuration. Labels that are not known yet, as
+/// after a start, match every selector where the VIP is announced, and none where it is not.
+pub(super) fn advertisements(state: &State, leases: &[&Lease], is_announced: bool) -> Vec<usize> {
     let none = Labels::new();
     let about = |ad: &AdvertisementSpec| {
         leases.iter().any(|lease| {
-            let labels = state.book.claim(&lease.service).map_or(&none, |claim| &claim.labels);
+            let claim = state.book.claim(&lease.service);
+            let is_selected = claim.is_none() && is_announced || ad.covers_service(claim.map_or(&none, |claim| &claim.labels));
             let pool = state.book.pools().get(&lease.pool);
-            pool.is_some_and(|pool| ad.covers_pool(&lease.pool, &pool.spec().labels)) && ad.covers_service(labels)
+            is_selected && pool.is_some_and(|pool| ad.covers_pool(&lease.pool, &pool.spec().labels))
         })
     };
     state.book.configuration().advertisements().iter().enumerate().filter(|(_, ad)| about(ad)).map(|(place, _)| place).collect()

@@ -53,8 +53,12 @@ impl<'a> Round<'a> {
     /// two fewer; and what is gained: by how much it is preferred, and how many fewer it announces.
     fn relieve(&mut self, vip: Vip, present: &'a Placement) -> Option<((u32, usize), Placement)> {
         let holders = self.state.book.holders().get(&vip)?;
-        self.state.network.reach(holders.iter())?;
-        let demand = demand(self.state, vip, Some(holders), Some(present)).ok()?;
+        let (book, network) = (&self.state.book, &self.state.network);
+        // What is not known yet is no reason to move anything.
+        if !network.knows_reach(holders.iter()) || holders.iter().any(|holder| book.claim(holder).is_none()) {
+            return None;
+        }
+        let demand = demand(self.state, vip, Some(holders), Some(present)).ok().filter(|demand| !demand.takes_any_node)?;
         self.with_judgment(demand, |round, demand, judgment| {
             let score = round.may(vip, demand, judgment, &present.active)?.score;
             let best = round.best(vip, demand, judgment, |candidate| candidate.score >= score, |load| load.active)?;

@@ -35,6 +35,7 @@ fn advertise(lan: &mut Lan, advertisements: Vec<AdvertisementSpec>) {
 }
 
 mod spread;
+mod unknown;
 
 #[test]
 fn vips_are_spread_evenly_and_each_has_a_standby() {
@@ -424,6 +425,30 @@ fn everybody_who_may_announce_a_vip_is_a_peer_to_whom_the_holder_yields() {
     let others: BTreeSet<NodeName> = names(&NODES).into_iter().filter(|name| *name != active.node).collect();
     assert_eq!(mine.peers.keys().cloned().collect::<BTreeSet<_>>(), others);
     assert!(mine.peers.values().all(|macs| macs.len() == 1));
+}
+
+#[test]
+fn nobody_is_told_anew_of_a_node_that_goes_and_comes_with_the_hardware_addresses_that_it_had() {
+    for goes in ["it is silent", "its stream breaks", "it is about to end"] {
+        let mut lan = Lan::of(&NODES);
+        let (holders, third) = ([lan.active(VIP), lan.standby(VIP).unwrap()], lan.other_than(VIP, &NODES));
+        let told = |lan: &Lan| [lan.newest(&holders[0]), lan.newest(&holders[1])];
+        let before = told(&lan);
+        match goes {
+            "it is silent" => {
+                lan.mute.insert(third.clone());
+            }
+            "its stream breaks" => lan.reset(&third),
+            _ => lan.say(&third, SpeakerMessage::Draining),
+        }
+        lan.wait(Duration::from_millis(900));
+        assert_eq!(told(&lan), before, "{goes}");
+        lan.mute.clear();
+        lan.join(&third, &[]);
+        assert_eq!(told(&lan), before, "{goes}, and comes back");
+        lan.join_as(&third, "z");
+        assert!(told(&lan) > before, "{goes}, and comes back from another one");
+    }
 }
 
 #[test]

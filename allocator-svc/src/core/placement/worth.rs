@@ -60,5 +60,6 @@ fn able(candidate: Candidate<'_>, vip: Vip) -> Result<Candidate<'_>, &'static st
 pub(in crate::core) fn is_advertised(state: &State, vip: Vip) -> bool {
     let holders = state.book.holders().get(&vip).into_iter().flatten();
     let leases: Vec<&Lease> = holders.filter_map(|holder| state.book.lease(holder)).collect();
-    !advertisements(state, &leases).is_empty()
+    let is_announced = state.network.placements().get(&vip).is_some_and(Result::is_ok);
+    !advertisements(state, &leases, is_announced).is_empty()
 }

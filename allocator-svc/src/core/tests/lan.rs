@@ -11,6 +11,7 @@ use mooring_proto::types::node::{Instance, Interface, InterfaceName, MacAddress,
 use super::*;
 use crate::core::assignment;
 use crate::core::nodes::{SpeakerEvent, Untold};
+use crate::store::sled_tree::changes;
 
 /// The VIP that most tests are about.
 pub(crate) const VIP: &str = "10.0.0.0";
@@ -81,22 +82,10 @@ impl Lan {
 
     /// Another allocator takes over what is durable of this one.
     pub(crate) fn restarted(&mut self) {
-        let durable = |event: &&Event| {
-            matches!(
-                event,
-                Event::ConfigurationReplaced { .. }
-                    | Event::LeaseGranted(_)
-                    | Event::LeaseReleased(_)
-                    | Event::VipPlaced { .. }
-                    | Event::VipDropped(_)
-                    | Event::NodeDrained { .. }
-                    | Event::NodeRestored(_)
-            )
-        };
-        let facts: Vec<Event> = self.rig.events.iter().filter(durable).cloned().collect();
+        let records = changes(&self.rig.events).into_values().flatten().collect();
         let now = Now { mono: Mono::ZERO, wall: self.rig.now.wall };
         let mut rig = Rig { state: State::new(SETTINGS), now, events: Vec::new(), is_audited: true };
-        for fact in facts {
+        for fact in replay(records, now.mono + SETTINGS.pool_grace, now) {
             apply(&mut rig.state, &fact);
             rig.events.push(fact);
         }
@@ -169,19 +158,34 @@ impl Lan {
         self.ears.remove(speaker);
     }
 
+    /// A speaker comes whose interface has the hardware address of another node's.
+    pub(crate) fn join_as(&mut self, speaker: &str, node: &str) {
+        self.join_hello(Hello { interfaces: vec![interface(node, "eth0")], ..self.hello(speaker) });
+    }
+
     fn join_holding(&mut self, speaker: &str, held: Table, interfaces: &[&str], taken: BTreeSet<Vip>) {
+        let interfaces = interfaces.iter().map(|name| interface(id(speaker).node.as_str(), name)).collect();
+        self.join_hello(Hello { interfaces, held, taken, ..self.hello(speaker) });
+    }
+
+    /// What a speaker says of itself that holds nothing and has no interfaces.
+    pub(crate) fn hello(&self, speaker: &str) -> Hello {
+        Hello {
+            speaker: id(speaker),
+            boot_id: format!("boot-{}", self.next + 1),
+            interfaces: Vec::new(),
+            held: Table::new(),
+            taken: BTreeSet::new(),
+            asks_first: !self.plain.contains(speaker),
+        }
+    }
+
+    fn join_hello(&mut self, hello: Hello) {
         self.next += 1;
         let session = SessionId(self.next);
-        let hello = Hello {
-            speaker: id(speaker),
-            boot_id: format!("boot-{}", self.next),
-            interfaces: interfaces.iter().map(|name| interface(id(speaker).node.as_str(), name)).collect(),
-            held,
-            taken,
-            asks_first: !self.plain.contains(speaker),
-        };
-        self.sessions.insert(speaker.to_owned(), session);
-        let ear = self.ears.entry(speaker.to_owned()).or_default();
+        let speaker = short(&hello.speaker);
+        self.sessions.insert(speaker.clone(), session);
+        let ear = self.ears.entry(speaker).or_default();
         ear.told.clear();
         ear.in_force.extend(&hello.held);
         self.rig.command(Command::SpeakerSaid { session, message: SpeakerMessage::Hello(hello) }).unwrap();

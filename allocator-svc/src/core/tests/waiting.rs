@@ -116,6 +116,8 @@ fn the_end_of_a_lease_without_a_pool_makes_nobody_due() {
         let adopt = vips(&[&format!("10.0.{}.{}", number / 256, number % 256)]);
         rig.claim(Claim { adopt, ..claim(&self::number("s", number)) }).unwrap();
     }
+    // By then it has been told that there are no speakers.
+    rig.wait(SETTINGS.recovery_window);
     rig.pools(vec![]);
     let from = rig.events.len();
     rig.wait(Duration::from_secs(10));

@@ -192,7 +192,7 @@ fn the_allocator_is_told_everything_in_order_and_then_each_change() {
     let mut rig = Rig::new(false);
     rig.state.connected(Some(BTreeMap::new()));
     assert_eq!(rig.see(a_pool("192.0.2.0/28")), [""; 0], "nothing before all is listed");
-    assert_eq!(rig.see(Seen::Synced), ["pools", "view", "nodes", "backends"]);
+    assert_eq!(rig.see(Seen::Synced), ["pools", "nodes", "view", "backends"]);
     assert_eq!(rig.see(service(&json!({}))), ["allocate", "reach", "status", "event"]);
     assert_eq!(rig.see(service(&json!({}))), [""; 0], "the same again");
     assert_eq!(rig.see(a_pool("192.0.2.0/27")), ["pools"]);
@@ -208,12 +208,12 @@ fn a_full_view_takes_the_place_of_single_claims() {
     }
     assert_eq!(rig.rest(), [""; 0], "the allocator is away");
     rig.state.connected(Some(BTreeMap::new()));
-    assert_eq!(rig.rest(), ["pools", "view", "nodes", "backends", "status", "event"]);
+    assert_eq!(rig.rest(), ["pools", "nodes", "view", "backends", "status", "event"]);
     rig.state.connected(None);
     let fed = |lease: &Lease| Fed { lease: Some(lease.clone()), ..Fed::default() };
     let all: BTreeMap<ServiceKey, Fed> = rig.leases.iter().map(|(key, lease)| (key.clone(), fed(lease))).collect();
     rig.state.connected(Some(all));
-    assert_eq!(rig.rest(), ["pools", "view", "nodes", "backends"], "nothing is written twice");
+    assert_eq!(rig.rest(), ["pools", "nodes", "view", "backends"], "nothing is written twice");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn leadership_that_comes_after_the_allocator_begins_a_session_and_without_it_not
     rig.state.lead(None);
     assert_eq!(rig.see(service(&json!({}))), [""; 0]);
     rig.state.lead(Some(Term(5)));
-    assert_eq!(rig.rest(), ["pools", "view", "nodes", "backends", "status", "event"]);
+    assert_eq!(rig.rest(), ["pools", "nodes", "view", "backends", "status", "event"]);
 }
 
 #[test]
@@ -369,7 +369,7 @@ fn where_a_service_can_be_served_is_told_once_it_has_claimed() {
     assert_eq!(rig.see(asks("192.0.2.1")), ["allocate", "reach", "status", "event"]);
     rig.state.connected(Some(BTreeMap::new()));
     rig.state.see(asks("nonsense"));
-    assert_eq!(rig.rest(), ["pools", "view", "nodes", "backends", "event"]);
+    assert_eq!(rig.rest(), ["pools", "nodes", "view", "backends", "event"]);
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn an_object_that_cannot_be_read_keeps_its_lease_also_in_a_full_view() {
         fresh.state.see(seen);
     }
     fresh.state.connected(Some([(key(), Fed { lease: Some(held.clone()), ..Fed::default() })].into()));
-    assert_eq!(fresh.rest(), ["pools", "view", "nodes", "backends"]);
+    assert_eq!(fresh.rest(), ["pools", "nodes", "view", "backends"]);
     assert_eq!(fresh.leases.get(&key()), Some(&held));
     assert_eq!(fresh.see(Seen::Gone(ObjectRef::new("Service", "default", "web"))), ["release", "forget"]);
 }
@@ -399,7 +399,7 @@ fn a_bad_configuration_keeps_the_last_good_one() {
     assert_eq!(rig.see(Seen::Malformed(object.clone(), vec![error])), [""; 0], "told once");
     assert!(matches!(rig.state.merged(), Merged::Bad(_)));
     rig.state.connected(Some(BTreeMap::new()));
-    assert_eq!(rig.rest(), ["view", "nodes", "backends"], "the allocator keeps its configuration");
+    assert_eq!(rig.rest(), ["nodes", "view", "backends"], "the allocator keeps its configuration");
     assert_eq!(rig.see(Seen::Gone(object)), ["pools"], "a configuration that is taken away is an empty one");
     assert_eq!(rig.state.merged(), &Merged::Good(Configuration::default()));
 }
@@ -423,7 +423,7 @@ fn until_there_is_a_good_configuration_nobody_is_told_anything_and_no_status_is_
     }
     rig.refuses = Some("no pool");
     rig.state.connected(Some(BTreeMap::new()));
-    assert_eq!(rig.rest(), ["complain", "view", "nodes", "backends"]);
+    assert_eq!(rig.rest(), ["complain", "nodes", "view", "backends"]);
     // A Service that holds something by the allocator's own configuration is told of it.
     rig.refuses = None;
     assert_eq!(rig.see(service(&json!({"metadata": {"name": "new"}}))), ["allocate", "reach", "status", "event"]);
@@ -464,7 +464,7 @@ fn a_legacy_config_map_that_is_taken_away_leaves_all_as_it_is() {
     assert_eq!(rig.state.see(Seen::Gone(object.clone())), [Told::Config(Merged::Missing)]);
     assert_eq!(rig.rest(), [""; 0]);
     rig.state.connected(Some(BTreeMap::new()));
-    assert_eq!(rig.rest(), ["view", "nodes", "backends"], "a new session goes on with what the allocator has");
+    assert_eq!(rig.rest(), ["nodes", "view", "backends"], "a new session goes on with what the allocator has");
     assert_eq!(rig.state.see(legacy.clone()), [Told::Config(rig.state.merged().clone())]);
     assert_eq!(rig.rest(), ["pools"]);
     rig.state.see(Seen::Gone(object));
@@ -563,7 +563,7 @@ fn who_begins_to_lead_does_not_tell_again_what_the_leader_before_has_told() {
     rig.state.connected(Some(BTreeMap::new()));
     assert_eq!(rig.see(object(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}}))), [""; 0]);
     rig.state.lead(Some(Term(3)));
-    assert_eq!(rig.rest(), ["pools", "view", "nodes", "backends"]);
+    assert_eq!(rig.rest(), ["pools", "nodes", "view", "backends"]);
     // It loses its leadership and has it again: nobody led meanwhile, so what has changed is still to be told.
     let on = |node: &str| {
         let announced = Announced { node: NodeName::new(node), ..Announced::default() };

@@ -119,8 +119,8 @@ fn take(lan: &mut Lan, known: &mut [Known; 4], turn: Turn) {
         }
         Turn::Lose(number) if known[number].is_there => {
             lan.reset(&name(number));
-            // Long enough that no two are lost at once, which would be the allocator's own loss.
-            lan.wait(SETTINGS.recovery_window + Duration::from_secs(1));
+            // Long enough, also where it is excused for a while, that no two are lost at once, which would be the allocator's own loss.
+            lan.wait(SETTINGS.recovery_window * 2 + Duration::from_secs(1));
             known[number].is_there = false;
         }
         Turn::Join(_) | Turn::Lose(_) => {}
