@@ -11,11 +11,15 @@ use mooring_tests::lab::{Host, Lab, Process};
 use serde_json::json;
 
 use crate::Scenario;
-use crate::failover::{VIP, announcer};
+use crate::failover::{VIP, announcer, only};
 use crate::story::{COREDNS_TCP, COREDNS_UDP, NGINX_LB, NGINX_LB2, ONE_POOL, TWO_POOLS};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("cluster::the_story_by_kubectl", the_story_by_kubectl),
+    (
+        "cluster::nodes_that_kubectl_cordons_or_excludes_are_left_without_a_gap",
+        nodes_that_kubectl_cordons_or_excludes_are_left_without_a_gap,
+    ),
     ("cluster::crds_installed_after_mooring_are_found", crds_installed_after_mooring_are_found),
     (
         "cluster::without_the_api_server_all_answers_and_afterwards_all_converges",
@@ -143,6 +147,48 @@ fn forbidden(mooring: &mut Mooring) -> Result<()> {
     let refused: Vec<_> = mooring.watcher.log().iter().filter(|line| line.to_string().contains("forbidden")).cloned().collect();
     ensure!(refused.is_empty(), "{refused:?}");
     Ok(())
+}
+
+fn nodes_that_kubectl_cordons_or_excludes_are_left_without_a_gap() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let Setup { mut mooring, cluster, backends: _backends, .. } = Setup::new(&lab, true)?;
+    let client = lab.host("client");
+    cluster.apply(ONE_POOL)?;
+    cluster.apply(NGINX_LB)?;
+    cluster.wait_external_ip("default", "nginx-lb", "172.17.200.100")?;
+    let first = announcer(&mooring)?;
+    let arps = client.arp_every(millis(5), VIP)?;
+    until(secs(5), "answers come", || client.arp(VIP))?;
+    let left = |before: &[&str]| {
+        until(secs(10), &format!("{before:?} are left"), || {
+            let now = mooring.announcer("172.17.200.100")?;
+            ensure!(!before.contains(&now.as_str()), "still {now}");
+            Ok(now)
+        })
+    };
+    cluster.kubectl(&["cordon", &first])?;
+    let second = left(&[&first])?;
+    let label = "node.kubernetes.io/exclude-from-external-load-balancers";
+    cluster.kubectl(&["label", "node", &second, &format!("{label}=")])?;
+    let third = left(&[&first, &second])?;
+    only(client, lab.host(&third))?;
+    let page = until(secs(10), "the Service answers", || client.curl("http://172.17.200.100:8080/"))?;
+    ensure!(page == "nginx on node-a\n", "{page}");
+    until(secs(10), "the ServiceL2Status names the last node, and no other one is there", || {
+        let l2 = cluster.get(&["servicel2statuses.metallb.io", "--namespace", "metallb-system"])?;
+        let nodes: Vec<_> = l2["items"].as_array().into_iter().flatten().map(|item| item["status"]["node"].clone()).collect();
+        ensure!(nodes == [json!(third)], "{nodes:?}");
+        Ok(())
+    })?;
+    // Who takes part again takes nothing back.
+    cluster.kubectl(&["uncordon", &first])?;
+    mooring.allocator.wait_for(&json!({"event": "nodeRestored", "node": first, "reason": "cordon"}))?;
+    cluster.kubectl(&["label", "node", &second, &format!("{label}-")])?;
+    only(client, lab.host(&third))?;
+    ensure!(announcer(&mooring)? == third, "the VIP has moved");
+    let report = arps.finish()?;
+    ensure!(report.gap < millis(200), "{report:?}");
+    forbidden(&mut mooring)
 }
 
 fn crds_installed_after_mooring_are_found() -> Result<()> {

@@ -88,14 +88,7 @@ fn lose(lab: &Lab, mooring: &mut Mooring, act: impl FnOnce(&mut Mooring, &str) -
 fn settled(lab: &Lab, mooring: &mut Mooring, taker: &str) -> Result<()> {
     let pings = lab.host("client").ping_every(millis(5), VIP)?;
     mooring.allocator.restart()?;
-    until(secs(10), "all speakers are back", || {
-        let nodes = mooring.nodes()?;
-        let live = |node: &mooring_proto::pb::NodeState| {
-            node.speakers.iter().any(|speaker| speaker.liveness() == mooring_proto::pb::SpeakerLiveness::Live)
-        };
-        ensure!(nodes.iter().filter(|node| live(node)).count() == 3, "{nodes:?}");
-        Ok(())
-    })?;
+    mooring.wait_all_live()?;
     mooring.allocator.wait_for(&json!({"event": "recoveryEnded"}))?;
     ensure!(announcer(mooring)? == taker, "the VIP has moved");
     only(lab.host("client"), lab.host(taker))?;

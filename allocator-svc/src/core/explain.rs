@@ -337,6 +337,9 @@ fn why_there(state: &State, vip: Vip, placement: &Placement, speakers: &[Speaker
     let active = speakers.iter().find(|speaker| speaker.id == placement.active);
     let node = &placement.active.node;
     let stays = match active.map(|active| &active.worth) {
+        Some(Ok(Worth { drained: Some(why), .. })) if placement.last_resort => {
+            format!("{node} goes on announcing it although {why}: no other node is eligible")
+        }
         Some(Ok(_)) => format!("{node} announces it: an address stays where it is as long as its node may announce it"),
         Some(Err(reason)) => format!("{node} goes on announcing it for now, although {reason}"),
         None => format!("{node} announces it"),

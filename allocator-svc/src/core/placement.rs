@@ -117,10 +117,14 @@ impl Unannounced {
 const LACKS_INTERFACES: &str = "it has none of the advertised interfaces";
 
 impl Unannounced {
-    /// Whether there are nodes with speakers, and none of them may.
+    /// Whether somebody has to mend something before it can be announced: no advertisement is about it, or no node that has a speaker may.
     #[must_use]
-    pub fn is_of_nodes(&self) -> bool {
-        matches!(self, Self::NoEligibleNode(nodes) if !nodes.is_empty())
+    pub fn is_amiss(&self) -> bool {
+        match self {
+            Self::NotAdvertised(_) => true,
+            Self::NoEligibleNode(nodes) => !nodes.is_empty(),
+            Self::NoEndpoint | Self::BackendsUnknown | Self::HolderAwaited | Self::InUse(_) => false,
+        }
     }
 
     /// The first node, by name, that may but for the advertised interfaces, of which it has none.

@@ -79,6 +79,7 @@ fn speaker(trial: SpeakerTrial) -> pb::SpeakerTrial {
             score: worth.score,
             interfaces: worth.interfaces.iter().map(ToString::to_string).collect(),
             place: count(worth.place.unwrap_or_default()),
+            reason: worth.drained.map(|why| format!("{why}, and comes after all others")).unwrap_or_default(),
             ..told
         },
         Err(reason) => pb::SpeakerTrial { reason, ..told },

@@ -393,7 +393,7 @@ fn announcement(state: &State, vip: Vip) -> pb::Announcement {
         interfaces: assignment.interfaces,
         reason: assignment.reason,
         conflict_mac: assignment.conflict_mac,
-        no_eligible_node: unannounced.is_some_and(Unannounced::is_of_nodes),
+        no_eligible_node: unannounced.is_some_and(Unannounced::is_amiss),
         last_resort: assignment.last_resort,
         lacks_interfaces: unannounced.and_then(Unannounced::lacks_interfaces).map(ToString::to_string).unwrap_or_default(),
     }

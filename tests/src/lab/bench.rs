@@ -29,12 +29,6 @@ impl Samples {
         let rank = sorted.len().saturating_mul(percent).div_ceil(100).saturating_sub(1);
         sorted.get(rank).copied().unwrap_or_default()
     }
-
-    /// The longest.
-    #[must_use]
-    pub fn max(&self) -> Duration {
-        self.percentile(100)
-    }
 }
 
 /// The clock.
@@ -62,6 +56,12 @@ pub fn compare(what: &str, ours: f64, peer: f64, unit: &str) {
 /// Prints one line that has no peer.
 pub fn alone(what: &str, value: f64, unit: &str) {
     println!("{what:<44} {:>12} {:>12} {unit}", figure(value), "");
+}
+
+/// Prints the median, the 99th percentile and the longest of durations, in milliseconds.
+pub fn spread(what: &str, samples: &Samples) {
+    let [median, tail, longest] = [50, 99, 100].map(|percent| figure(in_millis(samples.percentile(percent))));
+    println!("{what:<64} {median:>8} {tail:>8} {longest:>8} ms");
 }
 
 /// Prints the head of the table.

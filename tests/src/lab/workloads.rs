@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use mooring_proto::pb;
 use mooring_proto::pb::allocator_service_client::AllocatorServiceClient;
 use mooring_proto::pb::inspect_service_client::InspectServiceClient;
+use mooring_proto::pb::operator_service_client::OperatorServiceClient;
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
@@ -36,11 +37,19 @@ impl Mooring {
     /// # Errors
     /// One of them does not start.
     pub fn on_directory(lab: &Lab) -> Result<Self> {
+        Self::on_directory_with(lab, allocator(lab.folder())?)
+    }
+
+    /// The same, with an allocator of the caller's making.
+    ///
+    /// # Errors
+    /// One of them does not start.
+    pub fn on_directory_with(lab: &Lab, allocator: Program) -> Result<Self> {
         let folder = lab.folder();
         fs::create_dir_all(folder.join("manifests"))?;
         let source = format!("dir:{}", folder.join("manifests").display());
         let watcher = watcher()?.args(["--source", &source]).arg("--status-dir").arg(folder.join("status"));
-        Self::start(lab, watcher)
+        Self::start_with(lab, allocator, watcher)
     }
 
     /// Starts all three, with a watcher of the caller's making.
@@ -48,7 +57,11 @@ impl Mooring {
     /// # Errors
     /// One of them does not start.
     pub fn start(lab: &Lab, watcher: Program) -> Result<Self> {
-        let mut allocator = allocator(lab.folder())?.start(lab.host("control"))?;
+        Self::start_with(lab, allocator(lab.folder())?, watcher)
+    }
+
+    fn start_with(lab: &Lab, allocator: Program, watcher: Program) -> Result<Self> {
+        let mut allocator = allocator.start(lab.host("control"))?;
         allocator.wait_for(&json!({"event": "listening", "server": "grpc"}))?;
         let watcher = watcher.start(lab.host("control"))?;
         let mut speakers = BTreeMap::new();
@@ -56,13 +69,20 @@ impl Mooring {
             speakers.insert(node.name().to_owned(), speaker(node.name())?.start(node)?);
         }
         let mooring = Self { allocator, watcher, speakers, folder: lab.folder().to_owned() };
-        let wanted = mooring.speakers.len();
-        until(Duration::from_secs(10), "all speakers are live", || {
-            let nodes = mooring.nodes()?;
-            ensure!(nodes.iter().filter(|node| live(node)).count() == wanted, "{nodes:?}");
-            Ok(())
-        })?;
+        mooring.wait_all_live()?;
         Ok(mooring)
+    }
+
+    /// Waits until the allocator hears the speakers of all nodes.
+    ///
+    /// # Errors
+    /// It does not within 10 s.
+    pub fn wait_all_live(&self) -> Result<()> {
+        until(Duration::from_secs(10), "all speakers are live", || {
+            let nodes = self.nodes()?;
+            ensure!(nodes.iter().filter(|node| live(node)).count() == self.speakers.len(), "{nodes:?}");
+            Ok(())
+        })
     }
 
     /// A speaker by its node.
@@ -249,6 +269,17 @@ where
     F: Future<Output = Result<T>>,
 {
     within(Duration::from_secs(2), |channel| ask(InspectServiceClient::new(channel)))
+}
+
+/// Calls the allocator as people do who change things.
+///
+/// # Errors
+/// It does not answer within two seconds, or not well.
+pub fn operate<T, F>(call: impl FnOnce(OperatorServiceClient<Channel>) -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    within(Duration::from_secs(2), |channel| call(OperatorServiceClient::new(channel)))
 }
 
 /// Calls the allocator as a watcher does, only without a bound on what is sent.

@@ -289,8 +289,7 @@ fn second_missing(claim: &Claim, fed: &Fed) -> Option<Draft> {
     Some(Draft::normal("AdditionalAssignFailed", format!("cannot assign additional IP in PreferDualStack: {why}")))
 }
 
-/// What is wrong with an address on the network: a stranger claims it, there are nodes and none of them may announce it, or a node
-/// that is drained cannot be left.
+/// What is wrong with an address on the network: a stranger claims it, nobody may announce it, or a node that is drained cannot be left.
 fn unannounced(vip: Vip, announced: &Announced) -> Vec<Draft> {
     let mut complaints = Vec::new();
     if !announced.conflict_mac.is_empty() {
@@ -332,7 +331,7 @@ pub fn status(view: &ServiceView, wish: &Wish, fed: Option<&Fed>) -> Option<Serv
     }
 }
 
-/// Who announces a Service, or why no node that has a speaker may; `None` = nobody, and nobody is to.
+/// Who announces a Service, or why nobody may; `None` = nobody, and nobody is to.
 #[must_use]
 pub fn l2_status(service: &ServiceKey, fed: Option<&Fed>) -> Option<L2Status> {
     let all = &fed?.announcements;

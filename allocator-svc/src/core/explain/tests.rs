@@ -426,7 +426,10 @@ fn placed(lan: &Lan) -> Vec<String> {
     let speaker = |speaker: &SpeakerTrial| {
         let part = speaker.part.map_or("-".to_owned(), |part| format!("{part:?}").to_lowercase());
         let worth = match &speaker.worth {
-            Ok(worth) => format!("place {} score {}", worth.place.unwrap_or_default(), worth.score),
+            Ok(worth) => {
+                let drained = worth.drained.map(|why| format!(", {why}")).unwrap_or_default();
+                format!("place {} score {}{drained}", worth.place.unwrap_or_default(), worth.score)
+            }
             Err(reason) => reason.clone(),
         };
         format!("{} {part} {}/{}: {worth}", speaker.id, speaker.active_on, speaker.standby_on)
@@ -514,4 +517,19 @@ fn a_move_that_is_not_over_and_the_grace_of_a_pool_are_told() {
         placed(&lan)[0],
         format!("{standby} goes on announcing it for now, although no L2Advertisement is about pool a and this Service")
     );
+}
+
+#[test]
+fn a_drained_node_is_told_as_such() {
+    let mut lan = Lan::of(&["a", "b"]);
+    lan.wait(Duration::from_secs(3));
+    let active = lan.active(VIP);
+    lan.drain(&active);
+    let other = lan.active(VIP);
+    assert_ne!(active, other);
+    let told = placed(&lan);
+    assert_eq!(told[0], format!("{other} announces it: an address stays where it is as long as its node may announce it"));
+    assert!(told.contains(&format!("{active}/default standby 0/1: place 2 score 0, it is drained by hand")), "{told:?}");
+    lan.drain(&other);
+    assert_eq!(placed(&lan)[0], format!("{other} goes on announcing it although it is drained by hand: no other node is eligible"));
 }

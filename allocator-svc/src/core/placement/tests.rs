@@ -202,13 +202,13 @@ fn an_advertisement_says_which_nodes_and_interfaces() {
     let missing = "it has none of the advertised interfaces";
     assert_eq!(lan.active(VIP), format!("no node is eligible: a: {missing}; b: {missing}; c: {missing}"));
     let silent = |lan: &Lan| lan.rig.state.network().placements()[&vip(VIP)].clone().unwrap_err();
-    assert_eq!((silent(&lan).is_of_nodes(), silent(&lan).lacks_interfaces()), (true, NodeName::new("a").as_ref()));
+    assert_eq!((silent(&lan).is_amiss(), silent(&lan).lacks_interfaces()), (true, NodeName::new("a").as_ref()));
     advertise(&mut lan, vec![AdvertisementSpec { node_selectors: selector("z"), ..advertise_everything() }]);
     let unselected = "no L2Advertisement selects it";
     assert_eq!(lan.active(VIP), format!("no node is eligible: a: {unselected}; b: {unselected}; c: {unselected}"));
-    assert_eq!((silent(&lan).is_of_nodes(), silent(&lan).lacks_interfaces()), (true, None));
+    assert_eq!((silent(&lan).is_amiss(), silent(&lan).lacks_interfaces()), (true, None));
     advertise(&mut lan, vec![]);
-    assert_eq!((silent(&lan).is_of_nodes(), silent(&lan).lacks_interfaces()), (false, None));
+    assert_eq!((silent(&lan).is_amiss(), silent(&lan).lacks_interfaces()), (true, None));
     assert_eq!(lan.active(VIP), "no L2Advertisement is about pool a and this Service");
 }
 

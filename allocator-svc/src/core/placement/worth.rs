@@ -19,6 +19,8 @@ pub(crate) struct Worth {
     pub(crate) interfaces: BTreeSet<InterfaceName>,
     /// Its place, from 1, among those that could be given the VIP if it were placed anew; `None` = it could not.
     pub(crate) place: Option<usize>,
+    /// Why its node is drained, so that it comes after all others; `None` = it is not.
+    pub(crate) drained: Option<&'static str>,
 }
 
 /// Every speaker with what it is worth for a VIP, or why it may not announce it.
@@ -41,7 +43,10 @@ pub(in crate::core) fn worth(state: &State, vip: Vip) -> Result<(Vec<&str>, Wort
     let mut ordered: Vec<_> = live.map(|candidate| (order(candidate), rank(vip, candidate.id))).collect();
     ordered.sort();
     let places: BTreeMap<&SpeakerId, usize> = (1..).zip(ordered).map(|(place, (_, (_, id)))| (id, place)).collect();
-    let worth = |fit: Candidate<'_>| Worth { score: fit.score, interfaces: fit.interfaces, place: places.get(fit.id).copied() };
+    let worth = |fit: Candidate<'_>| {
+        let drained = state.network.drains().why(&fit.id.node);
+        Worth { score: fit.score, interfaces: fit.interfaces, place: places.get(fit.id).copied(), drained }
+    };
     let all = state.book.configuration().advertisements();
     let names = demand.advertisements.iter().filter_map(|place| all.get(*place)).map(|ad| ad.name.as_str()).collect();
     Ok((names, fits.into_iter().map(|(id, fit)| (id, fit.map(worth))).collect()))

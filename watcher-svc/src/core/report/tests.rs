@@ -228,7 +228,7 @@ fn nobody_is_told_anything_while_there_is_no_pool() {
 }
 
 #[test]
-fn nobody_is_eligible_is_told_where_there_are_nodes() {
+fn that_nobody_may_announce_is_told() {
     let vip: Vip = "192.0.2.1".parse().unwrap();
     let last = Announced { node: NodeName::new("a"), last_resort: "node a goes on".to_owned(), ..Announced::default() };
     let silent = |reason: &str, no_eligible_node, lacks: &str| Announced {
@@ -239,7 +239,10 @@ fn nobody_is_eligible_is_told_where_there_are_nodes() {
     };
     let cases = [
         (silent("no node has a speaker", false, ""), None),
-        (silent("no L2Advertisement is about pool p and this Service", false, ""), None),
+        (
+            silent("no L2Advertisement is about pool p and this Service", true, ""),
+            Some(("announceFailed", "nobody announces \"192.0.2.1\": no L2Advertisement is about pool p and this Service")),
+        ),
         (last, Some(("lastResort", "\"192.0.2.1\" stays: node a goes on"))),
         (
             silent("no node is eligible: a: x", true, ""),
