@@ -1,7 +1,7 @@
 //! Answers of a speaker, by ARP and by NDP, against those of two others on the same LAN: the kernel's own responder, which answers before the
 //! sender's system call returns, and a bare loop of receive and send, the least that any process can do.
 //!
-//! `cargo bench --bench reply -- ndp` measures what has that in its name.
+//! `cargo bench --bench reply -- ndp` measures what has that in its name, `… -- ndp 4` of that what has so many interfaces.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
@@ -67,9 +67,13 @@ impl Way {
 fn main() -> Result<()> {
     lab::enter()?;
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let (counts, names): (Vec<_>, Vec<_>) = wanted.iter().partition(|wanted| wanted.parse::<u8>().is_ok());
+    let counts: Vec<u8> = counts.into_iter().filter_map(|count| count.parse().ok()).collect();
     for ways in [&[Way::Arp][..], &[Way::Ndp, Way::NdpGroup]] {
         for (vips, interfaces) in [(10u32, 1u8), (10_000, 1), (10_000, 4)] {
-            if wanted.is_empty() || wanted.iter().any(|wanted| ways.iter().any(|way| way.name() == wanted)) {
+            if (names.is_empty() || names.iter().any(|name| ways.iter().any(|way| way.name() == *name)))
+                && counts.iter().all(|count| *count == interfaces)
+            {
                 measure(ways, vips, interfaces)?;
             }
         }
