@@ -142,6 +142,12 @@ impl Schedule {
         self.plans.get(&(vip, link)).is_some_and(Plan::is_in_doubt)
     }
 
+    /// Whether the first rounds of a VIP are not over.
+    pub(super) fn is_fresh(&self, vip: Vip) -> bool {
+        let mut plans = self.plans.range((vip, LinkIndex::MIN)..=(vip, LinkIndex::MAX));
+        plans.any(|(_, plan)| plan.rounds < ROUNDS)
+    }
+
     /// Whether there is any doubt.
     pub(super) fn has_doubts(&self) -> bool {
         self.plans.values().any(Plan::is_in_doubt)

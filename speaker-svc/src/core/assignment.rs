@@ -15,8 +15,9 @@ use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
 
 use super::interfaces::Interfaces;
+use super::peers::{self, Peers};
 use super::standby::ActivePeer;
-use super::state::{self, Assigned, Counters, Held, Peers, Session, Silence, Standing, leads};
+use super::state::{Assigned, Counters, Held, Session, Silence, Standing, leads};
 use super::{Change, Event, State, Withdrawal};
 
 /// A stream is open: we say who we are, and that we are about to end if we are.
@@ -132,7 +133,7 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
         return;
     }
     let vip = assignment.vip;
-    let shared = peers.share(state::peers(&assignment));
+    let shared = peers.share(peers::of(&assignment));
     let assigned = Arc::new(Assigned {
         vip,
         role: assignment.role,

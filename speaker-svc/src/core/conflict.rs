@@ -6,8 +6,8 @@
 //!
 //! A peer, while the allocator is not there, or before it has said that the VIP is still ours: we yield, as the peer was told later than we,
 //! and stand by for it (`standby`); if it does not answer we have the VIP again (`probe`). Whom we followed has to yield to us, so we say
-//! some times first that we have the VIP. Two that know nothing of each other must not both yield, so the one that comes last by name says
-//! so once. Thereby no two nodes say it equally often, and the one that does so less often yields alone.
+//! some times first that we have the VIP. Two that have just begun and know nothing of each other must not both yield, so the one that comes
+//! last by name says so once. Thereby no two nodes say it equally often, and the one that does so less often yields alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +87,8 @@ fn contradict(state: &State, held: &Held, peer: &NodeName, (mac, link): (MacAddr
 /// Whether we say once more that a VIP is ours. What comes soon after we said so is the same claim.
 fn insists(state: &State, held: &Held, peer: &NodeName, now: Mono) -> bool {
     let followed = held.assigned.followed.as_ref().is_some_and(|followed| followed.node == *peer);
-    let most = if followed { INSISTENCE } else { 0 } + u8::from(state.settings.speaker.node > *peer);
+    let is_last = state.settings.speaker.node > *peer && (followed || state.schedule.is_fresh(held.assigned.vip));
+    let most = if followed { INSISTENCE } else { 0 } + u8::from(is_last);
     let present = held.dispute.filter(|dispute| now < dispute.at + DISPUTE);
     present.map_or(most > 0, |dispute| dispute.said < most || dispute.is_same(now))
 }

@@ -156,10 +156,13 @@ fn says(state: &mut State, times: &[u64]) -> Vec<bool> {
 }
 
 #[test]
-fn of_two_that_know_nothing_of_each_other_the_last_by_name_says_once_that_it_has_the_vip() {
+fn of_two_that_have_just_begun_the_last_by_name_says_once_that_it_has_the_vip() {
     assert_eq!(says(&mut alone("node-b"), &[0]), [false]);
     assert_eq!(says(&mut alone("node-0"), &[0, 1, 149, 200]), [true, true, true, false], "a round is two frames");
     assert_eq!(says(&mut alone("node-0"), &[0, 5_000, 5_200]), [true, true, false], "after five seconds it is another matter");
+    let mut long_since = alone("node-0");
+    let _rounds = rounds(&mut long_since, Duration::from_secs(5));
+    assert_eq!(says(&mut long_since, &[5_000]), [false], "the peer has begun later");
 }
 
 #[test]
