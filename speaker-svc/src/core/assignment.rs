@@ -15,8 +15,9 @@ use mooring_proto::types::service::ServiceKey;
 use mooring_proto::types::time::Mono;
 
 use super::interfaces::Interfaces;
+use super::peers::{self, Peers};
 use super::standby::ActivePeer;
-use super::state::{self, Assigned, Counters, Held, Peers, Session, Silence, Standing, leads};
+use super::state::{Assigned, Counters, Held, Session, Silence, Standing, leads};
 use super::{Change, Event, State, Withdrawal};
 
 /// A stream is open: we say who we are, and that we are about to end if we are.
@@ -149,7 +150,7 @@ fn upsert(state: &State, assignment: Assignment, shares: &mut Shares<'_>, events
         active: shares.active(&assignment),
         followed: held.filter(|_| leads(&assignment)).and_then(followed),
         probe_first: assignment.probe_first,
-        peers: shares.peers(state::peers(&assignment)),
+        peers: shares.peers(peers::of(&assignment)),
         interfaces: shares.names(assignment.interfaces),
         services: assignment.services,
         counters: held.map_or_else(|| Arc::new(Counters::default()), |held| Arc::clone(&held.assigned.counters)),

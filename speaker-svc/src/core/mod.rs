@@ -28,6 +28,7 @@ pub mod heed;
 pub mod interfaces;
 pub mod look;
 pub mod pace;
+pub mod peers;
 pub mod probe;
 pub mod reply;
 pub mod standby;

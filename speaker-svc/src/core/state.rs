@@ -19,6 +19,7 @@ use super::announce::Schedule;
 pub use super::counters::Counters;
 use super::interfaces::{Interfaces, LinkIndex, Port};
 use super::look::Looks;
+use super::peers::Peers;
 use super::probe::Inquiry;
 use super::standby::{self, ActivePeer, Vigil};
 
@@ -68,20 +69,6 @@ impl Session {
             Self::Away | Self::Joining => false,
         }
     }
-}
-
-/// Hardware addresses of other nodes.
-pub type Peers = BTreeMap<MacAddress, NodeName>;
-
-/// Other nodes with their hardware addresses, as an assignment has them; of two nodes with the same one the first has it.
-pub(super) fn peers(assignment: &Assignment) -> Peers {
-    let mut peers = Peers::new();
-    for (node, macs) in assignment.peers.iter() {
-        for mac in macs {
-            peers.entry(*mac).or_insert_with(|| node.clone());
-        }
-    }
-    peers
 }
 
 /// An assignment as it is kept.
@@ -296,19 +283,6 @@ impl State {
     #[must_use]
     pub fn vips(&self) -> &BTreeMap<Vip, Held> {
         &self.vips
-    }
-
-    /// The node of a peer, known from a VIP's assignment or from any other one before.
-    pub(super) fn peer<'a>(&'a self, held: &'a Held, mac: MacAddress) -> Option<&'a NodeName> {
-        held.assigned.peers.get(&mac).or_else(|| self.acquaintances.get(&mac))
-    }
-
-    /// The other node that is asked for a VIP: the one that we stand by for, and while no allocator is there the one that we followed, as it may
-    /// not have heard that it has the VIP no more.
-    #[must_use]
-    pub fn watched<'a>(&self, assigned: &'a Assigned) -> Option<&'a Arc<ActivePeer>> {
-        let followed = assigned.followed.as_ref().filter(|_| !self.session.is_live());
-        assigned.active.as_ref().or(followed)
     }
 
     /// The VIPs that we answer for.
