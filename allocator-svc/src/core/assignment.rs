@@ -1,6 +1,7 @@
 //! What a speaker is told of its parts in the placements.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::{AllocatorMessage, Assignment, Role};
@@ -10,6 +11,9 @@ use mooring_proto::types::node::{MacAddress, NodeName, SpeakerId};
 use super::nodes::{SpeakerEvent, Untold};
 use super::state::State;
 use super::{Event, SessionId};
+
+/// The other nodes with their hardware addresses.
+type Peers = BTreeMap<NodeName, BTreeSet<MacAddress>>;
 
 /// What the speaker on a stream is told next, as the message of this revision, and the fact that it was; `None` = nothing is new for it.
 #[must_use]
@@ -37,7 +41,7 @@ fn vips(assignments: &[Assignment]) -> BTreeSet<Vip> {
 /// What a speaker is told of these VIPs: the parts that it plays, and those VIPs in which it has none.
 #[must_use]
 pub fn told(state: &State, speaker: &SpeakerId, vips: impl IntoIterator<Item = Vip>) -> (Vec<Assignment>, Vec<Vip>) {
-    let peers = peers(state, &speaker.node);
+    let peers = Arc::new(peers(state, &speaker.node));
     let (mut parts, mut none) = (Vec::new(), Vec::new());
     for vip in vips {
         match assignment(state, vip, speaker, &peers) {
@@ -55,7 +59,7 @@ pub fn assignments(state: &State, speaker: &SpeakerId) -> Vec<Assignment> {
 }
 
 /// The part that a speaker plays for a VIP, as it is told; `None` = none.
-fn assignment(state: &State, vip: Vip, speaker: &SpeakerId, peers: &BTreeMap<NodeName, BTreeSet<MacAddress>>) -> Option<Assignment> {
+fn assignment(state: &State, vip: Vip, speaker: &SpeakerId, peers: &Arc<Peers>) -> Option<Assignment> {
     let placement = state.network.placements().get(&vip)?.as_ref().ok()?;
     let (role, rank) = if placement.active == *speaker {
         (Role::Active, 0)
@@ -72,13 +76,13 @@ fn assignment(state: &State, vip: Vip, speaker: &SpeakerId, peers: &BTreeMap<Nod
     let asks_first = state.network.speakers().get(speaker).is_some_and(|speaker| speaker.asks_first);
     let probe_first = rank == 0 && asks_first && !state.network.is_proven(vip);
     let interfaces = placement.interfaces_of(speaker).clone();
-    Some(Assignment { vip, role, rank, interfaces, services, peers: peers.clone(), active, probe_first })
+    Some(Assignment { vip, role, rank, interfaces, services, peers: Arc::clone(peers), active, probe_first })
 }
 
 /// The other nodes with their hardware addresses. Also those that are lost or about to end: one that comes back, and has not heard yet
 /// that its VIPs moved, is no stranger to whoever has them now.
-fn peers(state: &State, own: &NodeName) -> BTreeMap<NodeName, BTreeSet<MacAddress>> {
-    let mut peers: BTreeMap<NodeName, BTreeSet<MacAddress>> = BTreeMap::new();
+fn peers(state: &State, own: &NodeName) -> Peers {
+    let mut peers = Peers::new();
     let others = state.network.speakers().iter().filter(|(id, _)| id.node != *own);
     for (id, speaker) in others {
         peers.entry(id.node.clone()).or_default().extend(speaker.interfaces.iter().map(|interface| interface.mac));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -223,7 +224,7 @@ impl TryFrom<pb::Assignment> for Assignment {
         let role = bad.take("role", role(assignment.role));
         let interfaces = each(&mut bad, "interfaces", &assignment.interfaces, |text| text.parse::<InterfaceName>());
         let services = services(&mut bad, assignment.services);
-        let peers = peers(&mut bad, assignment.peers);
+        let peers = Arc::new(peers(&mut bad, assignment.peers));
         let rank = assignment.rank;
         let active = match assignment.active_node.as_str() {
             "" => None,

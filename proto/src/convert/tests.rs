@@ -160,7 +160,7 @@ fn all_that_the_allocator_says_crosses_the_wire() {
         rank: 1,
         interfaces: BTreeSet::from([interface().name]),
         services: BTreeMap::from([("default/web".parse().unwrap(), PoolName::new("prod").unwrap())]),
-        peers: BTreeMap::from([(NodeName::new("node-b").unwrap(), BTreeSet::from([interface().mac]))]),
+        peers: BTreeMap::from([(NodeName::new("node-b").unwrap(), BTreeSet::from([interface().mac]))]).into(),
         active: NodeName::new("node-b"),
         probe_first: true,
     };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::Vip;
@@ -48,8 +49,8 @@ pub struct Assignment {
     pub interfaces: BTreeSet<InterfaceName>,
     /// The Services that hold the address, with the pool it comes from.
     pub services: BTreeMap<ServiceKey, PoolName>,
-    /// The other nodes whose speakers may announce it, with their hardware addresses.
-    pub peers: BTreeMap<NodeName, BTreeSet<MacAddress>>,
+    /// The other nodes whose speakers may announce it, with their hardware addresses: the same for all that are told at once.
+    pub peers: Arc<BTreeMap<NodeName, BTreeSet<MacAddress>>>,
     /// To a speaker that stands by: the other node that is active.
     pub active: Option<NodeName>,
     /// Whether to ask, before it is announced, whether somebody else has it.

@@ -139,7 +139,7 @@ fn upsert(state: &State, assignment: Assignment, peers: &mut PeerSets<'_>, event
         probe_first: assignment.probe_first,
         interfaces: assignment.interfaces,
         services: assignment.services.into_iter().collect(),
-        peers: peers.share(assignment.peers.into_values().flatten().collect()),
+        peers: peers.share(assignment.peers.values().flatten().copied().collect()),
         counters: held.map_or_else(|| Arc::new(Counters::default()), |held| Arc::clone(&held.assigned.counters)),
     });
     events.push(Event::AssignmentStored(Arc::clone(&assigned)));

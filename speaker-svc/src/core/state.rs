@@ -109,7 +109,6 @@ impl Assigned {
     /// Whether an assignment says the same. What the rank says besides who leads is nothing to a speaker.
     #[must_use]
     pub fn says(&self, assignment: &Assignment) -> bool {
-        let macs = || assignment.peers.values().flatten();
         self.vip == assignment.vip
             && self.role == assignment.role
             && self.leads == leads(assignment)
@@ -117,8 +116,7 @@ impl Assigned {
             && self.probe_first == assignment.probe_first
             && self.active.as_deref() == ActivePeer::of(assignment).as_ref()
             && self.services.iter().map(|(service, pool)| (service, pool)).eq(&assignment.services)
-            && macs().all(|mac| self.peers.contains(mac))
-            && self.peers.iter().all(|mac| macs().any(|other| other == mac))
+            && assignment.peers.values().flatten().copied().collect::<BTreeSet<MacAddress>>() == *self.peers
     }
 }
 

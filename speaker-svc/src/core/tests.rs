@@ -62,7 +62,7 @@ pub(super) fn assignment(vip: Vip, role: Role) -> Assignment {
         rank: u32::from(role == Role::Standby),
         interfaces: BTreeSet::new(),
         services: BTreeMap::from([(service("default/web"), pool())]),
-        peers: BTreeMap::from([(NodeName::new("node-b").unwrap(), BTreeSet::from([PEER]))]),
+        peers: BTreeMap::from([(NodeName::new("node-b").unwrap(), BTreeSet::from([PEER]))]).into(),
         active: None,
         probe_first: false,
     }

@@ -89,7 +89,7 @@ fn assignments() -> Vec<Assignment> {
         rank: 0,
         interfaces: [].into(),
         services: [(format!("default/s{vip}").parse().unwrap(), PoolName::new("prod").unwrap())].into(),
-        peers: [].into(),
+        peers: Arc::default(),
         active: None,
         probe_first: false,
     };

@@ -133,7 +133,7 @@ fn assignment(bytes: &mut Bytes<'_>) -> Option<Assignment> {
         probe_first: rank > 1,
         interfaces: (0..bytes.of(5)?.saturating_sub(3)).map(|_| name(bytes)).collect::<Option<_>>()?,
         services: BTreeMap::from([(service, PoolName::new("p")?)]),
-        peers: BTreeMap::from([(NodeName::new("node-b")?, BTreeSet::from([mac(bytes)?]))]),
+        peers: BTreeMap::from([(NodeName::new("node-b")?, BTreeSet::from([mac(bytes)?]))]).into(),
     })
 }
 

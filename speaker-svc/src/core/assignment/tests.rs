@@ -139,7 +139,7 @@ fn services_that_join_or_leave_a_shared_address_are_told_apart() {
 #[test]
 fn other_peers_are_no_news_for_a_service() {
     let mut state = live(vec![assignment(vip(1), Role::Active), assignment(vip(2), Role::Standby)]);
-    let change = |last, role| Assignment { peers: BTreeMap::new(), ..assignment(vip(last), role) };
+    let change = |last, role| Assignment { peers: Arc::default(), ..assignment(vip(last), role) };
     assert_eq!(
         trace(&mut state, delta(2, vec![change(1, Role::Active), change(2, Role::Standby)], vec![]), NOW),
         ["stored 172.17.200.1 active", "stored 172.17.200.2 standby", "revision 1.2", "applied"]

@@ -6,7 +6,8 @@ use super::*;
 
 fn stands_by(last: u8, node: &str) -> Assignment {
     let peers = [("node-b", PEER), ("node-c", MacAddress([2, 0, 0, 0, 0xcc, 0]))];
-    let peers = peers.map(|(name, mac)| (mooring_proto::types::node::NodeName::new(name).unwrap(), BTreeSet::from([mac]))).into();
+    let peers = peers.map(|(name, mac)| (mooring_proto::types::node::NodeName::new(name).unwrap(), BTreeSet::from([mac])));
+    let peers = std::sync::Arc::new(peers.into());
     Assignment { active: mooring_proto::types::node::NodeName::new(node), peers, ..assignment(vip(last), Role::Standby) }
 }
 

@@ -14,7 +14,7 @@ fn node(name: &str) -> NodeName {
 
 /// We stand by for a VIP of node-b; node-c is there too.
 fn stands_by(last: u8) -> Assignment {
-    let peers = BTreeMap::from([(node("node-b"), BTreeSet::from([PEER])), (node("node-c"), BTreeSet::from([OTHER]))]);
+    let peers = BTreeMap::from([(node("node-b"), BTreeSet::from([PEER])), (node("node-c"), BTreeSet::from([OTHER]))]).into();
     Assignment { active: Some(node("node-b")), peers, ..assignment(vip(last), Role::Standby) }
 }
 
