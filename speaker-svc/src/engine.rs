@@ -15,7 +15,7 @@ use mooring_kit::admin::ReadinessHandle;
 use mooring_kit::clock::Clock;
 use mooring_kit::mailbox::{Address, Mailbox};
 use mooring_kit::supervise::Spawner;
-use mooring_proto::types::address::{Family, Vip};
+use mooring_proto::types::address::Vip;
 use mooring_proto::types::assignment::{AllocatorMessage, SpeakerMessage};
 use mooring_proto::types::lease::Epoch;
 use mooring_proto::types::pool::PoolName;
@@ -203,6 +203,9 @@ impl Engine {
                     }
                 }
                 () = clock.wait_until(deadline.unwrap_or_default()), if deadline.is_some() => {}
+                has_room = self.has_room() => if !has_room {
+                    self.outbox = None;
+                },
                 // Last of all: there is nothing else to do.
                 () = std::future::ready(()), if !self.updates.is_empty() => self.log_updates(TOLD_AT_ONCE),
             }
@@ -264,7 +267,7 @@ impl Engine {
     fn publish(&mut self) {
         self.version = self.version.saturating_add(1);
         self.shared.table.store(Arc::new(ReplyTable::new(self.version, self.state.answering().map(Entry::from))));
-        self.shared.heeded.store(Arc::new(Heeded::new(self.state.silent())));
+        self.shared.heeded.store(Arc::new(Heeded::new(self.state.silent(), self.state.probed())));
         if std::mem::take(&mut self.groups_changed) {
             self.groups_version = self.version;
             self.stations.values().filter_map(Station::groups).for_each(Groups::wake);
@@ -368,7 +371,7 @@ impl Engine {
         }
         for port in self.state.interfaces().ports() {
             if let Some(station) = self.stations.get_mut(&port.index) {
-                station.align_groups(port.speaks(Family::V6), &self.shared, &self.spawner).await;
+                station.align(port, &self.shared, &self.spawner).await;
             }
         }
         Ok(())
@@ -389,15 +392,21 @@ impl Engine {
         }
     }
 
-    /// Sends what is due. A session that does not take it is given up: the next one begins with everything.
+    /// Sends what is due and finds room. A session that does not take even that is given up: the next one begins with everything.
     fn tell(&mut self) {
-        let mut due = std::mem::take(&mut self.due);
-        let Some(outbox) = &self.outbox else { return };
-        if !self.stations.values().filter_map(Station::groups).all(|groups| groups.seen() >= self.groups_version) {
-            self.due = due.put_off_applied();
-        }
-        if !due.messages(&self.state).into_iter().all(|message| outbox.offer(message)) {
+        let Some(outbox) = &self.outbox else { return self.due.keep_conflicts() };
+        let in_force = self.stations.values().filter_map(Station::groups).all(|groups| groups.seen() >= self.groups_version);
+        let messages = self.due.take(&self.state, outbox.room(), in_force);
+        if !messages.into_iter().all(|message| outbox.offer(message)) {
             self.outbox = None;
+        }
+    }
+
+    /// Waits until the session takes reports that have found no room; false once it takes nothing any more.
+    async fn has_room(&self) -> bool {
+        match &self.outbox {
+            Some(outbox) if self.due.has_reports() => outbox.has_room(Due::LEAST_ROOM).await.is_ok(),
+            Some(_) | None => std::future::pending().await,
         }
     }
 

@@ -56,6 +56,9 @@ const OUTBOX: usize = 64;
 /// Messages between session and connection; the connection's own window follows.
 const WIRE: usize = 16;
 
+/// Heartbeats that may be due before a message is written: a connection that is slower than that is none.
+const BEATS_TO_WRITE: u32 = 2;
+
 /// The largest message of an allocator: a snapshot of some 200,000 VIPs.
 const LARGEST: usize = 64 << 20;
 
@@ -232,14 +235,14 @@ impl Session {
         loop {
             // Each branch is cancel-safe: mailbox, stream and interval keep what they have.
             let result = select! {
-                messages = self.due.take(OUTBOX) => self.say(&messages),
+                messages = self.due.take(OUTBOX) => self.say(&messages).await,
                 told = self.told.next() => match self.hear(told) {
                     Ok(Some(AllocatorMessage::Goodbye { reason, retry_after })) => return End::Goodbye { reason, retry_after },
                     Ok(Some(message)) => engine.send(Input::Heard(message)).await.map_err(|_closed| Lost::GivenUp),
                     Ok(None) => Ok(()),
                     Err(lost) => Err(lost),
                 },
-                _ = self.ticks.tick(), if self.greeted => self.beat(),
+                _ = self.ticks.tick(), if self.greeted => self.beat().await,
                 () = &mut too_long, if !self.was_heard => Err(Lost::Unanswered { patience }),
             };
             if let Err(lost) = result {
@@ -249,7 +252,7 @@ impl Session {
     }
 
     /// Passes on what the engine says. Nothing at all means that it dropped its end.
-    fn say(&mut self, messages: &[SpeakerMessage]) -> Result<(), Lost> {
+    async fn say(&mut self, messages: &[SpeakerMessage]) -> Result<(), Lost> {
         if messages.is_empty() {
             return Err(Lost::GivenUp);
         }
@@ -257,19 +260,21 @@ impl Session {
             if let SpeakerMessage::Applied { revision, .. } = message {
                 self.applied = *revision;
             }
-            self.send(message)?;
+            self.send(message).await?;
         }
         self.greeted = true;
         Ok(())
     }
 
-    fn send(&self, message: &SpeakerMessage) -> Result<(), Lost> {
-        self.wire.try_send(message.into()).map_err(|_full| Lost::Slow)
+    /// Waits for its turn, though not for longer than the allocator may be silent.
+    async fn send(&mut self, message: &SpeakerMessage) -> Result<(), Lost> {
+        let sent = timeout(self.ticks.period() * BEATS_TO_WRITE, self.wire.send(message.into())).await;
+        sent.map_err(|_elapsed| Lost::Slow)?.map_err(|_closed| Lost::Closed)
     }
 
     /// Says that we live. Before the allocator's first word nothing is missed, and what waits to be written leaves room for the engine's
     /// words.
-    fn beat(&mut self) -> Result<(), Lost> {
+    async fn beat(&mut self) -> Result<(), Lost> {
         if !self.was_heard && self.wire.capacity() <= WIRE / 2 {
             return Ok(());
         }
@@ -278,7 +283,7 @@ impl Session {
         }
         self.unanswered = self.unanswered.saturating_add(1);
         self.seq = self.seq.saturating_add(1);
-        self.send(&SpeakerMessage::Heartbeat { seq: self.seq, applied: self.applied })
+        self.send(&SpeakerMessage::Heartbeat { seq: self.seq, applied: self.applied }).await
     }
 
     /// Reads what the allocator said; `None` for an acknowledgement. What does not parse ends the session: a change would be missed.
@@ -303,7 +308,7 @@ impl Session {
     /// Passes on what the engine said last, and lets it arrive.
     async fn close(mut self) {
         let messages = self.due.take_now(OUTBOX);
-        let told = messages.is_empty() || self.say(&messages).is_ok();
+        let told = messages.is_empty() || self.say(&messages).await.is_ok();
         let Self { wire, told: mut stream, .. } = self;
         drop(wire);
         let ended = timeout(FAREWELL, async { while let Some(Ok(_)) = stream.next().await {} }).await;

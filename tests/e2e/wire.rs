@@ -1,9 +1,12 @@
 //! What the LAN says: a stranger that has a new address already, and what other nodes see of the addresses that are announced.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context as _, Result, ensure};
+use mooring_proto::types::node::MacAddress;
 use mooring_tests::lab::Lab;
-use mooring_tests::lab::capture::Capture;
-use mooring_tests::lab::until::{secs, until};
+use mooring_tests::lab::capture::{Arp, Capture, Operation, build_arp};
+use mooring_tests::lab::until::{millis, secs, until};
 use mooring_tests::lab::workloads::Mooring;
 use serde_json::{Value, json};
 
@@ -16,6 +19,11 @@ use crate::story::{NGINX_LB, ONE_POOL};
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("wire::a_stranger_that_already_has_a_new_address_keeps_it", a_stranger_that_already_has_a_new_address_keeps_it),
     ("wire::a_stranger_that_already_has_a_new_ipv6_address_keeps_it", a_stranger_that_already_has_a_new_ipv6_address_keeps_it),
+    (
+        "wire::a_stranger_that_claims_many_addresses_at_once_is_reported_for_each",
+        a_stranger_that_claims_many_addresses_at_once_is_reported_for_each,
+    ),
+    ("wire::a_machine_that_answers_for_a_whole_pool_disturbs_nobody_else", a_machine_that_answers_for_a_whole_pool_disturbs_nobody_else),
     (
         "wire::who_asks_for_an_address_that_a_stranger_has_is_told_who_has_it",
         who_asks_for_an_address_that_a_stranger_has_is_told_who_has_it,
@@ -111,6 +119,72 @@ fn a_stranger_that_already_has_a_new_ipv6_address_keeps_it() -> Result<()> {
     let found = quarantined()?;
     ensure!(found.len() == 1 && found[0]["address"] == VIP6.to_string(), "{found:?}");
     Ok(())
+}
+
+fn a_stranger_that_claims_many_addresses_at_once_is_reported_for_each() -> Result<()> {
+    // For each speaker more than a session takes at once.
+    const VIPS: u8 = 250;
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let stranger = lab.host("client");
+    mooring.apply("config.yaml", &ONE_POOL.replace("172.17.200.100-172.17.200.125", "172.17.201.1-172.17.201.250"))?;
+    let services: Vec<String> = (0..VIPS).map(|number| NGINX_LB.replace("nginx-lb", &format!("s{number}"))).collect();
+    mooring.apply("services.yaml", &services.join("---\n"))?;
+    let nodes = until(secs(20), "all are announced", || {
+        let assignments = mooring.assignments()?;
+        let announced: Vec<_> = assignments.into_iter().filter(|found| found.announced).map(|found| found.node).collect();
+        ensure!(announced.len() == usize::from(VIPS), "{} are", announced.len());
+        Ok(announced)
+    })?;
+    let claim = |last| {
+        let vip = Ipv4Addr::new(172, 17, 201, last);
+        let arp = Arp { operation: Operation::Request, sha: stranger.mac(), spa: vip, tha: MacAddress([0; 6]), tpa: vip };
+        build_arp(MacAddress::BROADCAST, &arp)
+    };
+    stranger.send_frames((1..=VIPS).map(claim).collect())?;
+    until(secs(5), "the allocator knows of each", || {
+        let assignments = mooring.assignments()?;
+        let unknown = assignments.iter().filter(|found| found.conflict_mac != stranger.mac().to_string()).count();
+        ensure!(unknown == 0 && assignments.len() == usize::from(VIPS), "not of {unknown}");
+        Ok(())
+    })?;
+    ensure!(mooring.assignments()?.into_iter().map(|found| found.node).eq(nodes), "some have moved");
+    no_session_ended(&mut mooring)
+}
+
+fn no_session_ended(mooring: &mut Mooring) -> Result<()> {
+    for speaker in mooring.speakers.values_mut() {
+        let ended: Vec<_> = speaker.events("sessionChanged").into_iter().filter(|line| line["state"] == "away").collect();
+        ensure!(ended.is_empty(), "{ended:?}");
+    }
+    Ok(())
+}
+
+fn a_machine_that_answers_for_a_whole_pool_disturbs_nobody_else() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let holder = one_service(&lab, &mooring)?;
+    let (client, stranger) = (lab.host("client"), lab.host("control"));
+    // It answers probes for all that it takes as its own, wherever that is.
+    stranger.netns().run("ip", &["route", "add", "local", "172.17.201.0/24", "dev", "lo", "table", "local"])?;
+    stranger.netns().run("sh", &["-c", "for of in all eth0; do echo 0 > /proc/sys/net/ipv4/conf/$of/arp_ignore; done"])?;
+    until(secs(5), "the stranger answers", || client.arp(Ipv4Addr::new(172, 17, 201, 7)))?;
+    let pings = client.ping_every(millis(5), VIP)?;
+    mooring.apply("config.yaml", &format!("{ONE_POOL}    - name: taken\n      protocol: layer2\n      addresses: [172.17.201.0/25]\n"))?;
+    let named = |number| NGINX_LB.replace("nginx-lb", &format!("s{number}"));
+    let pinned = |number| named(number).replace("spec:", "  annotations: {metallb.io/address-pool: taken}\nspec:");
+    mooring.apply("services.yaml", &(0..60).map(pinned).collect::<Vec<_>>().join("---\n"))?;
+    until(secs(30), "the whole pool is in quarantine", || {
+        let pools = call(ALLOCATOR, &json!({}), "mooring.v1.InspectService/ListPools")?;
+        let taken = pools["pools"].as_array().into_iter().flatten().find(|pool| pool["pool"]["name"] == "taken").cloned();
+        let found = taken.and_then(|pool| Some(pool["quarantined"].as_array()?.len())).unwrap_or_default();
+        ensure!(found == 128, "{found} addresses are");
+        Ok(())
+    })?;
+    let report = pings.finish()?;
+    ensure!(report.lost == 0, "{report:?}");
+    only(client, lab.host(&holder))?;
+    no_session_ended(&mut mooring)
 }
 
 fn who_asks_for_an_address_that_a_stranger_has_is_told_who_has_it() -> Result<()> {

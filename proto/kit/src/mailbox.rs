@@ -65,6 +65,20 @@ impl<T> Address<T> {
         taken
     }
 
+    /// How many letters would be taken at once.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.sender.capacity()
+    }
+
+    /// Waits until so many letters would be taken at once. Cancel-safe.
+    ///
+    /// # Errors
+    /// The engine has ended, or the mailbox is smaller.
+    pub async fn has_room(&self, letters: usize) -> Result<(), Closed> {
+        self.sender.reserve_many(letters).await.map(drop).map_err(|_closed| Closed)
+    }
+
     /// How many letters were dropped.
     #[must_use]
     pub fn shed(&self) -> u64 {
@@ -130,8 +144,9 @@ mod tests {
     async fn a_full_mailbox_sheds_and_counts_and_a_closed_one_refuses() {
         let (address, mut mailbox) = mailbox(2);
         assert_eq!([address.offer(1), address.offer(2), address.offer(3)], [true, true, false]);
-        assert_eq!((address.shed(), address.depth()), (1, 2));
+        assert_eq!((address.shed(), address.depth(), address.room()), (1, 2, 0));
         assert_eq!(mailbox.take(8).await, [1, 2]);
+        assert_eq!([address.has_room(2).await, address.has_room(3).await], [Ok(()), Err(Closed)]);
         mailbox.close();
         assert_eq!(address.send(4).await, Err(Closed));
         assert_eq!(mailbox.take(8).await, Vec::<i32>::new());

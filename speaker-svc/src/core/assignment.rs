@@ -32,10 +32,11 @@ pub(super) fn close_session(state: &State) -> Vec<Event> {
     }
 }
 
-/// All assignments: what is not among them is withdrawn. One from an older leadership counts for nothing.
+/// All assignments: what is not among them is withdrawn. One from an older leadership counts for nothing, nor does what follows on its stream.
 pub(super) fn snapshot(state: &State, epoch: Epoch, revision: Revision, assignments: Vec<Assignment>) -> Vec<Event> {
     if epoch < state.epoch {
-        return vec![Event::EpochRefused { epoch, newest: state.epoch }];
+        let refused = Event::EpochRefused { epoch, newest: state.epoch };
+        return std::iter::once(refused).chain(close_session(state)).collect();
     }
     let mut events = Vec::new();
     if state.session != Session::Live {

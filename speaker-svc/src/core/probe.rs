@@ -50,6 +50,11 @@ impl Inquiry {
         }
     }
 
+    /// The VIPs that are asked for, ascending.
+    pub(super) fn vips(&self) -> impl Iterator<Item = Vip> {
+        self.asked.keys().copied()
+    }
+
     /// Whether exactly these VIPs are asked for.
     pub(super) fn is_about(&self, vips: &BTreeSet<Vip>) -> bool {
         let due = self.asked.iter().map(|(vip, (_, at))| (*at, *vip));

@@ -283,6 +283,11 @@ impl State {
         self.vips.iter().filter(|(_, held)| held.standing != Standing::Announced).map(|(vip, _)| *vip)
     }
 
+    /// Those of them that are asked for before they are announced.
+    pub fn probed(&self) -> impl Iterator<Item = Vip> {
+        self.inquiry.vips()
+    }
+
     /// The interfaces that can answer.
     #[must_use]
     pub fn interfaces(&self) -> &Interfaces {

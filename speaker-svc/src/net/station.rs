@@ -6,7 +6,7 @@ use std::io;
 use std::net::IpAddr;
 
 use mooring_kit::supervise::Spawner;
-use mooring_proto::types::address::Vip;
+use mooring_proto::types::address::{Family, Vip};
 use mooring_proto::types::node::MacAddress;
 use tracing::info;
 
@@ -49,10 +49,11 @@ impl Station {
         self.leave_groups();
     }
 
-    /// Begins or ends with the groups, as the interface has IPv6 or not.
-    pub async fn align_groups(&mut self, wanted: bool, shared: &Shared, spawner: &Spawner) {
+    /// Takes over which addresses the interface has now, and begins or ends with the groups, as it has IPv6 or not.
+    pub async fn align(&mut self, port: &Port, shared: &Shared, spawner: &Spawner) {
+        self.port.clone_from(port);
         let Self { port, groups, .. } = self;
-        if !wanted {
+        if !port.speaks(Family::V6) {
             self.leave_groups();
         } else if groups.is_none() {
             *groups = Some(Groups::start(port, shared, spawner).await);

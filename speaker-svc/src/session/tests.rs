@@ -106,6 +106,39 @@ async fn a_slow_connection_takes_what_the_engine_says_until_patience_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_writes_one_message_after_the_other_gets_all_of_them() {
+    let mut bench = Bench::greeted();
+    bench.tell(&snapshot());
+    for _ in 1..OUTBOX {
+        assert!(bench.outbox.offer(SpeakerMessage::Draining));
+    }
+    let Bench { session, said, engine, .. } = &mut bench;
+    let written = async {
+        let mut count = 0;
+        while count < OUTBOX {
+            pause(HEARTBEAT / 8).await;
+            let request = SpeakerMessage::try_from(said.recv().await.unwrap()).unwrap();
+            count += usize::from(!matches!(request, SpeakerMessage::Heartbeat { .. }));
+        }
+    };
+    select! {
+        end = session.serve(engine, LONG) => panic!("{}", if let End::Lost(lost) = end { lost.to_string() } else { String::new() }),
+        () = written => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_writes_nothing_is_given_up() {
+    let mut bench = Bench::greeted();
+    bench.tell(&snapshot());
+    for _ in 1..OUTBOX {
+        assert!(bench.outbox.offer(SpeakerMessage::Draining));
+    }
+    let ended = bench.serve(HEARTBEAT * (BEATS_TO_WRITE + 1), LONG).await;
+    assert_eq!(ended.as_deref(), Some("the allocator does not take messages as fast as they come"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_fails_ends_the_session_at_once() {
     let (wire, _said) = mpsc::channel(WIRE);
     let told = stream::once(async { Err(Status::unavailable("no route to host")) }).boxed();

@@ -165,8 +165,8 @@ impl Speaker {
         ensure!(self.state.epoch() >= epoch, "{speaker} went back from epoch {epoch} to {}", self.state.epoch());
         output.changed.extend(answered.symmetric_difference(&answering));
         self.table = ReplyTable::new(self.table.version().saturating_add(1), self.state.answering().map(Entry::from));
-        self.heeded = Heeded::new(self.state.silent());
-        output.words.extend(due.messages(&self.state));
+        self.heeded = Heeded::new(self.state.silent(), self.state.probed());
+        output.words.extend(due.take(&self.state, usize::MAX, true));
         Ok(())
     }
 

@@ -58,7 +58,8 @@ fn a_snapshot_of_an_older_leadership_counts_for_nothing() {
         assignments: vec![assignment(vip(1), Role::Active)],
     };
     let _events = step(&mut state, Command::Hear(newer), NOW);
-    assert_eq!(trace(&mut state, snapshot(9, vec![]), NOW), ["epoch 1 refused, newest 5"]);
+    assert_eq!(trace(&mut state, snapshot(9, vec![]), NOW), ["epoch 1 refused, newest 5", "session Away"]);
+    assert_eq!(trace(&mut state, delta(2, vec![], vec![vip(1)]), NOW), [""; 0], "what follows on the stream counts for nothing either");
     assert_eq!(answering(&state), [vip(1)]);
 }
 
