@@ -19,7 +19,7 @@ use mooring_tests::lab::Lab;
 use mooring_tests::lab::capture::{Arp, Capture, Operation, build_arp};
 use mooring_tests::lab::until::{millis, secs, until};
 use mooring_tests::lab::workloads::Mooring;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Scenario;
 use crate::failover::{VIP, announcer, one_service, only};
@@ -38,6 +38,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "durability::an_allocator_that_is_found_late_after_its_start_moves_nothing",
         an_allocator_that_is_found_late_after_its_start_moves_nothing,
     ),
+    ("durability::an_allocator_that_was_stopped_for_a_while_moves_nothing", an_allocator_that_was_stopped_for_a_while_moves_nothing),
+    (
+        "durability::an_allocator_that_does_not_know_the_nodes_yet_withdraws_nothing",
+        an_allocator_that_does_not_know_the_nodes_yet_withdraws_nothing,
+    ),
+    ("durability::that_no_speaker_comes_is_told_until_one_does", that_no_speaker_comes_is_told_until_one_does),
     (
         "durability::an_allocator_killed_twenty_times_loses_no_lease_and_grants_none_twice",
         an_allocator_killed_twenty_times_loses_no_lease_and_grants_none_twice,
@@ -102,7 +108,101 @@ fn an_allocator_that_is_found_late_after_its_start_moves_nothing() -> Result<()>
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long the allocator has not been found is what is asked for")]
+fn an_allocator_that_was_stopped_for_a_while_moves_nothing() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let node = one_service(&lab, &mooring)?;
+    let client = lab.host("client");
+    let mut capture = Capture::begin(client)?;
+    let pings = client.ping_every(millis(5), VIP)?;
+    let passed = |what: &str, since: Instant, time| {
+        until(secs(10), what, || {
+            ensure!(since.elapsed() >= time);
+            Ok(())
+        })
+    };
+    mooring.allocator.freeze(true)?;
+    passed("it has been stopped for three seconds", now(), secs(3))?;
+    mooring.allocator.freeze(false)?;
+    let resumed = now();
+    mooring.allocator.wait_for(&json!({"event": "speakersExcused"}))?;
+    mooring.wait_all_live()?;
+    passed("whoever was not heard would be lost", resumed, secs(4))?;
+    ensure!(mooring.allocator.events("speakerLost").is_empty() && announcer(&mooring)? == node, "the VIP has moved");
+    let report = pings.finish()?;
+    ensure!(report.lost == 0, "{report:?}");
+    let others = capture.arps().into_iter().filter(|arp| arp.spa == VIP && arp.sha != lab.host(&node).mac()).count();
+    ensure!(others == 0 && mooring.speaker(&node)?.events("serviceWithdrawn").is_empty(), "another node has announced the VIP");
+    Ok(())
+}
+
+fn an_allocator_that_does_not_know_the_nodes_yet_withdraws_nothing() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    let labeled = |(name, rack): (&str, &str)| {
+        let metadata = json!({"name": name, "labels": {"rack": rack}});
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata})
+    };
+    let nodes = [("node-a", "1"), ("node-b", "2"), ("node-c", "3")].map(labeled);
+    let nodes = json!({"apiVersion": "v1", "kind": "List", "items": nodes});
+    mooring.apply("nodes.yaml", &nodes.to_string())?;
+    let of_metallb = |kind: &str, spec: &Value| {
+        json!({"apiVersion": "metallb.io/v1beta1", "kind": kind, "metadata": {"name": "p", "namespace": "metallb-system"}, "spec": spec})
+            .to_string()
+    };
+    mooring.apply("pool.yaml", &of_metallb("IPAddressPool", &json!({"addresses": ["172.17.200.100-172.17.200.125"]})))?;
+    let selector = json!({"nodeSelectors": [{"matchLabels": {"rack": "2"}}]});
+    mooring.apply("ad.yaml", &of_metallb("L2Advertisement", &selector))?;
+    mooring.apply("nginx-lb.yaml", NGINX_LB)?;
+    let client = lab.host("client");
+    only(client, lab.host("node-b"))?;
+    let pings = client.ping_every(millis(5), VIP)?;
+    mooring.watcher.kill_9()?;
+    mooring.allocator.kill_9()?;
+    mooring.allocator.restart()?;
+    mooring.allocator.wait_for(&json!({"event": "recoveryEnded"}))?;
+    only(client, lab.host("node-b"))?;
+    mooring.watcher.restart()?;
+    mooring.watcher.wait_for(&json!({"event": "stateSynced"}))?;
+    only(client, lab.host("node-b"))?;
+    let report = pings.finish()?;
+    ensure!(report.lost == 0, "{report:?}");
+    let speaker = mooring.speaker("node-b")?;
+    ensure!(speaker.events("serviceWithdrawn").is_empty(), "{:?}", speaker.events("serviceWithdrawn"));
+    Ok(())
+}
+
+fn that_no_speaker_comes_is_told_until_one_does() -> Result<()> {
+    let lab = Lab::of_three_nodes()?;
+    let mut mooring = Mooring::on_directory(&lab)?;
+    for speaker in mooring.speakers.values_mut() {
+        speaker.terminate()?;
+    }
+    mooring.allocator.kill_9()?;
+    mooring.allocator.restart()?;
+    mooring.apply("config.yaml", ONE_POOL)?;
+    mooring.apply("nginx-lb.yaml", NGINX_LB)?;
+    mooring.wait_status("default", "nginx-lb", "172.17.200.100")?;
+    let told = |mooring: &Mooring| -> Result<Vec<Value>> {
+        Ok(mooring.events()?.into_iter().filter(|event| event["reason"] == "announceFailed").map(|event| event["note"].clone()).collect())
+    };
+    let wanted = ["nobody announces \"172.17.200.100\": no node has a speaker"];
+    until(secs(10), "an Event says that nobody announces it", || {
+        let told = told(&mooring)?;
+        ensure!(told == wanted, "{told:?}");
+        Ok(())
+    })?;
+    mooring.allocator.wait_for(&json!({"event": "speakersMissed"}))?;
+    mooring.speaker("node-b")?.restart()?;
+    only(lab.host("client"), lab.host("node-b"))?;
+    let assignments = mooring.assignments()?;
+    ensure!(assignments.iter().all(|assignment| assignment.reason.is_empty()), "{assignments:?}");
+    let told = told(&mooring)?;
+    ensure!(told == wanted, "{told:?}");
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long the allocator has not been found, or not run, is what is asked for")]
 fn now() -> Instant {
     Instant::now()
 }
