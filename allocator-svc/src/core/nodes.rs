@@ -568,7 +568,7 @@ impl Network {
     /// Whose time is up next, and when.
     fn next_lost(&self, settings: &Settings) -> Option<(Mono, &SpeakerId)> {
         let certain = self.deadlines.first().map(|(at, id)| (*at, id));
-        certain.into_iter().chain(self.silence.next(settings)).min()
+        certain.into_iter().chain(self.silence.next(settings, self.speakers.len() == 1)).min()
     }
 
     /// When it has to be told that no speaker has come since the start, unless one comes.

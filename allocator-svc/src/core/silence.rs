@@ -52,11 +52,12 @@ impl Silence {
         self.due.remove(&(due, id.clone()));
     }
 
-    /// Who is lost next for its silence, and when; `None` = nobody, unless somebody else is heard.
-    pub(super) fn next(&self, settings: &Settings) -> Option<(Mono, &SpeakerId)> {
+    /// Who is lost next for its silence, and when; `None` = nobody, unless somebody else is heard. Where there is no other one the silence of
+    /// the only one counts: it says as much, and nothing can move.
+    pub(super) fn next(&self, settings: &Settings, is_only: bool) -> Option<(Mono, &SpeakerId)> {
         let (due, id) = self.due.first()?;
         let is_told_apart = *due + suspicion::patience(settings) <= self.heard? + settings.speaker_ttl;
-        is_told_apart.then(|| ((*due).max(self.excused), id))
+        (is_told_apart || is_only).then(|| ((*due).max(self.excused), id))
     }
 
     /// Whether exactly these silences are waited for.

@@ -30,6 +30,18 @@ fn as_long_as_nobody_is_heard_nobody_is_lost_and_nothing_moves() {
 }
 
 #[test]
+fn the_silence_of_the_only_speaker_counts_and_it_gets_all_back() {
+    let mut lan = Lan::of(&["a"]);
+    lan.mute.insert("a".to_owned());
+    lan.wait(ms(900));
+    assert_eq!(lan.rig.state.network().speakers()[&id("a")].liveness, Liveness::Lost);
+    assert_eq!(lan.on_the_wire(VIP), ["a"], "it is told nothing, and answers");
+    lan.mute.clear();
+    lan.wait(ms(300));
+    assert_eq!((lan.active(VIP), lan.on_the_wire(VIP)), ("a".to_owned(), vec!["a".to_owned()]));
+}
+
+#[test]
 fn once_one_is_heard_again_the_others_have_as_long_to_come_as_after_a_start() {
     for time in [ms(500), ms(900), ms(20_000)] {
         let (mut lan, [active, standby, third]) = unheard(time);
