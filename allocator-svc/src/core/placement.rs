@@ -277,10 +277,9 @@ impl<'a> Round<'a> {
                 // Whoever still answers goes on rather than anybody who does not yet.
                 let answering = present.outgoing.as_ref().filter(|outgoing| may(self, judgment, outgoing));
                 let twin = answering.or_else(|| if leaves { None } else { self.twin(vip, demand, judgment, &present.active) });
-                let promoted = twin.or_else(|| present.standby.as_ref().filter(|standby| may(self, judgment, standby)));
-                promoted.or_else(|| self.best_active(vip, demand, judgment))
+                twin.or_else(|| self.best_active(vip, demand, judgment, present.standby.as_ref()))
             }
-            None => self.best_active(vip, demand, judgment),
+            None => self.best_active(vip, demand, judgment, None),
         };
         let Some(active) = active else {
             // Nobody else can: a speaker that is about to end goes on as long as it lives.
@@ -301,7 +300,7 @@ impl<'a> Round<'a> {
         let next = if twin.or(kept).is_some() || network.holds_standbys_back() {
             None
         } else {
-            self.best(vip, demand, judgment, |candidate| candidate.id != active, |load| load.standby)
+            self.best(vip, demand, judgment, |candidate| candidate.id != active, |load| load.standby, None)
         };
         let standby = twin.or(kept).or(next);
         let outgoing = outgoing(self.state, vip, present, active);
@@ -350,12 +349,19 @@ impl<'a> Round<'a> {
         others.find(|id| self.may_now(vip, demand, judgment, id))
     }
 
-    fn best_active(&mut self, vip: Vip, demand: &Demand, judgment: &mut Judgment<'a>) -> Option<&'a SpeakerId> {
-        self.best(vip, demand, judgment, |_| true, |load| load.active)
+    /// Where a VIP goes that has to go somewhere. Whoever stands by for it is the one among equals.
+    fn best_active(
+        &mut self,
+        vip: Vip,
+        demand: &Demand,
+        judgment: &mut Judgment<'a>,
+        standby: Option<&SpeakerId>,
+    ) -> Option<&'a SpeakerId> {
+        self.best(vip, demand, judgment, |_| true, |load| load.active, standby)
     }
 
     /// The best of the live speakers that may announce a VIP: not drained, then more preference, then fewer VIPs, then not where another
-    /// address of its Services is, then MetalLB's hash of node and address.
+    /// address of its Services is, then the favored one, then MetalLB's hash of node and address.
     fn best(
         &mut self,
         vip: Vip,
@@ -363,6 +369,7 @@ impl<'a> Round<'a> {
         judgment: &mut Judgment<'a>,
         among: impl Fn(&Candidate<'a>) -> bool,
         load: impl Fn(Load) -> usize,
+        favored: Option<&SpeakerId>,
     ) -> Option<&'a SpeakerId> {
         let siblings = self.siblings(vip);
         let live = self.live(demand, judgment).iter();
@@ -370,7 +377,8 @@ impl<'a> Round<'a> {
         let mut best: Option<(&Candidate<'a>, _)> = None;
         for candidate in live {
             let node = &candidate.id.node;
-            let place = (candidate.drained, Reverse(candidate.score), load(self.load(node)), siblings.contains(node));
+            let is_other = favored != Some(candidate.id);
+            let place = (candidate.drained, Reverse(candidate.score), load(self.load(node)), siblings.contains(node), is_other);
             let order = best.map_or(Ordering::Less, |(_, least)| place.cmp(&least));
             // The hash is only worked out where nothing else decides.
             if order.then_with(|| best.map_or(Ordering::Less, |(best, _)| rank(vip, candidate.id).cmp(&rank(vip, best.id)))).is_lt() {
