@@ -37,8 +37,9 @@ const NOTICED: Duration = BEAT.saturating_mul(4).saturating_add(SLACK);
 /// interval in which the last word came. By then it is certain of the node.
 const FORSAKEN: Duration = SETTINGS.speaker_ttl.saturating_add(SETTINGS.heartbeat).saturating_add(SLACK);
 
-/// A beat until the old node is heard, the least pause between two rounds against it, and what waits for a process to run.
-const TOGETHER: Duration = BEAT.saturating_mul(2).saturating_add(Duration::from_millis(250));
+/// A beat for each VIP of the old node until its turn comes, the least pause between two rounds against one that has itself begun just before,
+/// twice, and what waits for a process to run.
+const TOGETHER: Duration = BEAT.saturating_mul(8).saturating_add(Duration::from_millis(450));
 
 /// How an allocator goes.
 fn away(random: &mut mooring_tests::sim::random::Random) -> anyhow::Result<Fault> {

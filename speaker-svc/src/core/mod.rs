@@ -318,7 +318,7 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
         Event::SessionChanged(session) => assignment::change_session(state, *session, now),
         Event::HelloDue | Event::AppliedDue | Event::InterfacesDue => {}
         Event::EpochRefused { .. } | Event::ServiceUpdated { .. } | Event::AssignmentFailed { .. } | Event::PeerSuspected { .. } => {}
-        Event::AddressProven(_) | Event::AddressFound { .. } | Event::Yielded { .. } => {}
+        Event::AddressProven(_) | Event::AddressFound { .. } => {}
         Event::RevisionReached { epoch, revision } => assignment::reach(state, *epoch, *revision),
         Event::AssignmentStored(assigned) => assignment::store(state, assigned, now),
         Event::AssignmentRemoved(vip) => assignment::remove(state, *vip),
@@ -331,7 +331,8 @@ pub fn apply(state: &mut State, event: &Event, now: Mono) {
         Event::ConflictSeen { vip, mac, defend, .. } => conflict::note(state, *vip, *mac, *defend, now),
         Event::PeerContradicted { vip, link, .. } => conflict::reassert(state, *vip, *link, now),
         Event::PeerAsked { node, questions } => standby::asked(state, node, questions, now),
-        Event::PeerHeard { vip, mac } => standby::heard(state, *vip, *mac),
+        // Whoever claims a VIP is there.
+        Event::PeerHeard { vip, mac } | Event::Yielded { vip, mac } => standby::heard(state, *vip, *mac),
         Event::ProbeDue(vip) => probe::asked(state, *vip, now),
         Event::ProbePutOff(vip) => probe::put_off(state, *vip, now),
         Event::LookDue(vip) => look::began(state, *vip, now),

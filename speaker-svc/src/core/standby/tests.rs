@@ -229,6 +229,18 @@ fn whoever_had_the_vip_yields_to_the_taker() {
 }
 
 #[test]
+fn a_node_that_was_silent_and_claims_a_vip_has_it_as_long_as_the_next_one_that_is_yielded_to() {
+    let peers = stands_by(2).peers;
+    let mut state = live(vec![Assignment { peers, ..assignment(vip(1), Role::Active) }, stands_by(2)]);
+    let _events = step(&mut state, Command::CloseSession, at(0));
+    assert_eq!(run(&mut state, 350, NOBODY), ["300: took 172.17.200.2 from node-b"]);
+    let _events = step(&mut state, claim(1, PEER), at(360));
+    assert_eq!(answering(&state), [vip(2)]);
+    assert_eq!(run(&mut state, 450, NOBODY), [""; 0], "it has just been heard");
+    assert_eq!(run(&mut state, 460, NOBODY), ["460: took 172.17.200.1 from node-b"], "and does not answer");
+}
+
+#[test]
 fn the_allocator_has_the_last_word_on_what_was_taken_over() {
     let mut state = taker();
     let _events = step(&mut state, Command::OpenSession, at(1_000));
