@@ -342,7 +342,8 @@ impl Engine {
             }
             Event::Yielded { vip, mac } => info!(event = logs::YIELDED, ip = %vip, peer = %mac, "a peer announces the address"),
             Event::PeerAsked { node, questions } => self.ask(&node, &questions),
-            Event::LookDue(vip) | Event::ProbeDue(vip) => self.ask_all(vip),
+            Event::LookDue(vip) => self.ask_all(vip),
+            Event::ProbeDue(vip) => self.probe_all(vip),
             Event::HelloDue | Event::AppliedDue | Event::InterfacesDue | Event::AddressProven(_) | Event::ProbePutOff(_) => {}
             Event::AddressFound { vip, mac, interface } => {
                 self.metrics.in_use();

@@ -1159,7 +1159,9 @@ fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Even
     });
     let adopted: Vec<Event> = adopted.collect();
     let stands_by = hello.held.iter().filter(|(_, role)| **role == Role::Standby && network.is_recovering());
-    let given_up: Vec<Event> = stands_by.filter_map(|(vip, _)| given_up(network, *vip, &hello.speaker)).collect();
+    let stood_by =
+        stands_by.filter_map(|(vip, _)| given_up(network, *vip, &hello.speaker).or_else(|| prepared(network, *vip, &hello.speaker)));
+    let stood_by: Vec<Event> = stood_by.collect();
     // A stream has one speaker: whoever it was before has none any more.
     let before = network.sessions.get(&session).filter(|before| **before != hello.speaker);
     let before = before.map(|_| session_ended(state, session, now)).unwrap_or_default();
@@ -1167,7 +1169,7 @@ fn joined(state: &State, session: SessionId, hello: Hello, now: Now) -> Vec<Even
     // hold what it must not announce any more.
     let returned = lost.then(|| Event::Speaker(SpeakerEvent::Returned(hello.speaker.clone())));
     let joined = Event::Speaker(SpeakerEvent::Joined { session, hello, at: now.mono });
-    before.into_iter().chain(returned).chain(given_up).chain(adopted).chain([joined]).collect()
+    before.into_iter().chain(returned).chain(stood_by).chain(adopted).chain([joined]).collect()
 }
 
 /// What a start has interrupted: a speaker answers for a VIP that was to move to another one, which has not said that it announces it. It
@@ -1184,6 +1186,15 @@ fn given_up(network: &Network, vip: Vip, by: &SpeakerId) -> Option<Event> {
     let placement = network.placements.get(&vip)?.as_ref().ok().filter(|placement| placement.active == *by)?;
     let placement = placement.outgoing.clone().map(Placement::on).ok_or(Unannounced::HolderAwaited);
     Some(Event::VipPlaced { vip, placement })
+}
+
+/// After a start a speaker stands by for a VIP as it did before: all the others are not there yet, among whom a standby is chosen, and the
+/// allocator may be away again before they are.
+fn prepared(network: &Network, vip: Vip, by: &SpeakerId) -> Option<Event> {
+    let placement = network.placements.get(&vip)?.as_ref().ok()?;
+    let is_free = placement.standby.is_none() && placement.outgoing.as_ref() != Some(by);
+    let placement = Placement { standby: Some(by.clone()), ..placement.clone() };
+    is_free.then_some(Event::VipPlaced { vip, placement: Ok(placement) })
 }
 
 /// A stream ended: a draining speaker is gone, any other has a short grace.

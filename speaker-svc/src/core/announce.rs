@@ -147,10 +147,10 @@ impl Schedule {
         self.plans.values().any(Plan::is_in_doubt)
     }
 
-    /// Somebody else has announced our VIP: one more round as soon as may be, and one to follow it.
-    pub(super) fn reassert(&mut self, vip: Vip, link: LinkIndex, now: Mono) {
+    /// Somebody else has announced our VIP: one more round at this time, or as soon as may be afterwards, and one to follow it.
+    pub(super) fn reassert(&mut self, vip: Vip, link: LinkIndex, at: Mono) {
         let Some(plan) = self.plans.get(&(vip, link)).copied() else { return };
-        let due = now.max(plan.rested);
+        let due = at.max(plan.rested);
         let next = plan.next.filter(|(_, at)| *at <= due).unwrap_or((Phase::First, due));
         self.put(vip, link, Plan { rounds: plan.rounds.min(ROUNDS.saturating_sub(2)), next: Some(next), ..plan });
     }

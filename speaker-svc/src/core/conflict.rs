@@ -5,9 +5,10 @@
 //! us again. A stranger: we defend once, report, and go on answering (RFC 5227 §2.4 c).
 //!
 //! A peer, while the allocator is not there, or before it has said that the VIP is still ours: we yield, as the peer was told later than we,
-//! and stand by for it once it answers (`standby`). If both said so in the same moment it may have yielded too: then we have the VIP again as
-//! soon as it does not answer (`probe`). Whom we followed has to yield to us, so we say some times first that we have the VIP; of two that followed each other the one that comes last by name says so
-//! once more, so that no two say it equally often, and the one that does so less often yields alone.
+//! and stand by for it once it answers (`standby`). If both said so in the same moment, or in turn, it may have yielded too: then we have the
+//! VIP again as soon as it does not answer (`probe`). Whom we followed has to yield to us, so we say some times first that we have the VIP; of
+//! two that followed each other the one that comes last by name says so once more, so that no two say it equally often, and the one that does
+//! so less often yields alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,10 @@ use super::{Change, Event, State, Withdrawal};
 
 /// The least time between two defenses of a VIP: `DEFEND_INTERVAL` of RFC 5227 §1.1, so that two defenders do not flood the LAN.
 pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long we wait before we contradict a peer while the allocator is there: it may have given the VIP to that one, and its word to us be on
+/// its way still. Those that heard us last would send to us, who are about to fall silent.
+const HESITATION: Duration = Duration::from_millis(30);
 
 /// How often we say without an allocator that a VIP is ours to the node that had it before us: for two seconds, as it yields after two rounds
 /// that it hears, but not before it has given its own session up, and some may get lost.
@@ -99,7 +104,9 @@ fn insists(state: &State, held: &Held, peer: &NodeName, now: Mono) -> bool {
 /// We are silent, and stand by for the peer once it has answered.
 fn yield_to(state: &State, held: &Held, peer: &NodeName, mac: MacAddress, now: Mono) -> Vec<Event> {
     let vip = held.assigned.vip;
-    let silence = if state.schedule.was_announced(vip, CROSSING, now) { Silence::Yielding } else { Silence::Yielded };
+    let disputed = held.dispute.as_ref().is_some_and(|dispute| now < dispute.at + DISPUTE);
+    let crossed = state.schedule.was_announced(vip, CROSSING, now);
+    let silence = if disputed || crossed { Silence::Yielding } else { Silence::Yielded };
     let standing = Standing::Silent(silence);
     let active = Some(ActivePeer::yielded_to(state, held, peer));
     let assigned = Assigned { role: Role::Standby, leads: false, active, followed: None, ..(*held.assigned).clone() };
@@ -111,8 +118,9 @@ fn yield_to(state: &State, held: &Held, peer: &NodeName, mac: MacAddress, now: M
 
 /// A peer was announcing what is ours: those that heard it have to hear us again.
 pub(super) fn reassert(state: &mut State, vip: Vip, link: LinkIndex, now: Mono) {
-    state.schedule.reassert(vip, link, now);
-    if state.session.is_live() {
+    let is_live = state.session.is_live();
+    state.schedule.reassert(vip, link, if is_live { now + HESITATION } else { now });
+    if is_live {
         return;
     }
     let Some(held) = state.vips.get_mut(&vip) else { return };

@@ -222,11 +222,11 @@ pub(super) fn replace(state: &State, links: Vec<Link>) -> Vec<Event> {
         events.push(Event::ReachChanged);
     }
     let told = after.ports != before.ports;
-    if asks {
-        // It tells the interfaces too.
-        events.push(Event::HelloDue);
-    } else if told {
+    if told {
         events.push(Event::InterfacesDue);
+    }
+    if asks {
+        events.push(Event::HelloDue);
     }
     let changed = if moved { restand(state, &after) } else { Vec::new() };
     // To the allocator other interfaces are a reason to try again what failed.

@@ -203,8 +203,13 @@ impl Reported {
                 Draft::normal("nodeAssigned", format!("announcing from node \"{node}\" with protocol \"layer2\"")).of_speaker()
             }));
         }
+        let is_told = fed.announcements.values().any(|announced| announced.no_eligible_node);
         if !nodes.is_empty() {
             self.nodes = nodes;
+        } else if is_told && !self.nodes.is_empty() {
+            // It was told that nobody may, so it is news who does again.
+            self.nodes.clear();
+            self.adopted = false;
         }
     }
 }

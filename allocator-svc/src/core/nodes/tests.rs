@@ -200,6 +200,23 @@ fn a_move_to_a_speaker_that_is_lost_is_taken_back_where_the_old_one_may_go_on() 
 }
 
 #[test]
+fn who_stood_by_before_a_restart_does_so_at_once() {
+    let mut lan = Lan::of(&NODES);
+    let (active, standby) = (lan.active(VIP), lan.standby(VIP).unwrap());
+    for active_comes_first in [true, false] {
+        lan.restarted();
+        for comes in [active_comes_first, !active_comes_first] {
+            if comes { lan.join(&active, &[VIP]) } else { lan.join_yielded(&standby, VIP) }
+        }
+        assert!(lan.rig.state.network().is_recovering());
+        assert_eq!((lan.active(VIP), lan.standby(VIP)), (active.clone(), Some(standby.clone())));
+        lan.join(&lan.other_than(VIP, &NODES), &[]);
+        lan.wait(ms(2500));
+        assert_eq!((lan.active(VIP), lan.standby(VIP)), (active.clone(), Some(standby.clone())), "and goes on");
+    }
+}
+
+#[test]
 fn a_drain_of_the_last_node_takes_nothing_away_while_it_lives() {
     let mut lan = Lan::of(&["a"]);
     lan.say("a", SpeakerMessage::Draining);

@@ -64,7 +64,7 @@ fn an_interface_that_appears_later_gets_its_own_rounds_once_the_allocator_has_sa
     let mut state = live(vec![assignment(vip(1), Role::Active)]);
     let _rounds = run(&mut state, secs(10));
     let events = trace(&mut state, Command::ReplaceLinks(vec![eth(1), eth(2), eth(3)]), secs(10));
-    assert_eq!(events, ["links 3", "session Resyncing", "opened eth3", "reach", "hello"]);
+    assert_eq!(events, ["links 3", "session Resyncing", "opened eth3", "reach", "interfaces", "hello"]);
     assert!(state.hello().interfaces.iter().any(|interface| interface.name.as_str() == "eth3"));
     assert_eq!(run(&mut state, secs(10)), []);
     let events = trace(&mut state, snapshot(2, vec![assignment(vip(1), Role::Active)]), secs(10));

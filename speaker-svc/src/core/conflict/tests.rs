@@ -75,15 +75,26 @@ fn a_peer_that_announces_what_is_ours_is_contradicted_at_once_and_is_no_conflict
     assert_eq!(rounds(&mut state, Duration::from_secs(10)), [0, 1_100, 2_200, 3_300, 4_400]);
     let at = |millis| NOW + Duration::from_millis(millis);
     assert_eq!(trace(&mut state, claim(PEER), at(10_000)), ["02:00:00:00:bb:00 contradicts 172.17.200.1 on 1"]);
-    assert_eq!(rounds(&mut state, Duration::from_millis(10_000)), [10_000]);
+    assert_eq!(rounds(&mut state, Duration::from_millis(10_030)), [10_030]);
     // A request and a reply, as rounds are, and more: the last of it is answered too, and not more than five times a second.
-    for millis in 10_000..10_500 {
+    for millis in 10_030..10_530 {
         assert_eq!(trace(&mut state, claim(PEER), at(millis)).len(), 1);
         let _events = step(&mut state, Command::Tick, at(millis));
     }
     let after = rounds(&mut state, Duration::from_secs(20));
-    assert_eq!(after, [10_600, 11_700]);
+    assert_eq!(after, [10_630, 11_730]);
     assert_eq!((state.vips[&vip(1)].strife.as_deref(), answering(&state)), (None, vec![vip(1)]));
+}
+
+#[test]
+fn a_peer_that_the_allocator_has_just_given_the_vip_to_is_not_contradicted() {
+    let ours = || assignment(vip(1), Role::Active);
+    let mut state = live(vec![ours()]);
+    let _rounds = rounds(&mut state, Duration::from_secs(10));
+    let claimed = NOW + Duration::from_secs(10);
+    assert_eq!(trace(&mut state, claim(PEER), claimed), ["02:00:00:00:bb:00 contradicts 172.17.200.1 on 1"]);
+    let _events = trace(&mut state, delta(2, vec![Assignment { rank: 1, ..ours() }], vec![]), claimed + Duration::from_millis(5));
+    assert_eq!((rounds(&mut state, Duration::from_secs(20)), answering(&state)), (vec![], vec![vip(1)]), "its word was on its way");
 }
 
 #[test]

@@ -65,7 +65,16 @@ fn a_vip_bound_to_an_interface_comes_and_goes_with_it() {
     assert_eq!(bound(&state), (vec![], 1));
     assert_eq!(
         trace(&mut state, Command::ReplaceLinks(vec![eth(1), eth(2), eth(3)]), NOW),
-        ["links 3", "session Resyncing", "opened eth3", "reach", "hello", "172.17.200.1 Announced", "default/web 172.17.200.1 Announced"]
+        [
+            "links 3",
+            "session Resyncing",
+            "opened eth3",
+            "reach",
+            "interfaces",
+            "hello",
+            "172.17.200.1 Announced",
+            "default/web 172.17.200.1 Announced"
+        ]
     );
     let again = Assignment { interfaces: BTreeSet::from([name("eth3")]), ..assignment(vip(1), Role::Active) };
     let _events = trace(&mut state, snapshot(2, vec![again]), NOW);
@@ -163,11 +172,11 @@ fn a_vip_whose_own_network_is_away_goes_to_another_node_and_begins_anew_when_it_
     assert_eq!((on(&state, vip(1)), state.failures()), (vec![], failures.clone()));
     // Other interfaces are a reason for the allocator to try again: it is told that nothing is better.
     let more = Command::ReplaceLinks(vec![Link { running: false, ..home() }, eth(2), with(eth(3), &["10.3.0.1/16"])]);
-    assert_eq!(trace(&mut state, more, NOW), ["links 3", "session Resyncing", "opened eth3", "reach", "hello"]);
+    assert_eq!(trace(&mut state, more, NOW), ["links 3", "session Resyncing", "opened eth3", "reach", "interfaces", "hello"]);
     assert_eq!(trace(&mut state, snapshot(2, vec![assignment(vip(1), Role::Active)]), NOW), ["session Live", "revision 1.2", "applied"]);
     assert_eq!((on(&state, vip(1)), state.failures()), (vec![], failures));
     let back = Command::ReplaceLinks(vec![home(), eth(2)]);
-    let events = ["closed eth3", "links 2", "session Resyncing", "opened eth1", "reach", "hello"];
+    let events = ["closed eth3", "links 2", "session Resyncing", "opened eth1", "reach", "interfaces", "hello"];
     assert_eq!(trace(&mut state, back, NOW), events);
     assert_eq!((on(&state, vip(1)), state.failures().len()), (vec!["eth1".to_owned()], 0));
     // Without any interface at all the allocator needs no word about each VIP.

@@ -236,8 +236,7 @@ fn a_node_that_was_silent_and_claims_a_vip_has_it_as_long_as_the_next_one_that_i
     assert_eq!(run(&mut state, 350, NOBODY), ["300: took 172.17.200.2 from node-b"]);
     let _events = step(&mut state, claim(1, PEER), at(360));
     assert_eq!(answering(&state), [vip(2)]);
-    assert_eq!(run(&mut state, 450, NOBODY), [""; 0], "it has just been heard");
-    assert_eq!(run(&mut state, 460, NOBODY), ["460: took 172.17.200.1 from node-b"], "and does not answer");
+    assert_eq!(run(&mut state, 2_000, NOBODY), [""; 0], "whether it answers us or not");
 }
 
 #[test]

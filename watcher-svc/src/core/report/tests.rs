@@ -102,6 +102,20 @@ fn each_change_is_told_once_in_the_words_of_metallb() {
 }
 
 #[test]
+fn who_announces_again_after_nobody_might_is_news() {
+    let silent = Announced { reason: "no node is eligible".to_owned(), no_eligible_node: true, ..Announced::default() };
+    let silent = Fed { announcements: [("192.0.2.1".parse().unwrap(), silent)].into(), ..held(&["192.0.2.1"]) };
+    let assigned = || vec!["nodeAssigned announcing from node \"a\" with protocol \"layer2\"".to_owned()];
+    let failed = || vec!["announceFailed nobody announces \"192.0.2.1\": no node is eligible".to_owned()];
+    let here = || on("a", &["192.0.2.1"]);
+    let states = [held(&["192.0.2.1"]), here(), silent.clone(), here(), held(&["192.0.2.1"]), here()];
+    let allocated = vec!["IPAllocated Assigned IP [\"192.0.2.1\"]".to_owned()];
+    assert_eq!(told(&view(&json!({})), &states), [allocated, assigned(), failed(), assigned(), vec![], vec![]]);
+    let found = view(&json!({"ingress": [{"ip": "192.0.2.1"}]}));
+    assert_eq!(told(&found, &[here(), silent, here()]), [vec![], failed(), assigned()]);
+}
+
+#[test]
 fn what_was_found_is_no_news() {
     let found = view(&json!({"ingress": [{"ip": "192.0.2.1"}]}));
     let moved = "nodeAssigned announcing from node \"b\" with protocol \"layer2\"";

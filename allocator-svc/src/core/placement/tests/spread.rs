@@ -57,6 +57,28 @@ proptest! {
     }
 }
 
+#[test]
+fn nodes_that_are_restarted_one_after_the_other_leave_the_others_even() {
+    for drains in [true, false] {
+        let mut lan = Lan::of(&["a", "b", "c"]);
+        for number in 1..12 {
+            lan.service(&format!("s{number}"));
+        }
+        for leaves in ["a", "b", "c"] {
+            if drains {
+                lan.say(leaves, SpeakerMessage::Draining);
+                lan.deliver();
+            }
+            lan.reset(leaves);
+            lan.wait(Duration::from_secs(5));
+            let others = ["a", "b", "c"].into_iter().filter(|name| *name != leaves);
+            assert_eq!(others.map(|name| lan.load(name)).collect::<Vec<_>>(), [6, 6], "drains: {drains}, without {leaves}");
+            lan.join(leaves, &[]);
+            lan.wait(Duration::from_secs(5));
+        }
+    }
+}
+
 /// What happens to a node or to what it may announce.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
