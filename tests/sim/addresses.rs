@@ -11,8 +11,8 @@ use mooring_tests::sim::watcher::{address, families};
 use super::{Run, Scenario, ensure_no_gap};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    ("a_new_address_is_answered_once_nobody_has_said_to_have_it", 12, a_new_address_is_answered_once_nobody_has_said_to_have_it),
-    ("an_address_that_another_machine_has_is_left_to_it", 12, an_address_that_another_machine_has_is_left_to_it),
+    ("a_new_address_is_answered_once_nobody_has_said_to_have_it", 10, a_new_address_is_answered_once_nobody_has_said_to_have_it),
+    ("an_address_that_another_machine_has_is_left_to_it", 10, an_address_that_another_machine_has_is_left_to_it),
 ];
 
 /// Three questions 20 ms apart.

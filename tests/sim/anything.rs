@@ -8,7 +8,7 @@ use mooring_tests::sim::{HEALED, World};
 
 use super::{Run, Scenario};
 
-pub(super) const SCENARIOS: &[Scenario] = &[("whatever_happens_the_cluster_heals", 25, whatever_happens_the_cluster_heals)];
+pub(super) const SCENARIOS: &[Scenario] = &[("whatever_happens_the_cluster_heals", 20, whatever_happens_the_cluster_heals)];
 
 /// How long things go wrong.
 const MISHAPS: Duration = Duration::from_secs(8);

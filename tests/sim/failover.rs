@@ -15,11 +15,11 @@ use mooring_tests::sim::{HEALED, World};
 use super::{Run, Scenario, ensure_gaps, ensure_no_gap, ensure_unmoved};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    ("a_lost_node_is_followed_before_its_time_to_live_is_over", 18, a_lost_node_is_followed_before_its_time_to_live_is_over),
-    ("a_killed_speaker_is_followed_within_the_grace", 18, a_killed_speaker_is_followed_within_the_grace),
-    ("a_pulled_cable_moves_what_it_carried_at_once", 18, a_pulled_cable_moves_what_it_carried_at_once),
-    ("whoever_leaves_in_good_order_is_not_missed", 18, whoever_leaves_in_good_order_is_not_missed),
-    ("whoever_joins_moves_nothing", 18, whoever_joins_moves_nothing),
+    ("a_lost_node_is_followed_before_its_time_to_live_is_over", 14, a_lost_node_is_followed_before_its_time_to_live_is_over),
+    ("a_killed_speaker_is_followed_within_the_grace", 14, a_killed_speaker_is_followed_within_the_grace),
+    ("a_pulled_cable_moves_what_it_carried_at_once", 14, a_pulled_cable_moves_what_it_carried_at_once),
+    ("whoever_leaves_in_good_order_is_not_missed", 14, whoever_leaves_in_good_order_is_not_missed),
+    ("whoever_joins_moves_nothing", 14, whoever_joins_moves_nothing),
 ];
 
 /// From a decision to the first answer of the node that follows: a flush, which is slow now and then, the delta on its way, and what waits

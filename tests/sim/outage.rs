@@ -13,7 +13,7 @@ use super::failover::{LOST_NODE, ensure_only_its_own_moved, one};
 use super::{Run, Scenario, ensure_no_gap, ensure_unmoved};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    ("an_allocator_that_reaches_nobody_moves_nothing", 14, an_allocator_that_reaches_nobody_moves_nothing),
+    ("an_allocator_that_reaches_nobody_moves_nothing", 12, an_allocator_that_reaches_nobody_moves_nothing),
     ("a_node_that_was_cut_off_and_replaced_wins_nothing_back", 14, a_node_that_was_cut_off_and_replaced_wins_nothing_back),
 ];
 

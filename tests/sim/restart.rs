@@ -15,12 +15,12 @@ use mooring_tests::sim::session::CONNECT_TIMEOUT;
 use super::{Run, Scenario, ensure_gaps, ensure_no_gap, ensure_unmoved};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    ("an_allocator_that_is_away_is_not_missed", 18, an_allocator_that_is_away_is_not_missed),
-    ("allocator_and_node_lost_at_once_are_followed_within_a_second", 18, allocator_and_node_lost_at_once_are_followed_within_a_second),
-    ("speakers_that_the_allocator_cannot_reach_are_not_missed", 18, speakers_that_the_allocator_cannot_reach_are_not_missed),
-    ("a_lan_in_two_parts_without_an_allocator_comes_together", 18, a_lan_in_two_parts_without_an_allocator_comes_together),
-    ("a_rolling_update_loses_no_answer", 12, a_rolling_update_loses_no_answer),
-    ("whoever_ends_while_the_allocator_is_away_is_not_missed", 18, whoever_ends_while_the_allocator_is_away_is_not_missed),
+    ("an_allocator_that_is_away_is_not_missed", 12, an_allocator_that_is_away_is_not_missed),
+    ("allocator_and_node_lost_at_once_are_followed_within_a_second", 14, allocator_and_node_lost_at_once_are_followed_within_a_second),
+    ("speakers_that_the_allocator_cannot_reach_are_not_missed", 14, speakers_that_the_allocator_cannot_reach_are_not_missed),
+    ("a_lan_in_two_parts_without_an_allocator_comes_together", 14, a_lan_in_two_parts_without_an_allocator_comes_together),
+    ("a_rolling_update_loses_no_answer", 10, a_rolling_update_loses_no_answer),
+    ("whoever_ends_while_the_allocator_is_away_is_not_missed", 14, whoever_ends_while_the_allocator_is_away_is_not_missed),
 ];
 
 /// Whoever has lost a VIP without being told yields to the one that has it now: within a second it gives its session up, and within another
