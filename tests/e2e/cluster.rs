@@ -11,7 +11,7 @@ use mooring_tests::lab::{Host, Lab, Process};
 use serde_json::json;
 
 use crate::Scenario;
-use crate::failover::{VIP, announcer, only};
+use crate::failover::{VIP, announcer};
 use crate::story::{COREDNS_TCP, COREDNS_UDP, NGINX_LB, NGINX_LB2, ONE_POOL, TWO_POOLS};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -171,7 +171,14 @@ fn nodes_that_kubectl_cordons_or_excludes_are_left_without_a_gap() -> Result<()>
     let label = "node.kubernetes.io/exclude-from-external-load-balancers";
     cluster.kubectl(&["label", "node", &second, &format!("{label}=")])?;
     let third = left(&[&first, &second])?;
-    only(client, lab.host(&third))?;
+    let only_third = || {
+        until(secs(5), &format!("only {third} answers"), || {
+            let answers = client.arp_all(VIP, millis(100))?;
+            ensure!(!answers.is_empty() && answers.iter().all(|mac| *mac == lab.host(&third).mac()), "{answers:?}");
+            Ok(())
+        })
+    };
+    only_third()?;
     let page = until(secs(10), "the Service answers", || client.curl("http://172.17.200.100:8080/"))?;
     ensure!(page == "nginx on node-a\n", "{page}");
     until(secs(10), "the ServiceL2Status names the last node, and no other one is there", || {
@@ -184,7 +191,7 @@ fn nodes_that_kubectl_cordons_or_excludes_are_left_without_a_gap() -> Result<()>
     cluster.kubectl(&["uncordon", &first])?;
     mooring.allocator.wait_for(&json!({"event": "nodeRestored", "node": first, "reason": "cordon"}))?;
     cluster.kubectl(&["label", "node", &second, &format!("{label}-")])?;
-    only(client, lab.host(&third))?;
+    only_third()?;
     ensure!(announcer(&mooring)? == third, "the VIP has moved");
     let report = arps.finish()?;
     ensure!(report.gap < millis(200), "{report:?}");

@@ -119,14 +119,14 @@ impl Unannounced {
 const LACKS_INTERFACES: &str = "it has none of the advertised interfaces";
 
 impl Unannounced {
-    /// Whether somebody has to mend something before it can be announced: no advertisement is about it, no node that has a speaker may, or
-    /// no speaker comes. Right after a start they are just about to.
+    /// Whether somebody has to mend something before it can be announced: no node that has a speaker may, or no speaker comes. Right after a
+    /// start they are just about to; and what no advertisement is about may be announced by other means.
     #[must_use]
     pub fn is_amiss(&self) -> bool {
         match self {
-            Self::NotAdvertised(_) | Self::NoSpeaker => true,
+            Self::NoSpeaker => true,
             Self::NoEligibleNode(nodes) => !nodes.is_empty(),
-            Self::NoEndpoint | Self::BackendsUnknown | Self::HolderAwaited | Self::InUse(_) => false,
+            Self::NoEndpoint | Self::BackendsUnknown | Self::HolderAwaited | Self::InUse(_) | Self::NotAdvertised(_) => false,
         }
     }
 

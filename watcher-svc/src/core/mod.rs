@@ -81,7 +81,7 @@ pub struct Announced {
     pub interfaces: Vec<InterfaceName>,
     /// Why nobody does.
     pub reason: String,
-    /// Nobody may: no advertisement is about it, none of the nodes that have speakers may, or no speaker comes.
+    /// Nobody may: none of the nodes that have speakers may, or no speaker comes.
     pub no_eligible_node: bool,
     /// Why the node announces it though it is drained; empty if it is not.
     pub last_resort: String,
