@@ -300,7 +300,7 @@ impl<'a> Round<'a> {
         let next = if twin.or(kept).is_some() || network.holds_standbys_back() {
             None
         } else {
-            self.best(vip, demand, judgment, |candidate| candidate.id != active, |load| load.standby, None)
+            self.best(vip, demand, judgment, |candidate| candidate.id != active, |load| (load.active, load.standby), None)
         };
         let standby = twin.or(kept).or(next);
         let outgoing = outgoing(self.state, vip, present, active);
@@ -357,7 +357,7 @@ impl<'a> Round<'a> {
         judgment: &mut Judgment<'a>,
         standby: Option<&SpeakerId>,
     ) -> Option<&'a SpeakerId> {
-        self.best(vip, demand, judgment, |_| true, |load| load.active, standby)
+        self.best(vip, demand, judgment, |_| true, |load| (load.active, 0), standby)
     }
 
     /// The best of the live speakers that may announce a VIP: not drained, then more preference, then fewer VIPs, then not where another
@@ -368,7 +368,7 @@ impl<'a> Round<'a> {
         demand: &Demand,
         judgment: &mut Judgment<'a>,
         among: impl Fn(&Candidate<'a>) -> bool,
-        load: impl Fn(Load) -> usize,
+        load: impl Fn(Load) -> (usize, usize),
         favored: Option<&SpeakerId>,
     ) -> Option<&'a SpeakerId> {
         let siblings = self.siblings(vip);

@@ -61,7 +61,7 @@ impl<'a> Round<'a> {
         let demand = demand(self.state, vip, Some(holders), Some(present)).ok().filter(|demand| !demand.takes_any_node)?;
         self.with_judgment(demand, |round, demand, judgment| {
             let score = round.may(vip, demand, judgment, &present.active)?.score;
-            let best = round.best(vip, demand, judgment, |candidate| candidate.score >= score, |load| load.active, None)?;
+            let best = round.best(vip, demand, judgment, |candidate| candidate.score >= score, |load| (load.active, 0), None)?;
             let candidate = round.may(vip, demand, judgment, best).filter(|candidate| !candidate.drained)?;
             let (preferred, interfaces) = (candidate.score.saturating_sub(score), candidate.interfaces.clone());
             let (here, there) = (round.load(&present.active.node).active, round.load(&best.node).active);
