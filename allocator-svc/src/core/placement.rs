@@ -33,8 +33,8 @@ use self::load::Load;
 pub(crate) use outlook::{Outlook, outlook};
 pub(crate) use rebalance::uneven;
 pub(super) use rebalance::{rebalance_next, spread};
-use unannounced::LACKS_INTERFACES;
-pub use unannounced::Unannounced;
+use self::unannounced::LACKS_INTERFACES;
+pub use self::unannounced::Unannounced;
 pub(crate) use worth::Worth;
 pub(super) use worth::{is_advertised, worth};
 

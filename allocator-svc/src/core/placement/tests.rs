@@ -7,7 +7,7 @@ use mooring_proto::types::claim::{BackendKey, Claim, SharingKey};
 use mooring_proto::types::labels::LabelSelector;
 use mooring_proto::types::lease::{Epoch, Lease, Revision};
 use mooring_proto::types::node::{EXCLUDE_LABEL, Interface, MacAddress, NodeSpec};
-use mooring_proto::types::pool::{Configuration, NodePreference};
+use mooring_proto::types::pool::{Configuration, NodePreference, PoolName};
 use mooring_proto::types::service::{ServiceKey, ServiceUid};
 use mooring_proto::types::time::{Mono, UnixMillis};
 use proptest::prelude::*;
