@@ -30,11 +30,11 @@ mod worth;
 
 use self::demand::{Demand, advertisements, demand};
 use self::load::Load;
+use self::unannounced::LACKS_INTERFACES;
+pub use self::unannounced::Unannounced;
 pub(crate) use outlook::{Outlook, outlook};
 pub(crate) use rebalance::uneven;
 pub(super) use rebalance::{rebalance_next, spread};
-use self::unannounced::LACKS_INTERFACES;
-pub use self::unannounced::Unannounced;
 pub(crate) use worth::Worth;
 pub(super) use worth::{is_advertised, worth};
 
