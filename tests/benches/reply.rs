@@ -22,7 +22,7 @@ use mooring_tests::lab::capture::{Arp, Capture, ETHERTYPE_ARP, Operation, build_
 use mooring_tests::lab::ndp::{ADVERTISEMENT, ETHERTYPE_IPV6, Ndp, OVERRIDE, SOLICITATION, SOLICITED, group_mac, solicited_node};
 use mooring_tests::lab::until::{secs, until};
 use mooring_tests::lab::workloads::{allocator, inspect, speaker, watcher};
-use mooring_tests::lab::{self, Host, Lab};
+use mooring_tests::lab::{self, Host, Lab, run};
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, sendto};
@@ -96,10 +96,12 @@ fn measure(ways: &[Way], vips: u32, interfaces: u8) -> Result<()> {
     let lab = Lab::of_three_nodes()?;
     let (control, node, kernel, bare, client) =
         (lab.host("control"), lab.host("node-a"), lab.host("node-b"), lab.host("node-c"), lab.host("client"));
-    // All in the network of the VIPs, so that each of them answers for all.
-    for number in 1..interfaces {
+    // All in the network of the VIPs, so that each of them answers for all; each on a LAN of its own, as one of them would hear the others.
+    let lans: Vec<String> = (1..interfaces).map(|number| format!("lan{number}")).collect();
+    for (lan, number) in lans.iter().zip(1..) {
         let name = format!("eth{number}");
-        lab.plug(node, &name, MacAddress([0x02, 0, 0, 0, 0x80, number]), "br0")?;
+        run("ip", &["link", "add", lan, "up", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0"])?;
+        lab.plug(node, &name, MacAddress([0x02, 0, 0, 0, 0x80, number]), lan)?;
         node.netns().run("ip", &["address", "add", &format!("fd00:200::8{number}/64"), "dev", &name, "nodad"])?;
     }
     answer_by_kernel(kernel, ways, vips)?;
@@ -138,7 +140,7 @@ fn measure(ways: &[Way], vips: u32, interfaces: u8) -> Result<()> {
     for way in ways {
         compare_sides(*way, &lab, speaker.pid(), sides, interfaces)?;
     }
-    Ok(())
+    lans.iter().try_for_each(|lan| run("ip", &["link", "delete", lan]))
 }
 
 fn compare_sides(way: Way, lab: &Lab, speaker: u32, sides: [Side; 3], interfaces: u8) -> Result<()> {
@@ -211,7 +213,7 @@ fn place_threads(pid: u32, cpus: &CpuSet) -> Result<()> {
 /// Has a host's kernel take its frames on a CPU, by receive packet steering; on the sender's if `None`.
 fn place_kernel(host: &Host, cpu: Option<usize>) -> Result<()> {
     let steer = format!("echo {:x} > /sys/class/net/eth0/queues/rx-0/rps_cpus", cpu.map_or(0, |cpu| 1u64 << cpu));
-    lab::run("ip", &["netns", "exec", host.name(), "sh", "-c", &steer])
+    run("ip", &["netns", "exec", host.name(), "sh", "-c", &steer])
 }
 
 /// Has a host's kernel answer for all of its addresses: of IPv4 by one route, of IPv6 as addresses of its own.
