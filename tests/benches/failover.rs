@@ -175,8 +175,7 @@ fn one_answers(lab: &Lab) -> Result<()> {
 
 /// A pool of its own for each of the two kinds of strangers.
 fn pool(range: &str) -> String {
-    let pools = format!("address-pools: [{{name: default, protocol: layer2, addresses: [{range}]}}]");
-    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: config, namespace: metallb-system}}\ndata: {{config: {pools:?}}}\n")
+    ONE_POOL.replace("172.17.200.100-172.17.200.125", range)
 }
 
 /// A machine says of one address after the other that it has it, once; the client's kernel believes it until the speaker defends.

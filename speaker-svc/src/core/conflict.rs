@@ -54,6 +54,11 @@ impl Dispute {
     }
 }
 
+/// The dispute about a VIP that is not over.
+fn present(held: &Held, now: Mono) -> Option<Dispute> {
+    held.dispute.as_deref().copied().filter(|dispute| now < dispute.at + DISPUTE)
+}
+
 /// A station claims a VIP.
 pub(super) fn claim(state: &State, vip: Vip, mac: MacAddress, link: LinkIndex, now: Mono) -> Vec<Event> {
     let (Some(held), Some(port)) = (state.vips.get(&vip), state.interfaces.port(link)) else { return Vec::new() };
@@ -84,7 +89,7 @@ pub(super) fn claim(state: &State, vip: Vip, mac: MacAddress, link: LinkIndex, n
 /// of them, and we ask for one after the other.
 fn contradict(state: &State, held: &Held, peer: &NodeName, (mac, link): (MacAddress, LinkIndex), now: Mono) -> Vec<Event> {
     let own = std::iter::once(Event::PeerContradicted { vip: held.assigned.vip, mac, link });
-    let is_news = |held: &Held| held.dispute.as_ref().is_none_or(|dispute| now >= dispute.at + DISPUTE);
+    let is_news = |held: &Held| present(held, now).is_none();
     let others = state.vigil.vips_of(peer).filter(|vip| *vip != held.assigned.vip).filter_map(|vip| state.vips.get(&vip));
     let others = others.filter(|other| is_news(held) && is_news(other) && other.standing == Standing::Announced);
     let links = |other: &Held| -> Vec<Event> {
@@ -97,16 +102,14 @@ fn contradict(state: &State, held: &Held, peer: &NodeName, (mac, link): (MacAddr
 fn insists(state: &State, held: &Held, peer: &NodeName, now: Mono) -> bool {
     let followed = held.assigned.followed.as_ref().is_some_and(|followed| followed.node == *peer);
     let most = if followed { INSISTENCE + u8::from(state.settings.speaker.node > *peer) } else { 0 };
-    let present = held.dispute.as_deref().copied().filter(|dispute| now < dispute.at + DISPUTE);
-    present.map_or(most > 0, |dispute| dispute.said < most || dispute.is_same(now))
+    present(held, now).map_or(most > 0, |dispute| dispute.said < most || dispute.is_same(now))
 }
 
 /// We are silent, and stand by for the peer once it has answered.
 fn yield_to(state: &State, held: &Held, peer: &NodeName, mac: MacAddress, now: Mono) -> Vec<Event> {
     let vip = held.assigned.vip;
-    let disputed = held.dispute.as_ref().is_some_and(|dispute| now < dispute.at + DISPUTE);
     let crossed = state.schedule.was_announced(vip, CROSSING, now);
-    let silence = if disputed || crossed { Silence::Yielding } else { Silence::Yielded };
+    let silence = if present(held, now).is_some() || crossed { Silence::Yielding } else { Silence::Yielded };
     let standing = Standing::Silent(silence);
     let active = Some(ActivePeer::yielded_to(state, held, peer));
     let assigned = Assigned { role: Role::Standby, leads: false, active, followed: None, ..(*held.assigned).clone() };
@@ -124,7 +127,7 @@ pub(super) fn reassert(state: &mut State, vip: Vip, link: LinkIndex, now: Mono) 
         return;
     }
     let Some(held) = state.vips.get_mut(&vip) else { return };
-    let present = held.dispute.as_deref().copied().filter(|dispute| now < dispute.at + DISPUTE);
+    let present = present(held, now);
     if present.is_none_or(|dispute| !dispute.is_same(now)) {
         held.dispute = Some(Box::new(Dispute { said: present.map_or(0, |dispute| dispute.said).saturating_add(1), at: now }));
     }

@@ -7,7 +7,7 @@ use mooring_proto::types::assignment::Assignment;
 use mooring_proto::types::node::{MacAddress, NodeName};
 
 use super::State;
-use super::standby::ActivePeer;
+use super::standby::{ActivePeer, Addressee};
 use super::state::{Assigned, Held};
 
 /// Hardware addresses of other nodes.
@@ -36,5 +36,17 @@ impl State {
     pub fn watched<'a>(&self, assigned: &'a Assigned) -> Option<&'a Arc<ActivePeer>> {
         let followed = assigned.followed.as_ref().filter(|_| !self.session.is_live());
         assigned.active.as_ref().or(followed)
+    }
+
+    /// The stations of a node that a question about a VIP goes to; `None` = all that hear it.
+    #[must_use]
+    pub fn stations(&self, assigned: &Assigned, node: &NodeName, addressee: Addressee) -> Vec<Option<MacAddress>> {
+        match addressee {
+            Addressee::Active => {
+                let watched = self.watched(assigned).into_iter().filter(|watched| watched.node == *node);
+                watched.flat_map(|watched| &watched.macs).copied().map(Some).collect()
+            }
+            Addressee::All => vec![None],
+        }
     }
 }

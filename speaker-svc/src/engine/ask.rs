@@ -1,7 +1,7 @@
 //! Questions to the LAN: who answers for a VIP?
 
 use mooring_proto::types::address::Vip;
-use mooring_proto::types::node::{MacAddress, NodeName};
+use mooring_proto::types::node::NodeName;
 
 use super::Engine;
 use crate::core::standby::Addressee;
@@ -12,12 +12,7 @@ impl Engine {
     pub(super) fn ask(&self, node: &NodeName, questions: &[(Vip, Addressee)]) {
         for (vip, addressee) in questions {
             let Some(held) = self.state.vips().get(vip) else { continue };
-            let active =
-                self.state.watched(&held.assigned).into_iter().filter(|active| active.node == *node).flat_map(|active| &active.macs);
-            let stations: Vec<Option<MacAddress>> = match addressee {
-                Addressee::Active => active.copied().map(Some).collect(),
-                Addressee::All => vec![None],
-            };
+            let stations = self.state.stations(&held.assigned, node, *addressee);
             for port in self.state.ports_for(&held.assigned) {
                 let Some(open) = self.stations.get(&port.index) else { continue };
                 stations.iter().for_each(|station| open.ask(*vip, *station));

@@ -179,7 +179,8 @@ impl Speaker {
                 output.frames.extend(self.round(vip, link));
             }
             Event::PeerAsked { node, questions } => output.frames.extend(self.questions(&node, &questions)),
-            Event::LookDue(vip) | Event::ProbeDue(vip) => output.frames.extend(self.ask_all(vip)),
+            Event::LookDue(vip) => output.frames.extend(self.ask_all(vip)),
+            Event::ProbeDue(vip) => output.frames.extend(self.probe_all(vip)),
             Event::TookOver { vip, .. } => output.taken.push(vip),
             Event::Drained { .. } => output.ends = true,
             Event::SessionChanged(_)
@@ -227,12 +228,7 @@ impl Speaker {
         let mut frames = Vec::new();
         for (vip, addressee) in questions {
             let Some(held) = self.state.vips().get(vip) else { continue };
-            let active =
-                self.state.watched(&held.assigned).into_iter().filter(|active| active.node == *node).flat_map(|active| &active.macs);
-            let stations: Vec<Option<MacAddress>> = match addressee {
-                Addressee::Active => active.copied().map(Some).collect(),
-                Addressee::All => vec![None],
-            };
+            let stations = self.state.stations(&held.assigned, node, *addressee);
             let ports = self.state.ports_for(&held.assigned);
             frames.extend(ports.flat_map(|port| stations.iter().map(|station| question(*vip, port, *station))));
         }
@@ -243,6 +239,13 @@ impl Speaker {
     fn ask_all(&self, vip: Vip) -> Vec<(LinkIndex, Frame)> {
         let Some(held) = self.state.vips().get(&vip) else { return Vec::new() };
         self.state.ports_for(&held.assigned).map(|port| question(vip, port, None)).collect()
+    }
+
+    /// The same for one that it is about to announce, as a host asks that is given an address.
+    fn probe_all(&self, vip: Vip) -> Vec<(LinkIndex, Frame)> {
+        let held = self.state.vips().get(&vip);
+        let ports = held.into_iter().flat_map(|held| self.state.ports_for(&held.assigned));
+        ports.filter_map(|port| self.probe(vip, port.index)).collect()
     }
 
     /// A frame on an interface, as its responder thread takes it: the answer, and what the sender claims.

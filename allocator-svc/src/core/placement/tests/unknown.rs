@@ -84,21 +84,27 @@ fn once_the_nodes_are_told_only_those_that_are_selected_announce_also_where_ther
     }
 }
 
+/// The active speaker is about to end, or is lost, and its standby has the VIP, which is returned.
+fn follow(lan: &mut Lan, active: &str, ends: bool) -> String {
+    let standby = lan.standby(VIP).unwrap();
+    if ends {
+        lan.say(active, SpeakerMessage::Draining);
+    } else {
+        lan.reset(active);
+        lan.forget(active);
+        lan.wait(Duration::from_millis(250));
+    }
+    assert_eq!(placed(lan), just(&standby), "ends: {ends}");
+    standby
+}
+
 #[test]
 fn before_the_nodes_are_told_any_node_follows_one_that_is_lost_or_about_to_end() {
     for ends in [true, false] {
         let (mut lan, active) = racked();
         begin_anew(&mut lan, &active);
         lan.wait(Duration::from_secs(3));
-        let standby = lan.standby(VIP).unwrap();
-        if ends {
-            lan.say(&active, SpeakerMessage::Draining);
-        } else {
-            lan.reset(&active);
-            lan.forget(&active);
-            lan.wait(Duration::from_millis(250));
-        }
-        assert_eq!(placed(&lan), just(&standby), "ends: {ends}");
+        let _standby = follow(&mut lan, &active, ends);
     }
 }
 
@@ -168,15 +174,7 @@ fn what_is_selected_by_labels_that_are_not_known_yet_is_followed_and_has_a_stand
         let active = lan.active(VIP);
         begin_anew(&mut lan, &active);
         lan.wait(Duration::from_secs(3));
-        let standby = lan.standby(VIP).unwrap();
-        if ends {
-            lan.say(&active, SpeakerMessage::Draining);
-        } else {
-            lan.reset(&active);
-            lan.forget(&active);
-            lan.wait(Duration::from_millis(250));
-        }
-        assert_eq!(placed(&lan), just(&standby), "ends: {ends}");
+        let standby = follow(&mut lan, &active, ends);
         lan.rig.claim(selected.clone()).unwrap();
         lan.deliver();
         assert_eq!(placed(&lan), just(&standby), "and once they are known");
